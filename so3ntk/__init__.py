@@ -1,0 +1,37 @@
+"""Exact infinite-width kernels (NNGP and NTK) of networks equivariant under SO(3)."""
+
+from so3ntk.activations import (
+    Abs,
+    Activation,
+    Cos,
+    Elementwise,
+    Erf,
+    Gelu,
+    LeakyRelu,
+    Monomial,
+    Relu,
+    SigmoidLike,
+    Sign,
+    Sin,
+)
+from so3ntk.calibration import QuadratureWarning
+from so3ntk.gram import gram
+from so3ntk.haar import ExplicitGrid, ProductGrid, RotationGrid
+from so3ntk.layers import (
+    Dense,
+    FanInSum,
+    FanOut,
+    Flatten,
+    GroupConv,
+    GroupPool,
+    Identity,
+    Layer,
+    Lift,
+    parallel,
+)
+from so3ntk.network import Kernels, Network, serial
+from so3ntk.quadrature import AdaptiveGrid
+from so3ntk.rotations import random_rotations
+from so3ntk.sphere import SphereSignal, concatenate, rotate
+
+__version__ = "0.1.0"

@@ -1,0 +1,111 @@
+r"""The angle of a pair of Gaussian variables, with finite derivatives where the pair is aligned, opposite or zero.
+
+Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need :math:`\sqrt{q_1 q_2 - c^2}` and
+:math:`\arcsin(c / \sqrt{q_1 q_2})`. All functions here act elementwise on arrays that broadcast, keep their dtype, and
+take a c beyond :math:`\pm\sqrt{q_1 q_2}` by rounding as the end point. The product q1 q2 must not leave the range of
+the dtype: in float32, variances between 1e-18 and 1e18.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def _arctangent_series(terms: int) -> list[float]:
+    r"""Coefficients, lowest first, of (2 / pi) arctan(t) / t as a polynomial in w = 2 t^2 - 1, for |t| <= 1.
+
+    .. math:: \arctan t = 2 \sum_k \frac{(-1)^k}{2k + 1} (\sqrt 2 - 1)^{2k + 1}\, T_{2k + 1}(t)
+
+    with T_{2k+1}(t) / t by Chebyshev's recurrence in T_2(t) = w. The error falls as 5.83^-terms.
+    """
+    w = np.polynomial.Polynomial([0.0, 1.0])
+    previous = current = w**0
+    total = 0 * w
+    for k in range(terms):
+        total = total + (-1) ** k / (2 * k + 1) * (np.sqrt(2) - 1) ** (2 * k + 1) * current
+        previous, current = current, 2 * w * current - previous
+    return (4 / np.pi * total).coef.tolist()
+
+
+_SERIES = {32: _arctangent_series(10), 64: _arctangent_series(22)}
+
+
+def reciprocal(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 / x for x > 0, and 0 with zero derivatives for x <= 0."""
+    positive = x > 0
+    return jnp.where(positive, 1 / jnp.where(positive, x, 1), 0)
+
+
+@jax.custom_jvp
+def right_angles(y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""The angle of the point (x, y), for x >= 0, in units of a right angle: :math:`(2/\pi)\,\mathrm{atan2}(y, x)`.
+
+    Exactly +-1 at x = 0, and 0 with zero derivatives at the origin. A polynomial of the smaller ratio, within a few eps:
+    on a CPU XLA calls a scalar atan2 for each element, at twenty times the cost.
+    """
+    size = jnp.abs(y)
+    larger = jnp.maximum(size, x)
+    t = jnp.minimum(size, x) / jnp.where(larger == 0, 1, larger)
+    variable = 2 * t * t - 1
+    *series, value = _SERIES[64 if jnp.finfo(t.dtype).bits > 32 else 32]
+    for coefficient in reversed(series):
+        value = value * variable + coefficient
+    angle = t * value
+    angle = jnp.where(size > x, 1 - angle, angle)
+    return jnp.where(y < 0, -angle, angle)
+
+
+@right_angles.defjvp
+def _right_angles_jvp(primals, tangents):
+    (y, x), (dy, dx) = primals, tangents
+    return right_angles(y, x), 2 / np.pi * reciprocal(x * x + y * y) * (x * dy - y * dx)
+
+
+@jax.custom_jvp
+def determinant(c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    """q1 q2 - c^2, not below zero, and exactly zero at c = q1 = q2; its derivatives are those of the polynomial."""
+    s = jnp.sqrt(q1 * q2)
+    return jnp.maximum((s - c) * (s + c), 0)  # q1 q2 - c^2 would lose the exact zero to a fused multiply-add
+
+
+@determinant.defjvp
+def _determinant_jvp(primals, tangents):
+    (c, q1, q2), (dc, dq1, dq2) = primals, tangents
+    return determinant(c, q1, q2), q2 * dq1 + q1 * dq2 - 2 * c * dc
+
+
+@jax.custom_jvp
+def root_determinant(
+    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """sqrt(q1 q2 - c^2); at zero, where its true derivatives are infinite, they are zero."""
+    return jnp.sqrt(determinant(c, q1, q2))
+
+
+@root_determinant.defjvp
+def _root_determinant_jvp(primals, tangents):
+    root = root_determinant(*primals)
+    _, slope = jax.jvp(determinant, primals, tangents)
+    return root, 0.5 * reciprocal(root) * slope
+
+
+@jax.custom_jvp
+def alignment(c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""E[sign(u) sign(v)] for (u, v) ~ N(0, [[q1, c], [c, q2]]).
+
+    .. math:: \frac{2}{\pi} \arcsin\frac{c}{\sqrt{q_1 q_2}} = 1 - \frac{2\theta}{\pi}
+
+    Exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero. In both cases its derivatives, infinite in truth,
+    are zero.
+    """
+    return right_angles(c, root_determinant(c, q1, q2))
+
+
+@alignment.defjvp
+def _alignment_jvp(primals, tangents):
+    (c, q1, q2), (dc, dq1, dq2) = primals, tangents
+    slope = dc - 0.5 * c * (reciprocal(q1) * dq1 + reciprocal(q2) * dq2)
+    return alignment(c, q1, q2), 2 / np.pi * reciprocal(root_determinant(c, q1, q2)) * slope

@@ -1,0 +1,49 @@
+"""What a nonlinearity is to the kernels: the two Gaussian expectations of its dual."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from jaxtyping import Array, Float
+
+from so3ntk.layers.base import Layer
+from so3ntk.state import State
+
+
+class Activation(Layer):
+    r"""A pointwise nonlinearity phi. For (u, v) ~ N(0, [[q1, c], [c, q2]]) an author writes
+
+    .. math:: \mathrm{dual} = E[\phi(u)\phi(v)], \qquad
+              \mathrm{derivative\_dual} = E[\phi'(u)\phi'(v)] = \partial\,\mathrm{dual} / \partial c,
+
+    both for arrays c, q1, q2 that broadcast against each other, and ``variance`` = E[phi(u)^2] for q1 alone.
+    The layer maps K <- dual(K, q1, q2) and Theta <- derivative_dual(K, q1, q2) Theta.
+    """
+
+    @abstractmethod
+    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+        """E[phi(u) phi(v)]."""
+
+    @abstractmethod
+    def derivative_dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """E[phi'(u) phi'(v)]."""
+
+    @abstractmethod
+    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+        """E[phi(u)^2] for u ~ N(0, q): ``dual`` at c = q1 = q2 = q, in closed form."""
+
+    @property
+    def uses_variances(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    @abstractmethod
+    def homogeneity(self) -> float | None:
+        """p if phi(s u) = s^p phi(u) for s > 0, else None."""
+
+    def __call__(self, state: State) -> State:
+        """The state after the nonlinearity."""
+        return state.activate(self.dual, self.derivative_dual, self.variance)

@@ -1,0 +1,126 @@
+"""The evaluation of a plan: block by block on the host, or in one traced computation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+from so3ntk.evaluate import block_kernels
+from so3ntk.plan import Plan, parse_memory
+
+#: Rows and columns of one dispatch where memory allows: about a second of work, which a progress bar can show.
+BLOCK = 512
+
+
+def _block_side(plan: Plan, tile: int | None, budget: int) -> int:
+    """Rows of a block. The device holds one block's result and, per tile, the fields of its pairs."""
+    fixed = plan.bytes_fixed
+    if fixed > budget:
+        raise MemoryError(
+            f"gram: the rotation tables and one tile need {fixed / 2**20:.0f} MiB, more than the budget of "
+            f"{budget / 2**20:.0f} MiB. Raise memory=, or use a coarser quadrature."
+        )
+    if tile is not None:
+        if isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1:
+            raise ValueError(f"gram: expected tile to be a positive integer, got {tile!r}.")
+        return int(tile)
+    side = BLOCK
+    while side > 32 and fixed + plan.bytes_per_row * 2 * side + plan.bytes_per_pair * side**2 > budget:
+        side //= 2
+    return side
+
+
+def _groups(plan: Plan) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns that have kernels with each other: all, or the atoms of each element."""
+    for kind in np.intersect1d(plan.rows.kind, plan.columns.kind):
+        yield np.flatnonzero(plan.rows.kind == kind), np.flatnonzero(plan.columns.kind == kind)
+
+
+def _blocks(plan: Plan, side: int) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """Index arrays of the blocks to compute, and whether a block lies on the diagonal of a symmetric matrix."""
+    for rows, columns in _groups(plan):
+        for i in range(0, len(rows), side):
+            for j in range(0, i + 1 if plan.symmetric else len(columns), side):
+                yield rows[i : i + side], columns[j : j + side], plan.symmetric and i == j
+
+
+def host_kernels(plan: Plan, names: tuple[str, ...], *, tile: int | None = None, memory: str | int = "2GiB",
+                 progress: bool = False) -> list[np.ndarray]:  # fmt: skip
+    """The kernels on the host: see ``gram`` for tile, memory and what is guaranteed."""
+    side = _block_side(plan, tile, parse_memory(memory))
+    needed = plan.names_needed(names)
+    shape = (plan.rows.count, plan.columns.count)
+    sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
+    diagonal = {name: np.zeros(shape, plan.accumulator) for name in needed} if plan.symmetric else sums
+    total = sum(len(r) * len(c) for r, c, _ in _blocks(plan, side))
+    with tqdm(total=total, unit=" pairs", unit_scale=True, disable=not progress, desc="Gram matrix") as bar:
+        pending = None
+        for rows, columns, on_diagonal in _blocks(plan, side):
+            values = _dispatch(plan, needed, rows, columns)
+            if pending is not None:  # the device computes a block while the host adds the one before
+                _add(plan, *pending)
+                bar.update(len(pending[1]) * len(pending[2]))
+            pending = (diagonal if on_diagonal else sums, rows, columns, values)
+        if pending is not None:
+            _add(plan, *pending)
+            bar.update(len(pending[1]) * len(pending[2]))
+    if plan.symmetric:  # sums of two mirrored terms commute: symmetric to the bit
+        for name in needed:
+            lower, own = sums[name], diagonal[name]
+            sums[name] = (lower + lower.T) + (own + own.T) / 2
+    return plan.finish(names, sums)
+
+
+def _dispatch(plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray) -> tuple[Array, ...]:
+    tile = plan.tile(len(rows), len(columns))
+    f = _padded(plan.f, rows, tile[0])
+    g = _padded(plan.g, columns, tile[1])
+    return block_kernels(plan.layers, plan.motions, f, g, names, tile)
+
+
+def _padded(signals: Any, indices: np.ndarray, tile: int) -> Any:
+    """The signals at the indices, repeated up to a power of two of tiles so that few shapes are compiled."""
+    tiles = -(-len(indices) // tile)
+    size = tile * 2 ** max(0, (tiles - 1).bit_length())
+    padded = np.concatenate([indices, np.full(size - len(indices), indices[0])])
+    return jax.tree.map(lambda a: a[padded], signals)
+
+
+def _add(plan: Plan, sums: dict[str, np.ndarray], rows: np.ndarray, columns: np.ndarray, values) -> None:
+    for total, value in zip(sums.values(), values, strict=True):
+        block = np.asarray(value)[: len(rows), : len(columns)]
+        if plan.reduces:
+            add_by_owner(total, block, plan.rows.owner[rows], plan.columns.owner[columns])
+        else:
+            total[np.ix_(rows, columns)] = block
+
+
+def add_by_owner(total: Float[np.ndarray, "n m"], block: Float[np.ndarray, "a b"], row_owner, column_owner) -> None:
+    """total[i, j] += sum of block over rows owned by i and columns owned by j; owners are sorted."""
+    row_first = np.flatnonzero(np.diff(row_owner, prepend=-1))
+    column_first = np.flatnonzero(np.diff(column_owner, prepend=-1))
+    reduced = np.add.reduceat(block.astype(np.float64), row_first, axis=0)
+    reduced = np.add.reduceat(reduced, column_first, axis=1)
+    total[np.ix_(row_owner[row_first], column_owner[column_first])] += reduced
+
+
+def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, ...]:
+    """The kernels inside a transformation of JAX: jit, vmap, grad."""
+    needed = plan.names_needed(names)
+    shape = (plan.rows.count, plan.columns.count)
+    sums = {name: jnp.zeros(shape, plan.dtype) for name in needed}
+    for rows, columns in _groups(plan):
+        if len(rows) and len(columns):
+            values = _dispatch(plan, needed, rows, columns)
+            for name, value in zip(needed, values, strict=True):
+                block = value[: len(rows), : len(columns)]
+                by_row = jax.ops.segment_sum(block, plan.rows.owner[rows], plan.rows.count)
+                both = jax.ops.segment_sum(by_row.T, plan.columns.owner[columns], plan.columns.count).T
+                sums[name] = sums[name] + (both if plan.reduces else block)
+    return tuple(plan.finish(names, sums))

@@ -1,0 +1,203 @@
+"""How large the error of a rotation grid is on given signals, and the grid that reaches a tolerance on them.
+
+Where a network collapses to a tower, a pair's kernels on any grid follow from its Wigner coefficients and the tower's
+polynomials: that is done here in NumPy and float64, without compiling anything for each grid.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from so3ntk.evaluate import Result, list_kernels, make_tower, tower_span
+from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
+from so3ntk.plan import choose_grid, load_motions, parts_of, split_at_reduction
+from so3ntk.quadrature import ALIGNED, AdaptiveGrid, Quadrature
+from so3ntk.so3 import walsh_hadamard
+from so3ntk.state import Pair
+from so3ntk.tower import HALF_RANGE
+
+#: Points in alpha and gamma that ``calibrate`` tries.
+LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+
+
+class QuadratureWarning(UserWarning):
+    """The rotation grid is too coarse for the tolerance asked for."""
+
+
+class Sample(NamedTuple):
+    """Some signals of a batch as arrays, and all pairs of them: indices i <= j."""
+
+    signals: Any
+    batch: Any
+    i: np.ndarray
+    j: np.ndarray
+
+
+def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signals: int = 12) -> float:
+    r"""The largest quadrature error of the pooled kernels, :math:`|K - K_{fine}| / \sqrt{K(x,x) K(x',x')}`.
+
+    Estimated by refinement, K_fine being on a grid twice as fine per axis, over all pairs of up to ``signals`` signals
+    of x1 and x2 spread evenly over the batches (for molecules: of atoms). 0 for networks without motions.
+    """
+    if get not in ("nngp", "ntk"):
+        raise ValueError(f'quadrature_error: expected get to be "nngp" or "ntk", got {get!r}.')
+    layers, batches = _before_reduction(net, [x1] if x2 is None else [x1, x2])
+    grid = choose_grid(layers, net.quadrature, net.rtol, batches[0])
+    if grid is None:
+        return 0.0
+    sample = _sample(layers, batches, signals)
+    fine, coarse = (_adaptive(layers, sample, g) for g in (grid.refined(), grid))
+    return float(_relative_errors(coarse, fine, sample, get).max())
+
+
+def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
+    """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
+
+    Measured on all pairs of up to ``signals`` signals spread evenly over the batch; pairs aligned beyond 0.9, such as
+    each signal with itself, get a finer grid of their own where they need it. The error of a grid is its difference
+    from the grid two levels finer. Warns (QuadratureWarning) if the finest level does not reach the tolerance.
+    """
+    layers, (batch,) = _before_reduction(net, [x])
+    if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
+        raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
+    sample = _sample(layers, [batch], signals)
+    collapses = tower_span(layers) is not None
+    chosen: dict[bool, int] = {}
+    results: list[Result] = []
+    lowest = max(4, batch.bandlimit)
+    levels = [n for n in LEVELS if n >= lowest] or [4 * -(-lowest // 4)]
+    for n in levels:
+        results.append(_on_grid(layers, sample, ProductGrid(n)))
+        if len(results) < 3:
+            continue
+        tried, now = results[-3], results[-1]
+        errors = np.maximum(*(_relative_errors(tried, now, sample, get) for get in ("nngp", "ntk")))
+        aligned = now.alignment > ALIGNED if collapses else np.ones(len(errors), bool)
+        for kind in (False, True):
+            if kind not in chosen and errors[aligned == kind].max(initial=0.0) <= net.rtol:
+                chosen[kind] = levels[len(results) - 3]
+        if len(chosen) == 2:
+            break
+    else:
+        warnings.warn(
+            f"calibrate: rotation grids up to {levels[-1]} points per axis do not reach rtol={net.rtol:.0e} on these "
+            "signals; the finest is used. Lower the bandlimit, raise rtol, or use smoother activations.",
+            QuadratureWarning,
+            stacklevel=3,
+        )
+    fine = ProductGrid(chosen.get(True, levels[-1]))
+    base = ProductGrid(min(chosen.get(False, levels[-1]), fine.n))
+    quadrature: Quadrature = fine
+    if base != fine:  # the base grid misses peaks by what it misses of c = 1 for a signal with itself
+        own = results[levels.index(base.n)].alignment[sample.i == sample.j]
+        quadrature = AdaptiveGrid(base, fine, round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3))
+    _checked.add(_check_key(layers, quadrature, batch))
+    return quadrature
+
+
+_checked: set = set()
+
+
+def warn_if_coarse(net: Any, x: Any) -> None:
+    """Once for each network and grid: estimate the error on a few of the signals, and warn if it exceeds rtol."""
+    layers, (batch,) = _before_reduction(net, [x])
+    grid = choose_grid(layers, net.quadrature, net.rtol, batch)
+    if grid is None or len(batch) == 0:
+        return
+    key = _check_key(layers, grid, batch)
+    if key in _checked:
+        return
+    _checked.add(key)
+    error = quadrature_error(net, x, signals=4)
+    if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
+        warnings.warn(
+            f"the rotation grid ({grid}) leaves an error of about {error:.1e} on these signals, more than "
+            f"rtol={net.rtol:.0e}, relative to sqrt(K(x, x) K(x', x')). Use net.calibrate(x), a finer quadrature=, or "
+            "raise rtol.",
+            QuadratureWarning,
+            stacklevel=4,
+        )
+
+
+def _check_key(layers, grid, batch) -> tuple:
+    return str(jax.tree.structure(layers)), grid, batch.bandlimit
+
+
+def _before_reduction(net: Any, batches: list) -> tuple[tuple, list]:
+    layers, reduction, _ = split_at_reduction(net.layers)
+    return layers, [parts_of(reduction, x).signals for x in batches]
+
+
+def _sample(layers, batches: list, signals: int) -> Sample:
+    chosen = []
+    for batch in batches:
+        if len(batch) == 0:
+            raise ValueError("quadrature: expected at least one signal to measure errors on, got an empty batch.")
+        rows = np.unique(np.linspace(0, len(batch) - 1, min(signals, len(batch))).astype(int))
+        chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], layers[0].arrays(batch)))
+    arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *chosen)
+    i, j = np.triu_indices(len(jax.tree.leaves(arrays)[0]))
+    return Sample(arrays, batches[0], i, j)
+
+
+def _relative_errors(coarse: Result, fine: Result, sample: Sample, get: str) -> Float[np.ndarray, " pairs"]:
+    a, b = (np.asarray(getattr(result, get), np.float64) for result in (coarse, fine))
+    own = b[sample.i == sample.j]
+    norms = np.sqrt(np.abs(own[sample.i] * own[sample.j]))
+    return np.abs(a - b) / np.where(norms > 0, norms, 1)
+
+
+def _adaptive(layers, sample: Sample, grid: Quadrature) -> Result:
+    if not isinstance(grid, AdaptiveGrid):
+        return _on_grid(layers, sample, grid)
+    base, fine = (_on_grid(layers, sample, g) for g in (grid.base, grid.fine))
+    return Result(*(np.where(base.alignment > grid.threshold, f, b) for b, f in zip(base, fine, strict=True)))
+
+
+def _on_grid(layers, sample: Sample, grid: RotationGrid) -> Result:
+    f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
+    span = tower_span(layers)
+    if span is None:
+        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype)
+        return Result(*(np.asarray(v) for v in list_kernels(layers, motions, f, g, 1)))
+    bandlimit = layers[0].kept_bandlimit(sample.batch.bandlimit)
+    towers, blocks = _towers(layers[: span - 1], f, g)
+    towers, blocks = jax.tree.map(np.asarray, towers), np.asarray(blocks, np.float64)
+    tables = wigner_tables(grid, bandlimit)
+    columns = columns_by_class(bandlimit, grid.images)
+    weights = grid.representative_weights
+    rows = []
+    for k in range(len(sample.i)):
+        tower = jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k], np.float64), towers)
+        images = np.stack(walsh_hadamard([blocks[k, c] @ t for c, t in zip(columns, tables, strict=True)]))
+        c = images * tower.inverse_norm
+        t = np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)) / HALF_RANGE - 1
+        means = []
+        for interpolant in (tower.nngp, tower.ntk):
+            positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in interpolant.coefficients)
+            means.append(np.sum(np.where(c >= 0, positive, negative).sum(0) * weights) * tower.scale)
+        rows.append((*means, c.max()))
+    return Result(*np.array(rows).T)
+
+
+@eqx.filter_jit
+def _towers(layers, f, g):
+    """The towers of a list of pairs, and the Wigner coefficients of their kernels after lifting."""
+    lift = layers[0]
+
+    def one(f, g):
+        blocks = lift.geometry(None).correlate(f, g)
+        scales = lift.scales(f)
+        values = blocks.values * scales.weight
+        if scales.bias is not None:
+            values = values.at[0].add(scales.bias)
+        return make_tower(layers, Pair(f, g), 16 if values.dtype.itemsize <= 4 else 34), values
+
+    towers, blocks = jax.vmap(one)(f, g)
+    return towers, blocks

@@ -1,0 +1,86 @@
+"""Group convolution on SO(3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from so3ntk.geometry import Point
+from so3ntk.layers.base import Layer, Scalar
+from so3ntk.layers.support import check_support
+from so3ntk.parametrization import Scales, check_parametrization
+from so3ntk.rotations import check_bandlimit
+from so3ntk.state import State
+
+
+class GroupConv(Layer):
+    r"""Convolution of features on SO(3) with random filters of global support.
+
+    .. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow K + W^2 A \Theta, \qquad
+              (A K)^l = v_l K^l\ (l < L), \quad 0\ \text{otherwise}
+
+    White-noise filters (bandlimit and variances None) have A = 1: the layer does no transform at all. A finite
+    bandlimit L is the projection onto l < L; ``variances`` multiply block l by the filter's variance v_l, and set
+    the bandlimit to their number where none is given. All arguments are keywords; see ``Lift`` for width, support,
+    W_std, b_std and parametrization.
+
+    Raises ValueError for arguments out of range; NotImplementedError for support < pi.
+    """
+
+    width: int | None = eqx.field(static=True)
+    support: float | None = eqx.field(static=True)
+    bandlimit: int | None = eqx.field(static=True)
+    variances: Float[Array, " l"] | None
+    W_std: Scalar
+    b_std: Scalar | None
+    parametrization: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        *,
+        width: int | None = None,
+        support: float | None = None,
+        bandlimit: int | None = None,
+        variances: Any = None,
+        W_std: Scalar = 1.0,
+        b_std: Scalar | None = None,
+        parametrization: str = "ntk",
+    ):
+        self.width, self.support = width, check_support("GroupConv", support)
+        if variances is not None:
+            if bandlimit is None:
+                bandlimit = len(variances)
+            elif len(variances) < bandlimit:
+                raise ValueError(
+                    f"GroupConv: expected a variance for each of the {bandlimit} degrees, got {len(variances)}."
+                )
+        self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "GroupConv")
+        self.variances = variances
+        self.W_std, self.b_std = W_std, b_std
+        self.parametrization = check_parametrization("GroupConv", parametrization, width)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the filters are white noise; a spectrum couples all motions."""
+        return self.bandlimit is None
+
+    @property
+    def homogeneity(self) -> float | None:
+        """1 without a bias, else None."""
+        return 1.0 if self.b_std is None else None
+
+    def __call__(self, state: State) -> State:
+        """The state after the convolution. ValueError where there is no group left: after pooling or Flatten."""
+        if type(state.geometry) is Point:
+            raise ValueError(
+                "GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
+                "Use Dense here, or move GroupConv before the pooling."
+            )
+        scales = Scales.of("GroupConv", self.W_std, self.b_std, self.parametrization, state.width)
+        if self.bandlimit is None:
+            return state.affine(scales, self.width)
+        spectrum = np.ones(self.bandlimit) if self.variances is None else self.variances[: self.bandlimit]
+        return state.filter(spectrum, scales, self.width)

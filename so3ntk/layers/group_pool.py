@@ -1,0 +1,23 @@
+"""Group pooling: the invariant readout."""
+
+from __future__ import annotations
+
+from so3ntk.layers.base import Layer
+from so3ntk.state import State
+
+
+class GroupPool(Layer):
+    """The mean of the features over the group: the trivial irrep.
+
+    The kernels become the means of K_r and Theta_r over all motions (and positions); after it a network continues
+    with Dense layers and nonlinearities. Raises ValueError where there is nothing to pool.
+    """
+
+    @property
+    def pointwise(self) -> bool:
+        """False: all motions meet in one number."""
+        return False
+
+    def __call__(self, state: State) -> State:
+        """The pooled state."""
+        return state.pool()

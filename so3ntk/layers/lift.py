@@ -1,0 +1,101 @@
+"""Lifting: from signals on the sphere to features on SO(3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from so3ntk.layers.base import Scalar
+from so3ntk.layers.source import Lifting
+from so3ntk.layers.support import check_support
+from so3ntk.parametrization import check_parametrization
+from so3ntk.rotations import check_bandlimit
+from so3ntk.so3 import Grid, SphereGeometry
+from so3ntk.sphere import SphereSignal
+
+
+class Lift(Lifting):
+    r"""The first group convolution, from the sphere to SO(3), with white-noise filters of global support.
+
+    .. math:: K_r = W^2 \frac1C \frac1{4\pi} \sum_c w_c \sum_{l<L} v_l \sum_{mn} a^c_{lm} D^l_{mn}(r) b^c_{ln} + b^2,
+              \qquad \Theta_r = K_r
+
+    for signals with coefficients a and b. All arguments are keywords:
+
+    width: channels of the finite network, for ``init_fn`` and the standard parametrisation only.
+    support: half-angle of the filters' cap in radians; None or pi for the whole sphere. Smaller ones come later.
+    bandlimit: filters keep degrees l < bandlimit; None keeps all degrees of the signal.
+    variances: filter variance v_l per degree (differentiable), at least as many as degrees; None for white noise.
+    channel_weights: w_c, one non-negative number per channel (differentiable); None for ones.
+    group: "SO3".
+    W_std, b_std: standard deviations of weights and biases (differentiable); b_std None means no bias.
+    parametrization: "ntk" or "standard".
+
+    Raises ValueError for arguments out of range; NotImplementedError for support < pi and other groups.
+    Source: Misof, Kessel, Gerken, Equivariant Neural Tangent Kernels (2025), in the relative-motion form of the docs.
+    """
+
+    width: int | None = eqx.field(static=True)
+    support: float | None = eqx.field(static=True)
+    bandlimit: int | None = eqx.field(static=True)
+    variances: Float[Array, " l"] | None
+    channel_weights: Float[Array, " c"] | None
+    group: str = eqx.field(static=True)
+    W_std: Scalar
+    b_std: Scalar | None
+    parametrization: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        *,
+        width: int | None = None,
+        support: float | None = None,
+        bandlimit: int | None = None,
+        variances: Any = None,
+        channel_weights: Any = None,
+        group: str = "SO3",
+        W_std: Scalar = 1.0,
+        b_std: Scalar | None = None,
+        parametrization: str = "ntk",
+    ):
+        if group != "SO3":
+            raise NotImplementedError(f"Lift: group {group!r} is not implemented; the group is 'SO3'.")
+        self.width, self.support, self.group = width, check_support("Lift", support), group
+        self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "Lift")
+        self.variances, self.channel_weights = variances, channel_weights
+        self.W_std, self.b_std = W_std, b_std
+        self.parametrization = check_parametrization("Lift", parametrization, width)
+
+    def kept_bandlimit(self, signal_bandlimit: int) -> int:
+        """The bandlimit after the filter."""
+        return signal_bandlimit if self.bandlimit is None else min(self.bandlimit, signal_bandlimit)
+
+    def arrays(self, x: SphereSignal) -> Float[Array, "n p c"]:
+        """The coefficients of a batch; checks channel weights and variances against them."""
+        if not isinstance(x, SphereSignal):
+            raise TypeError(
+                f"Lift: expected a SphereSignal, got {type(x).__name__}. Make one with SphereSignal.from_samples or "
+                "from_coefficients; for molecular Environments end the network with AtomSum()."
+            )
+        kept = self.kept_bandlimit(x.bandlimit)
+        if self.variances is not None and len(self.variances) < kept:
+            raise ValueError(
+                f"Lift: expected a variance for each of the {kept} degrees, got {len(self.variances)}. "
+                f"Give more variances, or bandlimit={len(self.variances)}."
+            )
+        if self.channel_weights is not None and len(self.channel_weights) != x.channels:
+            raise ValueError(
+                f"Lift: expected one of channel_weights for each of the signals' {x.channels} channels, got "
+                f"{len(self.channel_weights)}."
+            )
+        return x.coefficients
+
+    def geometry(self, grid: Grid | None) -> SphereGeometry:
+        """Rotations on the given grid."""
+        return SphereGeometry(grid, self.channel_weights, self.variances, self.bandlimit)
+
+    def channels(self, f: Float[Array, "p c"]) -> int:
+        """The last axis."""
+        return f.shape[-1]

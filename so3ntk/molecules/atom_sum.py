@@ -1,0 +1,34 @@
+"""The sum over atoms: from kernels of environments to kernels of molecules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from so3ntk.layers.reduction import Parts, Reduction
+from so3ntk.molecules.environments import Environments
+
+
+class AtomSum(Reduction):
+    r"""The sum of a network's outputs over the atoms of a molecule, all atoms sharing the weights.
+
+    .. math:: K(M, M') = \sum_{i \in M} \sum_{j \in M'} K(f_i, f'_j), \qquad \text{the same for } \Theta
+
+    match_species: networks with weights of their own for each element, so that only atoms of equal elements meet;
+    pairs of unlike elements are then never computed. Layers after it act on molecules.
+    """
+
+    match_species: bool = eqx.field(static=True, default=False)
+
+    def parts(self, x: Any) -> Parts:
+        """The atoms' environments, their molecules, and their elements (or zeros). TypeError for other inputs."""
+        if not isinstance(x, Environments):
+            raise TypeError(
+                f"AtomSum: expected Environments (so3ntk.molecules.environments(atoms)), got {type(x).__name__}. "
+                "For plain signals leave AtomSum out."
+            )
+        molecule = np.asarray(x.molecule)
+        kind = np.asarray(x.numbers) if self.match_species else np.zeros_like(molecule)
+        return Parts(x.signal, molecule, kind, len(x))

@@ -1,0 +1,219 @@
+"""The environments of all atoms of a list of molecules: a batch that is indexed by molecule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from so3ntk.molecules.coefficients import environment_coefficients
+from so3ntk.molecules.elements import atomic_number, species_numbers
+from so3ntk.molecules.neighbours import pairs_within
+from so3ntk.molecules.structures import check_structures, require_ase
+from so3ntk.rotations import check_bandlimit
+from so3ntk.sphere import SphereSignal, concatenate
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class StaticArray:
+    """A read-only NumPy integer array that hashes and compares by content: metadata for JAX."""
+
+    __slots__ = ("_hash", "array")
+
+    def __init__(self, array):
+        self.array = np.array(array, np.int64)
+        self.array.flags.writeable = False
+        self._hash = hash((self.array.shape, self.array.tobytes()))
+
+    def __hash__(self):
+        return self._hash
+
+    def __eq__(self, other):
+        return isinstance(other, StaticArray) and (self is other or np.array_equal(self.array, other.array))
+
+    def __repr__(self):
+        return f"StaticArray({self.array!r})"
+
+
+class Environments(eqx.Module):
+    """One signal per atom, grouped into molecules: what kernels of molecules act on.
+
+    signal: the environments of all atoms, in the order of the molecules. ``molecule`` and ``numbers``
+    (atoms,) say which molecule an atom belongs to (0..n-1, ascending) and its atomic number. They are NumPy
+    arrays and static for JAX: a jitted function of Environments is compiled anew for molecules with other
+    elements or sizes.
+
+    Length, indices and shape are those of the molecules, so that scikit-learn's splitters work: ``x[3]`` (a
+    batch of one), ``x[2:5]``, ``x[[4, 0, 4]]``, ``x[mask]``; molecules are renumbered in the order given.
+
+    Raises ValueError if the numbers of atoms disagree or molecules are not numbered 0..n-1 in ascending
+    order.
+    """
+
+    signal: SphereSignal
+    _molecule: StaticArray = eqx.field(static=True)
+    _numbers: StaticArray = eqx.field(static=True)
+
+    def __init__(self, signal: SphereSignal, molecule, numbers):
+        molecule, numbers = np.asarray(molecule), np.asarray(numbers)
+        n_atoms = len(signal.coefficients)
+        if molecule.shape != (n_atoms,) or numbers.shape != (n_atoms,):
+            raise ValueError(
+                f"Environments: expected molecule and numbers of shape ({n_atoms},), one entry per signal, "
+                f"got {molecule.shape} and {numbers.shape}."
+            )
+        if not all(np.issubdtype(a.dtype, np.integer) for a in (molecule, numbers)):
+            raise ValueError(f"Environments: expected integers, got {molecule.dtype} and {numbers.dtype}.")
+        if not np.isin(np.diff(molecule, prepend=molecule[:1]), (0, 1)).all() or np.any(molecule[:1]):
+            raise ValueError(
+                "Environments: expected molecules numbered 0, 1, 2, ... with their atoms in that order, got "
+                f"{molecule[:12].tolist()}{' ...' if n_atoms > 12 else ''}."
+            )
+        self.signal, self._molecule, self._numbers = signal, StaticArray(molecule), StaticArray(numbers)
+
+    @property
+    def molecule(self) -> Int[np.ndarray, " atoms"]:
+        """The molecule of each atom, 0..n-1, ascending; read-only."""
+        return self._molecule.array
+
+    @property
+    def numbers(self) -> Int[np.ndarray, " atoms"]:
+        """The atomic number of each atom; read-only."""
+        return self._numbers.array
+
+    def __len__(self) -> int:
+        return int(self.molecule[-1]) + 1 if len(self.molecule) else 0
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(molecules,): what scikit-learn asks for the number of samples."""
+        return (len(self),)
+
+    def __getitem__(self, index) -> Environments:
+        """Some molecules. Raises IndexError for an index out of range and a mask of another length."""
+        if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
+            index = index[0]  # scikit-learn asks for x[indices, ...]
+        chosen = np.atleast_1d(np.arange(len(self))[_host_index(index)])
+        if chosen.ndim != 1:
+            raise IndexError(f"Environments: expected one index, for molecules, got {index!r}.")
+        first = np.searchsorted(self.molecule, np.arange(len(self) + 1))
+        sizes = (first[1:] - first[:-1])[chosen]
+        molecule = np.repeat(np.arange(len(chosen)), sizes)
+        within = np.arange(len(molecule)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        atoms = np.repeat(first[chosen], sizes) + within
+        return Environments(self.signal[atoms], molecule, self.numbers[atoms])
+
+    def atoms_of(self, element: str | int) -> Int[np.ndarray, " n"]:
+        """The indices of all atoms of one element, given as a symbol or an atomic number."""
+        return np.flatnonzero(self.numbers == atomic_number(element, "Environments.atoms_of"))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Environments]) -> Environments:
+        """One batch of the molecules of all parts. ValueError for none, or unlike bandlimits or channels."""
+        parts = list(parts)
+        signal = concatenate([part.signal for part in parts])
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        molecule = np.concatenate(
+            [part.molecule + start for part, start in zip(parts, starts[:-1], strict=True)]
+        )
+        numbers = np.concatenate([part.numbers for part in parts])
+        return cls(signal, molecule, numbers)
+
+
+def environments(
+    atoms: Atoms | Iterable[Atoms],
+    species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
+    powers: Sequence[float] = (2, 6),
+    bandlimit: int = 6,
+    angular_width: float | Float[Array, ""] | None = None,
+    cutoff: float | None = None,
+    dtype=None,
+) -> Environments:
+    """Environments of every atom of one molecule (``ase.Atoms``) or of a list of them.
+
+    Formulas, units (Angstrom) and the meaning of the arguments: :func:`environment_coefficients`. Computed in
+    float64 whatever JAX is set to, then cast to ``dtype``: by default float64 if jax_enable_x64 is set and
+    float32 if not. A molecule of one atom has the zero signal. Not differentiable: use
+    ``environment_coefficients`` for that.
+
+    Raises TypeError for anything but ase.Atoms. ValueError for an empty list, a molecule without atoms, NaN
+    or infinite coordinates, two atoms closer than 0.001 Angstrom, elements not among the species, ghost
+    atoms, periodic structures without a cutoff, and wrong settings: see there. ImportError if ase is missing.
+    """
+    where = "environments"
+    structures = _structures(atoms, require_ase(where).Atoms, cutoff)
+    check_bandlimit(bandlimit, where)
+    species_numbers(species, where)
+    dtype = _result_dtype(dtype)
+    numbers = np.concatenate([a.numbers for a in structures])
+    molecule = np.repeat(np.arange(len(structures)), [len(a) for a in structures])
+    with _double_precision():
+        coefficients = np.asarray(
+            environment_coefficients(
+                jnp.asarray(np.concatenate([a.positions for a in structures])),
+                numbers,
+                molecule,
+                species=species,
+                powers=powers,
+                bandlimit=bandlimit,
+                angular_width=angular_width,
+                cutoff=cutoff,
+                edges=None if cutoff is None else pairs_within(structures, cutoff),
+            )
+        )
+    return Environments(SphereSignal(jnp.asarray(coefficients, dtype), bandlimit), molecule, numbers)
+
+
+def _structures(atoms: Any, atoms_class: type, cutoff: float | None) -> list[Any]:
+    """The molecules as a list, with errors for what no environment can be made of."""
+    if not isinstance(atoms, Iterable):
+        raise TypeError(f"environments: expected ase.Atoms or a list of them, got {type(atoms).__name__}.")
+    structures: list[Any] = [atoms] if isinstance(atoms, atoms_class) else list(atoms)
+    if not structures:
+        raise ValueError("environments: expected at least one molecule, got an empty list.")
+    for number, structure in enumerate(structures):
+        if not isinstance(structure, atoms_class):
+            raise TypeError(
+                f"environments: expected ase.Atoms, got {type(structure).__name__} at position {number}."
+            )
+        if cutoff is None and structure.pbc.any():
+            raise ValueError(
+                f"environments: structure {number} is periodic (pbc {structure.pbc.tolist()}), and its "
+                "environments would be infinite sums. Pass a cutoff in Angstrom, or set atoms.pbc = False "
+                "if it is a molecule."
+            )
+    check_structures(structures, "environments")
+    return structures
+
+
+def _result_dtype(dtype) -> np.dtype:
+    allowed = jax.dtypes.canonicalize_dtype(np.float64)
+    wanted = allowed if dtype is None else np.dtype(dtype)
+    if not jnp.issubdtype(wanted, jnp.floating):
+        raise TypeError(f"environments: expected a floating-point dtype, got {wanted}.")
+    if wanted == np.float64 and allowed != np.float64:
+        raise ValueError(
+            "environments: float64 was asked for, but JAX is set to 32 bits. Call "
+            "jax.config.update('jax_enable_x64', True) first, or pass dtype='float32'."
+        )
+    return wanted
+
+
+def _double_precision():
+    """A context in which JAX has 64 bits, in this thread alone."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64  # before jax 0.8  # pyright: ignore[reportAttributeAccessIssue]
+
+    return enable_x64()
+
+
+def _host_index(index):
+    return index if isinstance(index, int | slice | type(Ellipsis)) else np.asarray(index)

@@ -1,0 +1,147 @@
+"""Networks: a sequence of layers and its kernel function."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from so3ntk.blocks import host_kernels, traced_kernels
+from so3ntk.calibration import calibrate, quadrature_error, warn_if_coarse
+from so3ntk.haar import RotationGrid
+from so3ntk.layers.base import Layer, flatten, is_traced
+from so3ntk.layers.combinators import FanOut
+from so3ntk.layers.reduction import Reduction
+from so3ntk.layers.source import Source
+from so3ntk.plan import make_plan
+from so3ntk.quadrature import AdaptiveGrid, Quadrature
+
+
+class Kernels(NamedTuple):
+    """Both kernels of a call with ``get=("nngp", "ntk")``; a name not asked for is None."""
+
+    nngp: Array | None
+    ntk: Array | None
+
+
+class Network(Layer):
+    """A sequence of layers with its kernel function; made by ``serial``.
+
+    Unpacks as a stax triple, ``init_fn, apply_fn, kernel_fn = net``. Layers are pytrees of differentiable
+    hyperparameters; ``quadrature`` and ``rtol`` are static. A network without a first layer that reads signals is a
+    block: it can stand inside ``serial`` and ``parallel``.
+    """
+
+    layers: tuple[Layer, ...]
+    quadrature: Quadrature | None = eqx.field(static=True, default=None)
+    rtol: float = eqx.field(static=True, default=1e-4)
+
+    def __iter__(self) -> Iterator[Callable]:
+        yield self.init_fn
+        yield self.apply_fn
+        yield self.kernel_fn
+
+    def __call__(self, state: Any) -> Any:
+        """The state after all layers: a network inside a network."""
+        for layer in self.layers:
+            state = layer(state)
+        return state
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every layer is."""
+        return all(layer.pointwise for layer in self.layers)
+
+    @property
+    def uses_variances(self) -> bool:
+        """Whether any layer does."""
+        return any(layer.uses_variances for layer in self.layers)
+
+    @property
+    def homogeneity(self) -> float | None:
+        """The product of the layers' exponents, or None."""
+        exponents = [layer.homogeneity for layer in self.layers]
+        return None if None in exponents else math.prod(exponents)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    @property
+    def smoothness(self) -> float:
+        """That of the roughest layer."""
+        return min((layer.smoothness for layer in self.layers), default=math.inf)
+
+    def kernel_fn(self, x1: Any, x2: Any = None, get: str | Sequence[str] = ("nngp", "ntk")) -> Any:
+        """The kernels of all pairs of two batches (x2 None: of x1 with itself).
+
+        get: "nngp" or "ntk" for one array (N1, N2); a tuple of them for ``Kernels`` with fields nngp and ntk.
+        The dtype is that of the signals. Works under jit, vmap and grad, in the signals and in the hyperparameters;
+        for matrices too large for the device's memory, or progress, use ``so3ntk.gram``.
+        Raises ValueError for signals that do not fit each other or the network.
+        """
+        names = check_get(get)
+        plan = make_plan(self.layers, self.quadrature, self.rtol, x1, x2)
+        if is_traced((self, x1, x2)):
+            arrays = traced_kernels(plan, names)
+        else:
+            warn_if_coarse(self, x1)
+            arrays = host_kernels(plan, names)
+        values = {name: jnp.asarray(array) for name, array in zip(names, arrays, strict=True)}
+        return values[get] if isinstance(get, str) else Kernels(values.get("nngp"), values.get("ntk"))
+
+    def init_fn(self, key: Array, input_shape: tuple[int, ...]) -> Any:
+        """Not here yet: the finite-width network's parameters."""
+        raise NotImplementedError("init_fn: finite-width networks are not implemented yet; kernel_fn is.")
+
+    def apply_fn(self, params: Any, x: Any) -> Any:
+        """Not here yet: the finite-width network's outputs."""
+        raise NotImplementedError("apply_fn: finite-width networks are not implemented yet; kernel_fn is.")
+
+    def calibrate(self, x: Any, signals: int = 12) -> Network:
+        """This network with the coarsest grid that reaches ``rtol`` on the signals x; see ``calibration.calibrate``."""
+        return dataclasses.replace(self, quadrature=calibrate(self, x, signals))
+
+    def quadrature_error(self, x1: Any, x2: Any = None, get: str = "ntk") -> float:
+        """The largest error of the grid on such pairs, by refinement; see ``calibration.quadrature_error``."""
+        return quadrature_error(self, x1, x2, get)
+
+
+def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1e-4) -> Network:
+    """A network of layers in sequence.
+
+    quadrature: an explicit ``ProductGrid`` or ``ExplicitGrid`` of rotations, or None: chosen from the signals'
+    bandlimit, the layers and ``rtol``, never from the batch. rtol: the quadrature error aimed at, relative to
+    sqrt(K(x, x) K(x', x')). Raises TypeError and ValueError for what is not a layer or out of order.
+    """
+    if not layers:
+        raise ValueError("serial: expected at least one layer.")
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(
+                f"serial: expected layers such as Lift() or Relu(), got {layer!r}. "
+                "If it is a class, call it: Relu(), not Relu."
+            )
+    if not 0 < rtol < 1:
+        raise ValueError(f"serial: expected rtol between 0 and 1, got {rtol!r}.")
+    if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid):
+        raise TypeError(f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid or None, got {quadrature!r}.")
+    inside = tuple(flatten(layers))
+    late = [type(layer).__name__ for layer in inside[1:] if isinstance(layer, Source)]
+    if late and not isinstance(layers[0], FanOut):
+        raise ValueError(f"serial: {late[0]} reads signals, so it must be the first layer (or first in its branch).")
+    if sum(isinstance(layer, Reduction) for layer in inside) > 1:
+        raise ValueError("serial: a network sums over parts once; found more than one such layer.")
+    unrolled: list[Layer] = []
+    for layer in layers:  # a plain block inside a network is the same network written out
+        unrolled.extend(layer.layers if isinstance(layer, Network) else [layer])
+    return Network(tuple(unrolled), quadrature, rtol)
+
+
+def check_get(get: Any) -> tuple[str, ...]:
+    """The names asked for. ValueError for anything but "nngp" and "ntk"."""
+    names = (get,) if isinstance(get, str) else tuple(get)
+    if not names or any(name not in ("nngp", "ntk") for name in names):
+        raise ValueError(f'get: expected "nngp", "ntk" or a tuple of them, got {get!r}.')
+    return names

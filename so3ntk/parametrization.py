@@ -1,0 +1,49 @@
+r"""How weights and biases enter the kernels of a linear layer, in the NTK and in the standard parametrisation.
+
+For a linear layer with input kernels K, Theta of ``n`` channels, and A the average over its support,
+
+.. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow g_W A K + g_b + W^2 A \Theta,
+
+where (g_W, g_b) = (W^2, b^2) in the NTK parametrisation (weights W w / sqrt(n), w ~ N(0, 1)) and (n, 1) in the
+standard one (weights w ~ N(0, W^2 / n), as neural-tangents' ``parameterization="standard"``).
+Source: Sohl-Dickstein et al., On the infinite width limit of neural networks with a standard parameterization (2020).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Scales(NamedTuple):
+    """W^2, b^2, g_W and g_b of the formula; b^2 and g_b are None without a bias."""
+
+    weight: Any
+    bias: Any
+    weight_gain: Any
+    bias_gain: Any
+
+    @classmethod
+    def of(cls, where: str, W_std, b_std, parametrization: str, input_width: int | None) -> Scales:
+        """The scales of one layer. ValueError if the standard parametrisation meets an unknown input width."""
+        weight, bias = W_std**2, None if b_std is None else b_std**2
+        if parametrization == "ntk":
+            return cls(weight, bias, weight, bias)
+        if input_width is None:
+            raise ValueError(
+                f'{where}: the NTK of parametrization="standard" depends on the width of the layer before, which is '
+                "None. Give that layer a width."
+            )
+        return cls(weight, bias, input_width, None if b_std is None else 1.0)
+
+
+def check_parametrization(where: str, parametrization: str, width: int | None) -> str:
+    """The name, if it is known and the width it needs is there; else ValueError."""
+    if parametrization not in ("ntk", "standard"):
+        raise ValueError(f"{where}: expected parametrization 'ntk' or 'standard', got {parametrization!r}.")
+    if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
+        raise ValueError(f"{where}: expected width to be a positive integer or None, got {width!r}.")
+    if parametrization == "standard" and width is None:
+        raise ValueError(
+            f'{where}: parametrization="standard" needs a width: its NTK grows with it. Give width=, or use "ntk".'
+        )
+    return parametrization

@@ -1,0 +1,201 @@
+"""What one call computes: signals, motions and tiles, after all checks."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from so3ntk.evaluate import Motions, tower_span
+from so3ntk.geometry import Point
+from so3ntk.layers.base import Layer, flatten, is_traced
+from so3ntk.layers.group_conv import GroupConv
+from so3ntk.layers.lift import Lift
+from so3ntk.layers.reduction import Parts, Reduction
+from so3ntk.layers.source import Source
+from so3ntk.quadrature import AdaptiveGrid, Quadrature, choose
+from so3ntk.so3 import Grid
+from so3ntk.state import State
+
+#: Bytes of fields that one tile may hold: what fits the cache of a core.
+TILE_BYTES = 8 * 2**20
+
+
+@dataclass
+class Plan:
+    """The evaluation of a network on two batches.
+
+    layers: those before a sum over parts; tail: those after it. f, g: signals as arrays; rows, columns: who owns them.
+    """
+
+    layers: tuple[Layer, ...]
+    tail: tuple[Layer, ...]
+    motions: Motions
+    f: Any
+    g: Any
+    rows: Parts
+    columns: Parts
+    symmetric: bool
+    reduces: bool
+    dtype: Any
+    rotations: int
+
+    @property
+    def accumulator(self):
+        """The dtype sums over parts are kept in; kernels that are not summed keep their own."""
+        return np.float64 if self.reduces else self.dtype
+
+    @property
+    def bytes_per_pair(self) -> int:
+        """Of a block's result on the device, and of its copy on the host."""
+        return 4 * jnp.dtype(self.dtype).itemsize + 16 * self.reduces
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of one signal and its rows of blocks, in the order of the tables."""
+        leaves = jax.tree.leaves(self.f)
+        numbers = sum(int(np.prod(a.shape[1:])) for a in leaves)
+        return numbers * (2 + self._expansion) * jnp.dtype(self.dtype).itemsize
+
+    @property
+    def bytes_fixed(self) -> int:
+        """Of the tables and of one tile's fields."""
+        arrays = jax.tree.leaves((self.motions.base, self.motions.fine))
+        return sum(a.size * a.dtype.itemsize for a in arrays) + 3 * TILE_BYTES + self.bytes_per_tile_pair
+
+    @property
+    def bytes_per_tile_pair(self) -> int:
+        """Of one pair's fields: one number per motion where layers collapse, else several."""
+        copies = 1 if tower_span(self.layers) is not None else 8
+        return max(1, self.rotations) * copies * jnp.dtype(self.dtype).itemsize
+
+    @property
+    def _expansion(self) -> int:
+        """How many times longer a row of blocks (sum (2l + 1)^2) is than the coefficients (L^2)."""
+        bandlimit = self.motions.base.bandlimit if self.motions.base is not None else 1
+        return math.ceil((4 * bandlimit**2 - 1) / (3 * bandlimit))
+
+    def tile(self, n: int, m: int) -> tuple[int, int]:
+        """Rows and columns of a tile: powers of two up to 32 whose fields fit the cache, no larger than the batch."""
+        side = 32
+        while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
+            side //= 2
+        return min(side, _power_of_two(n)), min(side, _power_of_two(m))
+
+    def names_needed(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The kernels to compute: layers after a sum over parts mix NNGP and NTK."""
+        return ("nngp", "ntk") if self.tail else names
+
+    def finish(self, names: tuple[str, ...], sums: dict[str, Any]) -> list[Any]:
+        """The layers after the sum over parts, and the dtype of the signals."""
+        if self.tail:
+            state: Any = State(Point(), sums["nngp"], sums["ntk"], None, None)
+            for layer in self.tail:
+                state = layer(state)
+            sums = {"nngp": state.nngp, "ntk": state.ntk}
+        return [sums[name].astype(self.dtype) for name in names]
+
+
+def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
+    """Check a network and two batches (x2 None: x1 with itself) and lay out the work."""
+    layers, reduction, tail = split_at_reduction(layers)
+    sources = [layer for layer in flatten(layers) if isinstance(layer, Source)]
+    if not sources:
+        raise ValueError(
+            "kernel_fn: this network has no first layer that reads signals, so it has no kernel of its own. Begin it "
+            "with Lift() or Flatten(), or use it as a block inside such a network."
+        )
+    rows = parts_of(reduction, x1)
+    columns = rows if x2 is None else parts_of(reduction, x2)
+    f, g = ([source.arrays(p.signals) for source in sources][0] for p in (rows, columns))
+    _check_batches(f, g)
+    dtype = jax.tree.leaves(f)[0].dtype
+    grid = choose_grid(layers, quadrature, rtol, rows.signals)
+    motions = load_motions(layers, grid, rows.signals, dtype)
+    rotations = 1 if grid is None else len(grid.base if isinstance(grid, AdaptiveGrid) else grid)
+    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, rotations)
+
+
+def choose_grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: Any) -> Quadrature | None:
+    """The grid given, or that of the rule; None for networks without motions."""
+    lifts = [layer for layer in flatten(layers) if isinstance(layer, Lift)]
+    if not lifts:
+        return None
+    bandlimit = max(lift.kept_bandlimit(signals.bandlimit) for lift in lifts)
+    return quadrature or choose(bandlimit, layers, rtol)
+
+
+def load_motions(layers: tuple[Layer, ...], quadrature: Quadrature | None, signals: Any, dtype: Any) -> Motions:
+    """The tables of a grid, for the degrees of the signals and of the filters."""
+    nodes = 16 if jnp.finfo(dtype).bits <= 32 else 34
+    if quadrature is None:
+        return Motions(None, None, None, nodes)
+    kept = [layer.kept_bandlimit(signals.bandlimit) for layer in flatten(layers) if isinstance(layer, Lift)]
+    spectra = [layer.bandlimit for layer in flatten(layers) if isinstance(layer, GroupConv) and layer.bandlimit]
+    bandlimit = max(kept + spectra)
+    if not isinstance(quadrature, AdaptiveGrid):
+        return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)
+    base, fine = (Grid.load(grid, bandlimit, dtype) for grid in (quadrature.base, quadrature.fine))
+    return Motions(base, fine, quadrature.threshold, nodes)
+
+
+def parse_memory(memory: str | int) -> int:
+    """Bytes from a number or from a string such as "2GiB" or "500MB". ValueError for anything else."""
+    if isinstance(memory, int | np.integer) and not isinstance(memory, bool) and memory > 0:
+        return int(memory)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", memory, re.I) if isinstance(memory, str) else None
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f'memory: expected bytes or a string such as "2GiB" or "500MB", got {memory!r}.')
+    step = 1024 if match[3] else 1000
+    return int(float(match[1]) * step ** " KMGT".index(match[2].upper() or " "))
+
+
+def split_at_reduction(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], Reduction | None, tuple[Layer, ...]]:
+    """The layers before a sum over parts, that layer, and those after it."""
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Reduction):
+            tail = layers[index + 1 :]
+            if any(later.uses_variances for later in tail):
+                raise NotImplementedError(
+                    f"{type(layer).__name__}: nonlinearities after the sum over parts are not implemented; "
+                    "put them before it."
+                )
+            return layers[:index], layer, tail
+    return layers, None, ()
+
+
+def parts_of(reduction: Reduction | None, x: Any) -> Parts:
+    """The parts of a batch; without a sum over parts, the inputs themselves."""
+    if reduction is not None:
+        return reduction.parts(x)
+    count = len(x)
+    return Parts(x, np.arange(count), np.zeros(count, int), count)
+
+
+def _check_batches(f: Any, g: Any) -> None:
+    for a, b in zip(jax.tree.leaves(f), jax.tree.leaves(g), strict=True):
+        if a.shape[1:] != b.shape[1:]:
+            raise ValueError(
+                f"kernel: the two batches do not fit each other: one signal has shape {a.shape[1:]} (coefficients, "
+                f"channels) in x1 and {b.shape[1:]} in x2. Give both the same bandlimit (x.with_bandlimit) and channels."
+            )
+    for name, batch in (("x1", f), ("x2", g)):
+        for leaf in jax.tree.leaves(batch):
+            if not is_traced(leaf):
+                _check_finite(name, leaf)
+
+
+def _check_finite(name: str, leaf: Array) -> None:
+    bad = ~np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1)
+    if bad.any():
+        raise ValueError(f"kernel: {name} holds NaN or infinity, first in signal {int(np.argmax(bad))}.")
+
+
+def _power_of_two(n: int) -> int:
+    return 2 ** max(0, (n - 1).bit_length())

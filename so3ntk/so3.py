@@ -1,0 +1,196 @@
+r"""SO(3) acting on signals on the sphere, for filters of global support: one geometry of the protocol.
+
+With global support a field does not depend on the position: it is one function on SO(3). It is kept either as
+Wigner coefficients (``Blocks``), K_r = sum K^l_mn D^l_mn(r), where a layer acts on blocks, or as an array of samples on
+a grid of rotations (image-major), where a nonlinearity needs values. No transform multiplies by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from so3ntk.geometry import Geometry
+from so3ntk.haar import RotationGrid, columns_by_class, wigner_tables
+from so3ntk.rotations import block_indices
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Grid(eqx.Module):
+    """A rotation grid as arrays for JAX: Wigner tables by sign class, weights; cast from float64 to the data's dtype."""
+
+    tables: tuple[Float[Array, "p q"], ...]
+    weights: Float[Array, " q"]
+    bandlimit: int = eqx.field(static=True)
+
+    @classmethod
+    def load(cls, grid: RotationGrid, bandlimit: int, dtype) -> Grid:
+        """The tables of a grid for degrees below the bandlimit."""
+        tables = tuple(jnp.asarray(table, dtype) for table in wigner_tables(grid, bandlimit))
+        return cls(tables, jnp.asarray(grid.representative_weights, dtype), bandlimit)
+
+    @property
+    def images(self) -> int:
+        """How many rotations each representative stands for: 16 or 1."""
+        return len(self.tables)
+
+
+class Blocks(eqx.Module):
+    """A function on SO(3) as Wigner coefficients: values[p] multiplies D^l_mn, p = (l, m, n) in table order."""
+
+    values: Float[Array, " p"]
+    bandlimit: int = eqx.field(static=True)
+
+
+class SphereGeometry(Geometry):
+    """Rotations of signals on the sphere, global support. Signals are coefficient arrays (p, c)."""
+
+    grid: Grid
+    channel_weights: Float[Array, " c"] | None = None
+    degree_weights: Float[Array, " l"] | None = None
+    bandlimit: int | None = eqx.field(static=True, default=None)
+
+    def correlate(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Blocks:
+        r"""K^l_mn = (1/C) (1/4 pi) sum_c a^c_lm b^c_ln."""
+        f, g, bandlimit = self._weighted(f), self._truncated(g), self._bandlimit(f)
+        _, row, column = block_indices(bandlimit)
+        return Blocks(_channel_products(f.T[:, row], g.T[:, column]), bandlimit)
+
+    def variance(self, f: Float[Array, "p c"]) -> Float[Array, ""]:
+        """(1/C) (1/4 pi) sum of the squared coefficients: the value of the correlation at the identity."""
+        return jnp.sum(self._weighted(f) * self._truncated(f))
+
+    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
+        """The identity: with global support the variance does not depend on the position."""
+        return variance
+
+    def mean(self, field: Blocks | Array) -> Float[Array, ""]:
+        """The l = 0 coefficient."""
+        if isinstance(field, Blocks):
+            return field.values[0]
+        return jnp.dot(jnp.tile(self.grid.weights, self.grid.images), field, precision=HIGHEST)
+
+    def mean_of(
+        self, function: Callable, f: Float[Array, "p c"], g: Float[Array, "p c"]
+    ) -> tuple[tuple[Array, ...], Array]:
+        """As in the protocol, without writing the field: sum over images first, then one weighted sum."""
+        f, g, bandlimit = self._weighted(f), self._truncated(g), self._bandlimit(f)
+        _, row, column = block_indices(bandlimit)
+        order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
+        coefficients = _channel_products(f.T[:, row[order]], g.T[:, column[order]])
+        values, peaks = zip(*[function(image) for image in self._images(coefficients, bandlimit)], strict=True)
+        means = (jnp.dot(sum(images), self.grid.weights, precision=HIGHEST) for images in zip(*values, strict=True))
+        return tuple(means), jnp.max(functools.reduce(jnp.maximum, peaks))
+
+    def average(self, field: Blocks | Array, support: Float[Array, " l"]) -> Blocks:
+        """A filter of finite bandlimit: block l times ``support[l]``, the filter's variance per degree."""
+        bandlimit = len(support)
+        if bandlimit > self.grid.bandlimit:
+            raise ValueError(f"the grid's tables end at bandlimit {self.grid.bandlimit}, the filter has {bandlimit}.")
+        blocks = self._blocks(field, bandlimit)
+        degrees, _, _ = block_indices(blocks.bandlimit)
+        return Blocks(blocks.values * jnp.asarray(support, blocks.values.dtype)[degrees], blocks.bandlimit)
+
+    def at_identity(self, field: Blocks | Array) -> Float[Array, ""]:
+        """sum_l trace K^l."""
+        if not isinstance(field, Blocks):
+            raise ValueError("a sampled kernel has no value at the identity motion; convert it to blocks first.")
+        _, row, column = block_indices(field.bandlimit)
+        return jnp.sum(field.values[row == column])
+
+    def samples(self, field: Blocks | Array) -> Float[Array, " r"]:
+        """Values at all rotations of the grid."""
+        if not isinstance(field, Blocks):
+            return field
+        order = np.concatenate(columns_by_class(field.bandlimit, self.grid.images))
+        return jnp.concatenate(self._images(field.values[order], field.bandlimit))
+
+    def add(self, a: Blocks | Array, b: Blocks | Array) -> Blocks | Array:
+        """The sum, as blocks if both are."""
+        if isinstance(a, Blocks) and isinstance(b, Blocks):
+            short, long = sorted((a, b), key=lambda blocks: blocks.bandlimit)
+            return Blocks(long.values.at[: len(short.values)].add(short.values), long.bandlimit)
+        return self.samples(a) + self.samples(b)
+
+    def scale(self, field: Blocks | Array, factor: Any) -> Blocks | Array:
+        """The field times a number."""
+        return jax.tree.map(lambda values: values * factor, field)
+
+    def shift(self, field: Blocks | Array, constant: Any) -> Blocks | Array:
+        """The field plus a constant, which is its l = 0 coefficient."""
+        if isinstance(field, Blocks):
+            return Blocks(field.values.at[0].add(constant), field.bandlimit)
+        return field + constant
+
+    def _bandlimit(self, f: Float[Array, "p c"]) -> int:
+        signal = int(np.sqrt(f.shape[0]) + 0.5)
+        return signal if self.bandlimit is None else min(signal, self.bandlimit)
+
+    def _truncated(self, f: Float[Array, "p c"]) -> Float[Array, "p c"]:
+        return f[: self._bandlimit(f) ** 2]
+
+    def _weighted(self, f: Float[Array, "p c"]) -> Float[Array, "p c"]:
+        """The coefficients kept by the filter, times (1/C)(1/4 pi), channel weights and filter variances."""
+        f = self._truncated(f) / (4 * np.pi * f.shape[1])
+        if self.channel_weights is not None:
+            f = f * jnp.asarray(self.channel_weights, f.dtype)
+        if self.degree_weights is not None:
+            degrees = np.arange(self._bandlimit(f))
+            weights = jnp.asarray(self.degree_weights, f.dtype)[np.repeat(degrees, 2 * degrees + 1)]
+            f = f * weights[:, None]
+        return f
+
+    def _images(self, coefficients: Float[Array, " p"], bandlimit: int) -> list[Float[Array, " q"]]:
+        """Values at each image of the representatives, from coefficients ordered by sign class."""
+        products, start = [], 0
+        for columns, table in zip(columns_by_class(bandlimit, self.grid.images), self._tables(bandlimit), strict=True):
+            products.append(jnp.dot(coefficients[start : start + len(columns)], table, precision=HIGHEST))
+            start += len(columns)
+        return walsh_hadamard(products)
+
+    def _blocks(self, field: Blocks | Array, bandlimit: int) -> Blocks:
+        """The coefficients below a bandlimit: truncated, or (2l + 1) times the mean of K_r D^l_mn(r) on the grid."""
+        if isinstance(field, Blocks):
+            bandlimit = min(bandlimit, field.bandlimit)
+            return Blocks(field.values[: _block_count(bandlimit)], bandlimit)
+        images = field.reshape(self.grid.images, -1) * self.grid.weights
+        by_class = walsh_hadamard(list(images))
+        sums = [jnp.dot(table, values, precision=HIGHEST)
+                for table, values in zip(self._tables(bandlimit), by_class, strict=True)]  # fmt: skip
+        inverse = np.argsort(np.concatenate(columns_by_class(bandlimit, self.grid.images)))
+        degrees, _, _ = block_indices(bandlimit)
+        return Blocks(jnp.concatenate(sums)[inverse] * (2 * degrees + 1), bandlimit)
+
+    def _tables(self, bandlimit: int) -> list[Float[Array, "p q"]]:
+        """The rows of the tables below a bandlimit: degrees come first in every class."""
+        columns = columns_by_class(bandlimit, self.grid.images)
+        return [table[: len(c)] for c, table in zip(columns, self.grid.tables, strict=True)]
+
+
+def walsh_hadamard(values: list) -> list:
+    """out[i] = sum_j (-1)^(number of common bits of i and j) values[j], for a power of two of arrays."""
+    step = 1
+    while step < len(values):
+        out = list(values)
+        for i in range(len(values)):
+            if not i & step:
+                out[i], out[i + step] = values[i] + values[i + step], values[i] - values[i + step]
+        values, step = out, 2 * step
+    return values
+
+
+def _block_count(bandlimit: int) -> int:
+    return bandlimit * (4 * bandlimit**2 - 1) // 3
+
+
+def _channel_products(a: Float[Array, "c p"], b: Float[Array, "c p"]) -> Float[Array, " p"]:
+    """sum_c a b, unrolled so that XLA fuses it into one pass over p."""
+    return sum(a[c] * b[c] for c in range(a.shape[0]))  # pyright: ignore[reportReturnType]

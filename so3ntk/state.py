@@ -1,0 +1,139 @@
+"""The state of a pair of inputs between two layers: kernels and variances, as a pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from so3ntk.geometry import Field, Geometry, Point, Signal
+from so3ntk.parametrization import Scales
+
+
+class Pair(eqx.Module):
+    """Two raw signals before any layer, the grid on which lifting is to sample motions, and whether to carry selves."""
+
+    f: Signal
+    g: Signal
+    grid: Any = None
+    with_selves: bool = eqx.field(static=True, default=False)
+
+
+class State(eqx.Module):
+    r"""Kernels of one pair (f, f') after a layer.
+
+    nngp, ntk: fields K_r(x) and Theta_r(x) of the geometry; ntk is None in the state of a signal with itself, whose
+    tangent kernel nobody needs.
+    variance1: q(x), the kernel of f with itself at one position; variance2: q'(r^-1 x), that of f' along the motion.
+    self1, self2: the states of (f, f) and (f', f') over all motions, carried only in networks where a variance
+    depends on more than variances (a band-limited convolution, a nonlinearity after pooling), else None. Without
+    them such a layer leaves the variances unknown, None.
+    width: channels of the finite network's features, where given; the standard parametrisation's NTK depends on it.
+    """
+
+    geometry: Geometry
+    nngp: Field
+    ntk: Field
+    variance1: Float[Array, "..."] | None
+    variance2: Float[Array, "..."] | None
+    self1: State | None = None
+    self2: State | None = None
+    width: int | None = eqx.field(static=True, default=None)
+
+    @property
+    def is_self(self) -> bool:
+        """Whether this is the state of a signal with itself."""
+        return self.ntk is None
+
+    def map_selves(self, function: Callable[[State], State]) -> tuple[State | None, State | None]:
+        """The function applied to the self states that are there."""
+        return tuple(None if s is None else function(s) for s in (self.self1, self.self2))  # pyright: ignore
+
+    def activate(self, dual: Callable, derivative_dual: Callable, variance: Callable) -> State:
+        """K <- dual(K, q, q'), Theta <- derivative_dual(K, q, q') Theta, q <- variance(q): a nonlinearity."""
+        if self.variance1 is None or self.variance2 is None:
+            raise ValueError(
+                "a nonlinearity needs the variances of its inputs, and a layer before it couples motions: the network "
+                "must carry self states (Network decides this from Layer.pointwise and Layer.uses_variances)."
+            )
+        kernel = self.geometry.samples(self.nngp)
+        ntk = None
+        if not self.is_self:
+            slope = derivative_dual(kernel, self.variance1, self.variance2)
+            ntk = slope * self.geometry.samples(self.ntk)
+        self1, self2 = self.map_selves(lambda s: s.activate(dual, derivative_dual, variance))
+        nngp = dual(kernel, self.variance1, self.variance2)
+        variances = [variance(self.variance1), variance(self.variance2)]
+        return State(self.geometry, nngp, ntk, *variances, self1, self2, self.width)
+
+    def affine(self, scales: Scales, width: int | None) -> State:
+        """Fully connected in the channels, nothing else: A = 1 in ``parametrization``'s formula."""
+        nngp, ntk = self._linear(lambda field: field, scales)
+        self1, self2 = self.map_selves(lambda s: s.affine(scales, width))
+        variances = [
+            None if q is None else _plus(q * scales.weight, scales.bias) for q in (self.variance1, self.variance2)
+        ]
+        return State(self.geometry, nngp, ntk, *variances, self1, self2, width)
+
+    def filter(self, filter: Any, scales: Scales, width: int | None) -> State:
+        """A filter that couples motions; the variances are then the self states' kernels at the identity motion."""
+        nngp, ntk = self._linear(lambda field: self.geometry.average(field, filter), scales)
+        if self.is_self:
+            variance = self.geometry.at_identity(nngp)
+            return State(self.geometry, nngp, ntk, variance, variance, width=width)
+        self1, self2 = self.map_selves(lambda s: s.filter(filter, scales, width))
+        variances = [None if s is None else s.variance1 for s in (self1, self2)]
+        return State(self.geometry, nngp, ntk, *variances, self1, self2, width)
+
+    def _linear(self, average: Callable, scales: Scales) -> tuple[Field, Field]:
+        geometry = self.geometry
+        averaged = average(self.nngp)
+        nngp = _shift(geometry, geometry.scale(averaged, scales.weight), scales.bias)
+        if self.is_self:
+            return nngp, None
+        fresh = _shift(geometry, geometry.scale(averaged, scales.weight_gain), scales.bias_gain)
+        return nngp, geometry.add(fresh, geometry.scale(average(self.ntk), scales.weight))
+
+    def pool(self) -> State:
+        """The mean over motions and positions; the variances are the self states' means, where those are carried."""
+        nngp = self.geometry.mean(self.nngp)
+        if self.is_self:
+            return State(Point(), nngp, None, nngp, nngp, width=self.width)
+        self1, self2 = self.map_selves(lambda s: s.pool())
+        variances = [None if s is None else s.nngp for s in (self1, self2)]
+        return State(Point(), nngp, self.geometry.mean(self.ntk), *variances, self1, self2, self.width)
+
+
+def _plus(value: Any, constant: Any) -> Any:
+    return value if constant is None else value + constant
+
+
+def _shift(geometry: Geometry, field: Field, constant: Any) -> Field:
+    return field if constant is None else geometry.shift(field, constant)
+
+
+def add_states(a: State, b: State) -> State:
+    """The state of the sum of two independent branches: kernels, tangent kernels and variances add."""
+    if type(a.geometry) is not type(b.geometry):
+        raise ValueError(
+            "FanInSum: the branches end in different spaces "
+            f"({type(a.geometry).__name__} and {type(b.geometry).__name__}). Pool in all of them or in none."
+        )
+    if a.width != b.width:
+        raise ValueError(f"FanInSum: the branches have different widths, {a.width} and {b.width}.")
+
+    def add(x, y, plus=lambda x, y: x + y):
+        return None if x is None or y is None else plus(x, y)
+
+    return State(
+        a.geometry,
+        a.geometry.add(a.nngp, b.nngp),
+        add(a.ntk, b.ntk, a.geometry.add),
+        add(a.variance1, b.variance1),
+        add(a.variance2, b.variance2),
+        add(a.self1, b.self1, add_states),
+        add(a.self2, b.self2, add_states),
+        a.width,
+    )

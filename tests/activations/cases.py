@@ -1,0 +1,129 @@
+"""Every activation with its function in NumPy, and the Gaussian expectations of that function by slow quadrature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import erf, erfc
+
+from so3ntk.activations import (
+    Abs,
+    Activation,
+    Cos,
+    Elementwise,
+    Erf,
+    Gelu,
+    LeakyRelu,
+    Monomial,
+    Relu,
+    SigmoidLike,
+    Sign,
+    Sin,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """phi and slope are phi and phi', for complex arguments too where phi is analytic.
+
+    degree: p if phi is homogeneous of degree p and kinked at zero, so that the quadrature is done in the angle.
+    homogeneity, smoothness: what the activation must declare.
+    """
+
+    name: str
+    activation: Activation
+    phi: Callable
+    slope: Callable
+    homogeneity: float | None = None
+    smoothness: float = float("inf")
+    degree: int | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def expect(self, c: complex, q1: complex, q2: complex) -> complex:
+        """E[phi(u) phi(v)]."""
+        return self._expectation(self.phi, self.degree, c, q1, q2)
+
+    def expect_slopes(self, c: float, q1: float, q2: float) -> float:
+        """E[phi'(u) phi'(v)]."""
+        degree = None if self.degree is None else max(self.degree - 1, 0)
+        return self._expectation(self.slope, degree, c, q1, q2)
+
+    def _expectation(self, function, degree, c, q1, q2):
+        if degree is None:
+            return trapezoid_expectation(function, c, q1, q2)
+        return polar_expectation(function, degree, c, q1, q2)
+
+
+STEP = 0.1
+POINTS = np.arange(-13, 13 + STEP / 2, STEP)
+WEIGHTS = np.exp(-(POINTS**2) / 2) * STEP / np.sqrt(2 * np.pi)
+
+
+def trapezoid_expectation(function, c, q1, q2):
+    """E[f(u) f(v)] for an entire f: the trapezoidal rule in two dimensions, exact to rounding."""
+    x, y = POINTS[:, None], POINTS[None, :]
+    rest = q2 - c * c / q1
+    rest = np.sqrt(rest) if isinstance(rest, complex) else np.sqrt(max(rest, 0))
+    values = function(np.sqrt(q1) * x) * function(c / np.sqrt(q1) * x + rest * y)
+    return WEIGHTS @ values @ WEIGHTS
+
+
+def polar_expectation(function, degree, c, q1, q2):
+    """E[f(u) f(v)] for f of degree 0 or 1 with a kink at zero: Gauss-Legendre in the angle, between the kinks."""
+    theta = angle(c, q1, q2)
+    edges = np.sort(np.mod([np.pi / 2, 3 * np.pi / 2, theta + np.pi / 2, theta - np.pi / 2], 2 * np.pi))
+    edges = np.append(edges, edges[0] + 2 * np.pi)
+    nodes, weights = np.polynomial.legendre.leggauss(30)
+    half = np.diff(edges)[:, None] / 2
+    t = edges[:-1, None] + half * (1 + nodes)
+    mean = np.sum(half * weights * function(np.cos(t)) * function(np.cos(t - theta))) / (2 * np.pi)
+    radial = {0: 1.0, 1: 2.0}[degree]  # E[R^(2 degree)] for two independent standard normals
+    return radial * np.sqrt(q1 * q2) ** degree * mean
+
+
+def angle(c, q1, q2):
+    """The angle between u and v, in extended precision."""
+    c, s = np.longdouble(c), np.sqrt(np.longdouble(q1) * np.longdouble(q2))
+    return float(np.arctan2(np.sqrt(np.maximum((s - c) * (s + c), 0)), c))
+
+
+def normal_cdf(x):
+    """The normal distribution function, for complex arguments."""
+    return 0.5 * erfc(-x / np.sqrt(2))
+
+
+def gaussian(x, scale=1.0):
+    """The derivative of erf(scale x)."""
+    return 2 * scale / np.sqrt(np.pi) * np.exp(-((scale * x) ** 2))
+
+
+def _monomial(degree):
+    slope = (lambda x: 0 * x) if degree == 0 else (lambda x: degree * x ** (degree - 1))
+    return Case(f"Monomial({degree})", Monomial(degree), lambda x: x**degree, slope, homogeneity=float(degree))
+
+
+KINKED = [
+    Case("Relu", Relu(), lambda x: np.maximum(x, 0), lambda x: np.heaviside(x, 0.5), 1.0, 0.5, 1),
+    Case("LeakyRelu", LeakyRelu(0.3), lambda x: np.where(x > 0, x, 0.3 * x), lambda x: np.where(x > 0, 1, 0.3), 1.0, 0.5, 1),  # fmt: skip
+    Case("Abs", Abs(), np.abs, np.sign, 1.0, 0.5, 1),
+    Case("Sign", Sign(), np.sign, lambda x: 0 * x, 0.0, 0.5, 0),
+]
+SMOOTH = [
+    Case("Erf", Erf(), erf, gaussian),
+    Case("Erf affine", Erf(1.4, 0.7, 0.3), lambda x: 1.4 * erf(0.7 * x) + 0.3, lambda x: 1.4 * gaussian(x, 0.7)),
+    Case("SigmoidLike", SigmoidLike(), lambda x: 0.5 + 0.5 * erf(x / 2.4020563531719796), lambda x: 0.5 * gaussian(x, 1 / 2.4020563531719796)),  # fmt: skip
+    Case("Gelu", Gelu(), lambda x: x * normal_cdf(x), lambda x: normal_cdf(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),  # fmt: skip
+    Case("Sin", Sin(), np.sin, np.cos),
+    Case("Sin affine", Sin(1.4, 0.7, 0.3), lambda x: 1.4 * np.sin(0.7 * x + 0.3), lambda x: 0.98 * np.cos(0.7 * x + 0.3)),  # fmt: skip
+    Case("Cos", Cos(), np.cos, lambda x: -np.sin(x)),
+    Case("Cos affine", Cos(1.4, 0.7, 0.3), lambda x: 1.4 * np.cos(0.7 * x + 0.3), lambda x: -0.98 * np.sin(0.7 * x + 0.3)),  # fmt: skip
+    *[_monomial(degree) for degree in range(7)],
+    Case("Elementwise", Elementwise(lambda x: jnp.sin(x / 2), nodes=20), lambda x: np.sin(x / 2), lambda x: np.cos(x / 2) / 2),  # fmt: skip
+    Case("Elementwise with derivative", Elementwise(lambda x: jnp.exp(x / 3), nodes=20, derivative=lambda x: jnp.exp(x / 3) / 3), lambda x: np.exp(x / 3), lambda x: np.exp(x / 3) / 3),  # fmt: skip
+]
+CASES = KINKED + SMOOTH

@@ -1,0 +1,132 @@
+"""Values and derivatives are finite where inputs are aligned, opposite or zero, at every scale, in both dtypes."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.activations.cases import CASES, KINKED
+
+SCALES = [1.0, 1e6, 1e-6]
+
+
+def pairs(dtype):
+    """(n, 3): c, q1, q2."""
+    up, down = np.nextafter(dtype(1), dtype(2)), np.nextafter(dtype(1), dtype(0))
+    aligned = np.sqrt(dtype(0.3) * dtype(2.5))
+    table = [
+        (1, 1, 1),
+        (-1, 1, 1),
+        (0, 0, 0),
+        (0, 0, 1),
+        (0, 1, 0),
+        (1 - 1e-8, 1, 1),
+        (1e-8 - 1, 1, 1),
+        (down, 1, 1),
+        (up, 1, 1),
+        (-up, 1, 1),
+        (aligned, 0.3, 2.5),
+        (-aligned, 0.3, 2.5),
+        (aligned * up, 0.3, 2.5),
+        (1, up, 1),
+        (1, 1, down),
+        (0, 1, 1),
+        (0.5, 0.3, 2.5),
+    ]
+    table = np.asarray(table, dtype)
+    return np.concatenate([table * dtype(s) for s in SCALES])
+
+
+def outputs(activation):
+    """(c, q1, q2) to the three functions of an activation."""
+
+    def function(triple):
+        c, q1, q2 = triple
+        values = [activation.dual(c, q1, q2), activation.derivative_dual(c, q1, q2), activation.variance(q1)]
+        return jnp.stack(values)
+
+    return function
+
+
+@partial(jax.jit, static_argnums=0)
+def all_derivatives(function, table):
+    """Value, jvp, vjp, and second derivatives by forward over reverse and reverse over reverse, at each row."""
+    jvp, vjp = jax.jacfwd(function), jax.jacrev(function)
+    functions = {"value": function, "jvp": jvp, "vjp": vjp}
+    functions |= {"forward over reverse": jax.jacfwd(vjp), "reverse over reverse": jax.jacrev(vjp)}
+    return {name: jax.vmap(f)(table) for name, f in functions.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_finite(case, dtype):
+    table = pairs(dtype)
+    if case.name.startswith("Elementwise with"):
+        table = table[: len(table) // len(SCALES)]  # exp(u / 3) has no finite moments at variance 1e6
+    if case.name == "Monomial(6)" and dtype == np.float32:
+        table = table[np.abs(table).max(axis=1) < 1e5]  # its variance, 10395 q^6, is beyond the largest float32
+    for name, values in all_derivatives(outputs(case.activation), jnp.asarray(table)).items():
+        assert values.dtype == dtype
+        finite = np.isfinite(np.asarray(values).reshape(len(table), -1)).all(axis=1)
+        assert finite.all(), f"{name} is not finite at (c, q1, q2) = {table[~finite]}"
+
+
+@pytest.mark.parametrize("case", KINKED, ids=str)
+def test_kinked_derivatives_at_the_end_points_are_the_true_ones_or_zero(case):
+    """In c at c = +-sqrt(q1 q2), the dual has the slope derivative_dual (Sign: infinite, so zero), and that has zero."""
+    for c in (1.0, -1.0):
+        triple = jnp.asarray([c, 1.0, 1.0])
+        jacobian = jax.jacfwd(outputs(case.activation))(triple)
+        slope = outputs(case.activation)(triple)[1]
+        np.testing.assert_array_equal(jacobian[0, 0], slope)
+        np.testing.assert_array_equal(jacobian[0, 1:], 0)
+        np.testing.assert_array_equal(jacobian[1], 0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_derivative_along_the_diagonal_is_that_of_the_variance(case):
+    """Parameters that move c, q1 and q2 together must not see the square root."""
+    for q in (0.3, 1.0, 5.0):
+        direction = (jnp.asarray([q] * 3), jnp.ones(3))
+        for order in (1, 2):
+            diagonal = along(lambda x: case.activation.dual(*x), *direction, order)
+            variance = along(lambda x: case.activation.variance(x[0]), *direction, order)
+            np.testing.assert_allclose(diagonal, variance, rtol=1e-11, atol=1e-13)
+
+
+def along(function, point, direction, order):
+    """The directional derivative of the given order."""
+    for _ in range(order):
+        function = (lambda f: lambda x: jax.jvp(f, (x,), (direction,))[1])(function)
+    return function(point)
+
+
+@pytest.mark.parametrize("case", KINKED, ids=str)
+def test_zero_inputs_mean_the_slope_at_zero(case):
+    """u = 0 with certainty: phi(0) = 0, and phi'(0) is the mean of the two slopes."""
+    middle = case.slope(np.array([1.0, -1.0])).mean()
+    for q1, q2 in [(0.0, 0.0), (0.0, 2.0), (2.0, 0.0)]:
+        triple = [jnp.asarray(x) for x in (0.0, q1, q2)]
+        assert case.activation.dual(*triple) == 0
+        np.testing.assert_allclose(case.activation.derivative_dual(*triple), middle**2, rtol=1e-15)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_beyond_the_end_point_by_rounding_is_the_end_point(case):
+    """c > sqrt(q1 q2) by an eps moves nothing by more than a few."""
+    q = jnp.asarray([0.3, 1.0, 7.0])
+    for sign in (1, -1):
+        beyond = outputs(case.activation)(jnp.stack([sign * q * (1 + 4e-16), q, q]))
+        at = outputs(case.activation)(jnp.stack([sign * q, q, q]))
+        np.testing.assert_allclose(beyond, at, rtol=1e-13, atol=1e-14)
+
+
+def test_gap_of_1e_8_keeps_eight_digits_of_the_angle():
+    """arccos(c) would have none: it loses half of the digits."""
+    relu = CASES[0].activation
+    gap = 2.0**-27
+    theta = 2 * np.arcsin(np.sqrt(gap / 2))
+    value = relu.derivative_dual(*(jnp.asarray(x) for x in (1 - gap, 1.0, 1.0)))
+    np.testing.assert_allclose(0.5 - value, theta / (2 * np.pi), rtol=1e-11)
