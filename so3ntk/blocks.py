@@ -54,6 +54,11 @@ def host_kernels(plan: Plan, names: tuple[str, ...], *, tile: int | None = None,
                  progress: bool = False) -> list[np.ndarray]:  # fmt: skip
     """The kernels on the host: see ``gram`` for tile, memory and what is guaranteed."""
     side = _block_side(plan, tile, parse_memory(memory))
+    with jax.ensure_compile_time_eval():  # a caller may be traced while our signals are not
+        return _sum_blocks(plan, names, side, progress)
+
+
+def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -> list[np.ndarray]:
     needed = plan.names_needed(names)
     shape = (plan.rows.count, plan.columns.count)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
@@ -81,6 +86,8 @@ def _dispatch(plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.
     tile = plan.tile(len(rows), len(columns))
     f = _padded(plan.f, rows, tile[0])
     g = _padded(plan.g, columns, tile[1])
+    if plan.one_by_one:
+        return tuple(block_kernels(plan.layers, plan.motions, f, g, (name,), tile)[0] for name in names)
     return block_kernels(plan.layers, plan.motions, f, g, names, tile)
 
 

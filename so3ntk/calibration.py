@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.evaluate import Result, list_kernels, make_tower, tower_span
+from so3ntk.evaluate import interpolates, list_kernels, make_tower, tower_span
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
-from so3ntk.plan import choose_grid, load_motions, parts_of, split_at_reduction
+from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, split_at_reduction
 from so3ntk.quadrature import ALIGNED, AdaptiveGrid, Quadrature
 from so3ntk.so3 import walsh_hadamard
 from so3ntk.state import Pair
-from so3ntk.tower import HALF_RANGE
+from so3ntk.tower import HALF_RANGE, node_count
 
 #: Points in alpha and gamma that ``calibrate`` tries.
 LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
@@ -37,6 +37,15 @@ class Sample(NamedTuple):
     batch: Any
     i: np.ndarray
     j: np.ndarray
+    collapses: bool
+
+
+class Measured(NamedTuple):
+    """Kernels of the pairs of a sample on one grid, and their alignments there."""
+
+    nngp: np.ndarray
+    ntk: np.ndarray
+    alignment: np.ndarray
 
 
 def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signals: int = 12) -> float:
@@ -67,9 +76,9 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
         raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
     sample = _sample(layers, [batch], signals)
-    collapses = tower_span(layers) is not None
+    collapses = sample.collapses
     chosen: dict[bool, int] = {}
-    results: list[Result] = []
+    results: list[Measured] = []
     lowest = max(4, batch.bandlimit)
     levels = [n for n in LEVELS if n >= lowest] or [4 * -(-lowest // 4)]
     for n in levels:
@@ -80,9 +89,10 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
         errors = np.maximum(*(_relative_errors(tried, now, sample, get) for get in ("nngp", "ntk")))
         aligned = now.alignment > ALIGNED if collapses else np.ones(len(errors), bool)
         for kind in (False, True):
-            if kind not in chosen and errors[aligned == kind].max(initial=0.0) <= net.rtol:
+            measured = errors[aligned == kind]
+            if kind not in chosen and len(measured) and measured.max() <= net.rtol:
                 chosen[kind] = levels[len(results) - 3]
-        if len(chosen) == 2:
+        if True in chosen and (False in chosen or aligned.all()):
             break
     else:
         warnings.warn(
@@ -92,12 +102,12 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             stacklevel=3,
         )
     fine = ProductGrid(chosen.get(True, levels[-1]))
-    base = ProductGrid(min(chosen.get(False, levels[-1]), fine.n))
+    base = ProductGrid(min(chosen.get(False, fine.n), fine.n))  # unmeasured: the fine grid serves all
     quadrature: Quadrature = fine
     if base != fine:  # the base grid misses peaks by what it misses of c = 1 for a signal with itself
         own = results[levels.index(base.n)].alignment[sample.i == sample.j]
         quadrature = AdaptiveGrid(base, fine, round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3))
-    _checked.add(_check_key(layers, quadrature, batch))
+    _checked.add(_check_key(layers, quadrature, batch, net.rtol))
     return quadrature
 
 
@@ -110,7 +120,7 @@ def warn_if_coarse(net: Any, x: Any) -> None:
     grid = choose_grid(layers, net.quadrature, net.rtol, batch)
     if grid is None or len(batch) == 0:
         return
-    key = _check_key(layers, grid, batch)
+    key = _check_key(layers, grid, batch, net.rtol)
     if key in _checked:
         return
     _checked.add(key)
@@ -125,13 +135,17 @@ def warn_if_coarse(net: Any, x: Any) -> None:
         )
 
 
-def _check_key(layers, grid, batch) -> tuple:
-    return str(jax.tree.structure(layers)), grid, batch.bandlimit
+def _check_key(layers, grid, batch, rtol: float) -> tuple:
+    values = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(layers))
+    return str(jax.tree.structure(layers)), values, grid, batch.bandlimit, rtol
 
 
 def _before_reduction(net: Any, batches: list) -> tuple[tuple, list]:
     layers, reduction, _ = split_at_reduction(net.layers)
-    return layers, [parts_of(reduction, x).signals for x in batches]
+    signals = [parts_of(reduction, x).signals for x in batches]
+    for batch in signals:
+        read_signals(layers, batch)
+    return layers, signals
 
 
 def _sample(layers, batches: list, signals: int) -> Sample:
@@ -140,50 +154,54 @@ def _sample(layers, batches: list, signals: int) -> Sample:
         if len(batch) == 0:
             raise ValueError("quadrature: expected at least one signal to measure errors on, got an empty batch.")
         rows = np.unique(np.linspace(0, len(batch) - 1, min(signals, len(batch))).astype(int))
-        chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], layers[0].arrays(batch)))
+        chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], read_signals(layers, batch)))
     arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *chosen)
     i, j = np.triu_indices(len(jax.tree.leaves(arrays)[0]))
-    return Sample(arrays, batches[0], i, j)
+    collapses = tower_span(layers) is not None and interpolates(layers, arrays, arrays)
+    return Sample(arrays, batches[0], i, j, collapses)
 
 
-def _relative_errors(coarse: Result, fine: Result, sample: Sample, get: str) -> Float[np.ndarray, " pairs"]:
+def _relative_errors(coarse: Measured, fine: Measured, sample: Sample, get: str) -> Float[np.ndarray, " pairs"]:
     a, b = (np.asarray(getattr(result, get), np.float64) for result in (coarse, fine))
     own = b[sample.i == sample.j]
     norms = np.sqrt(np.abs(own[sample.i] * own[sample.j]))
     return np.abs(a - b) / np.where(norms > 0, norms, 1)
 
 
-def _adaptive(layers, sample: Sample, grid: Quadrature) -> Result:
+def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
     if not isinstance(grid, AdaptiveGrid):
         return _on_grid(layers, sample, grid)
     base, fine = (_on_grid(layers, sample, g) for g in (grid.base, grid.fine))
-    return Result(*(np.where(base.alignment > grid.threshold, f, b) for b, f in zip(base, fine, strict=True)))
+    if not sample.collapses:
+        return fine
+    return Measured(*(np.where(base.alignment > grid.threshold, f, b) for b, f in zip(base, fine, strict=True)))
 
 
-def _on_grid(layers, sample: Sample, grid: RotationGrid) -> Result:
+def _on_grid(layers, sample: Sample, grid: RotationGrid) -> Measured:
     f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
     span = tower_span(layers)
-    if span is None:
-        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype)
-        return Result(*(np.asarray(v) for v in list_kernels(layers, motions, f, g, 1)))
+    if span is None or not sample.collapses:
+        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype, False)
+        (nngp, ntk), alignment = list_kernels(layers, motions, f, g, ("nngp", "ntk"), 1)
+        return Measured(*(np.asarray(v) for v in (nngp, ntk, alignment)))
     bandlimit = layers[0].kept_bandlimit(sample.batch.bandlimit)
-    towers, blocks = _towers(layers[: span - 1], f, g)
+    towers, blocks = _towers(layers[:span], f, g)
     towers, blocks = jax.tree.map(np.asarray, towers), np.asarray(blocks, np.float64)
     tables = wigner_tables(grid, bandlimit)
     columns = columns_by_class(bandlimit, grid.images)
     weights = grid.representative_weights
     rows = []
     for k in range(len(sample.i)):
-        tower = jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k], np.float64), towers)
+        tower = jax.tree.map(lambda leaf, k=k: leaf[k].astype(np.float64), towers)
         images = np.stack(walsh_hadamard([blocks[k, c] @ t for c, t in zip(columns, tables, strict=True)]))
         c = images * tower.inverse_norm
         t = np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)) / HALF_RANGE - 1
         means = []
-        for interpolant in (tower.nngp, tower.ntk):
-            positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in interpolant.coefficients)
+        for branches in tower.powers:
+            positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in branches)
             means.append(np.sum(np.where(c >= 0, positive, negative).sum(0) * weights) * tower.scale)
         rows.append((*means, c.max()))
-    return Result(*np.array(rows).T)
+    return Measured(*np.array(rows).T)
 
 
 @eqx.filter_jit
@@ -197,7 +215,7 @@ def _towers(layers, f, g):
         values = blocks.values * scales.weight
         if scales.bias is not None:
             values = values.at[0].add(scales.bias)
-        return make_tower(layers, Pair(f, g), 16 if values.dtype.itemsize <= 4 else 34), values
+        return make_tower(layers, Pair(f, g), node_count(values.dtype), ("nngp", "ntk")), values
 
     towers, blocks = jax.vmap(one)(f, g)
     return towers, blocks

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Point, Signal
@@ -15,14 +16,16 @@ from so3ntk.layers.base import Layer
 from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
-from so3ntk.tower import Tower
+from so3ntk.tower import Tower, node_count
 
 
 class Result(NamedTuple):
-    """Kernels of a pair, and its alignment: the largest correlation c over all motions (-1 where not computed)."""
+    """The kernels asked for, in their order, and the pair's alignment: the largest correlation c over all motions.
 
-    nngp: Float[Array, "..."]
-    ntk: Float[Array, "..."]
+    The alignment is -1 where it is not computed.
+    """
+
+    kernels: tuple[Float[Array, "..."], ...]
     alignment: Float[Array, "..."]
 
 
@@ -50,112 +53,157 @@ def needs_selves(layers: tuple[Layer, ...]) -> bool:
 
 
 def tower_span(layers: tuple[Layer, ...]) -> int | None:
-    """How many layers a tower spans: Lifting, pointwise layers, GroupPool; None if the network is not of that form."""
+    """How many layers collapse to one function; None if the network is not of that form.
+
+    They are Lifting, pointwise layers and GroupPool; then the linear layers after it, which commute with the mean, as
+    long as they do not end the tower's homogeneity.
+    """
     if not isinstance(layers[0], Lifting):
         return None
-    for index, layer in enumerate(layers):
-        if isinstance(layer, GroupPool):
-            return index + 1
-        if not layer.pointwise:
-            return None
-    return None
+    pool = next((i for i, layer in enumerate(layers) if isinstance(layer, GroupPool)), None)
+    if pool is None or not all(layer.pointwise for layer in layers[:pool]):
+        return None
+    span, homogeneous = pool + 1, homogeneity_of(layers[:pool]) is not None
+    for layer in layers[pool + 1 :]:
+        if not layer.pointwise or layer.uses_variances or (homogeneous and layer.homogeneity is None):
+            break
+        span += 1
+    return span
 
 
-def run_layers(layers: tuple[Layer, ...], pair: Pair) -> State:
+def homogeneity_of(layers: tuple[Layer, ...]) -> float | None:
+    """The product of the layers' exponents, None if one has none."""
+    exponents = [layer.homogeneity for layer in layers if not isinstance(layer, GroupPool)]
+    return None if None in exponents else math.prod(exponents)  # pyright: ignore
+
+
+def run_layers(layers: tuple[Layer, ...], state: Pair | State) -> State:
     """Layer by layer: the definition of the network's kernel."""
-    state: Any = pair
     for layer in layers:
-        state = layer(state)
-    return state
+        state = layer(state)  # pyright: ignore[reportArgumentType]
+    return state  # pyright: ignore[reportReturnType]
 
 
-def make_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int) -> Tower:
-    """The pointwise layers between lifting and pooling as one function, for the variances of one pair."""
-    lift, *body = layers
-    geometry = lift.geometry(pair.grid)  # pyright: ignore[reportAttributeAccessIssue]
-    exponents = [layer.homogeneity for layer in layers]
-    homogeneity = None if None in exponents else math.prod(exponents)  # pyright: ignore
+def make_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Tower:
+    """The layers of a tower (``tower_span``) as one function, for the variances of one pair."""
+    lift: Any = layers[0]
+    body = tuple(layer for layer in layers[1:] if not isinstance(layer, GroupPool))
+    geometry = lift.geometry(pair.grid)
 
     def run(nngp, q1, q2):
-        state = lift.probe(nngp, q1, q2, pair.f)  # pyright: ignore[reportAttributeAccessIssue]
-        for layer in body:
-            state = layer(state)
-        return state.nngp, state.ntk
+        state = run_layers(body, lift.probe(nngp, q1, q2, pair.f))
+        return [getattr(state, name) for name in get]
 
-    q1, q2 = (lift.variance(geometry, f) for f in (pair.f, pair.g))  # pyright: ignore[reportAttributeAccessIssue]
-    return Tower.collapse(run, q1, q2, homogeneity, nodes)
+    q1, q2 = (lift.variance(geometry, f) for f in (pair.f, pair.g))
+    return Tower.collapse(run, q1, q2, homogeneity_of(layers), nodes)
 
 
-def pooled_by_layers(layers: tuple[Layer, ...], pair: Pair, nodes: int) -> Result:
-    """The pooled kernels by the definition, whatever the number of nodes; the alignment is not computed."""
+def interpolates(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 24) -> bool:
+    """Whether a network's tower is a polynomial to the accuracy of the dtype, for the variances of two batches.
+
+    Judged by the last coefficients of the interpolants for all pairs of signals at ``samples`` quantiles of the
+    variances. Saturating activations at large variances, and Sign below another kink, are not.
+    """
+    dtype = jax.tree.leaves(f)[0].dtype
+    if not len(jax.tree.leaves(f)[0]) or not len(jax.tree.leaves(g)[0]):
+        return True
+    tails = np.asarray(_tails(layers[: tower_span(layers)], f, g, samples))
+    return bool(np.nanmax(tails) < (1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6))
+
+
+@eqx.filter_jit
+def _tails(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int) -> Array:
+    lift: Any = layers[0]
+
+    def at_quantiles(signals):
+        variances = jax.vmap(lambda signal: lift.variance(lift.geometry(None), signal))(signals)
+        order = jnp.argsort(variances.reshape(len(variances), -1)[:, 0])
+        chosen = order[np.linspace(0, len(order) - 1, min(samples, len(order))).astype(int)]
+        return jax.tree.map(lambda a: a[chosen], signals)
+
+    def tails(f, g):
+        return make_tower(layers, Pair(f, g), node_count(jax.tree.leaves(f)[0].dtype), ("nngp", "ntk")).tails
+
+    return jax.vmap(jax.vmap(tails, (None, 0)), (0, None))(at_quantiles(f), at_quantiles(g))
+
+
+def kernels_by_layers(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
+    """The kernels by the definition, whatever the number of nodes; the alignment is not computed."""
     state = run_layers(layers, pair)
-    return Result(state.nngp, state.ntk, jnp.zeros_like(state.nngp))
+    kernels = tuple(getattr(state, name) for name in get)
+    return Result(kernels, jnp.zeros_like(kernels[0]))
 
 
 @eqx.filter_custom_jvp
-def pooled_by_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int) -> Result:
-    """The pooled kernels with the pointwise layers collapsed; the derivative is that of the definition."""
+def kernels_by_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
+    """The kernels after a tower's layers, collapsed; the derivative is that of the definition."""
     lift: Any = layers[0]
-    tower = make_tower(layers[:-1], pair, nodes)
-    (nngp, ntk), alignment = lift.geometry(pair.grid).mean_of(
-        lambda correlation: tower(lift.nngp(correlation, pair.f)), pair.f, pair.g
-    )
-    return Result(nngp * tower.scale, ntk * tower.scale, alignment)
+    tower = make_tower(layers, pair, nodes, get)
+
+    def function(powers, correlation):
+        return tower.evaluate(powers, lift.nngp(correlation, pair.f))
+
+    means, largest = lift.geometry(pair.grid).mean_of(function, tower.powers, pair.f, pair.g)
+    return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)
 
 
-@pooled_by_tower.def_jvp
-def _pooled_jvp(primals, tangents):
-    _, tangent = eqx.filter_jvp(pooled_by_layers, primals, tangents)
-    return pooled_by_tower(*primals), tangent
+@kernels_by_tower.def_jvp
+def _kernels_jvp(primals, tangents):
+    _, tangent = eqx.filter_jvp(kernels_by_layers, primals, tangents)
+    return kernels_by_tower(*primals), tangent
 
 
-def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int) -> Result:
+def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
     """The kernels of one pair after all layers; nodes = 0 runs every layer on the whole field."""
     selves = needs_selves(layers)
     span = tower_span(layers) if nodes else None
     if span is None:
         state = run_layers(layers, Pair(pair.f, pair.g, pair.grid, selves))
-        return Result(state.nngp, state.ntk, jnp.full_like(state.nngp, -1))
-    body = layers[:span]
-    pooled = pooled_by_tower(body, pair, nodes)
+        kernels = tuple(getattr(state, name) for name in get)
+        return Result(kernels, jnp.full_like(kernels[0], -1))
+    body, head = layers[:span], layers[span:]
+    if not head:
+        return kernels_by_tower(body, pair, nodes, get)
+    (nngp, ntk), alignment = kernels_by_tower(body, pair, nodes, ("nngp", "ntk"))
     q1, q2 = None, None
     if selves:  # under vmap these are computed once per signal, not per pair
-        q1, q2 = (pooled_by_tower(body, Pair(f, f, pair.grid), nodes).nngp for f in (pair.f, pair.g))
+        own = [kernels_by_tower(body, Pair(f, f, pair.grid), nodes, ("nngp",)) for f in (pair.f, pair.g)]
+        q1, q2 = (result.kernels[0] for result in own)
     width = eqx.filter_eval_shape(run_layers, body, pair).width
-    state = State(Point(), pooled.nngp, pooled.ntk, q1, q2, width=width)
-    state = run_layers(layers[span:], state)  # pyright: ignore[reportArgumentType]
-    return Result(state.nngp, state.ntk, pooled.alignment)
+    state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width))
+    return Result(tuple(getattr(state, name) for name in get), alignment)
 
 
-def tile_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal) -> tuple[Array, Array]:
-    """(K, Theta), each (n, m), of all pairs of two small batches."""
-    one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.base), motions.nodes)  # noqa: E731
+def tile_kernels(
+    layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...]
+) -> tuple[Array, ...]:
+    """The kernels, each (n, m), of all pairs of two small batches."""
+    one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.base), motions.nodes, get)  # noqa: E731
     result = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(f, g)
-    if motions.fine is None:
-        return result.nngp, result.ntk
-    return _refine(layers, motions, f, g, result)
+    return result.kernels if motions.fine is None else _refine(layers, motions, f, g, get, result)
 
 
-def _refine(layers, motions: Motions, f: Signal, g: Signal, result: Result) -> tuple[Array, Array]:
+def _refine(layers, motions: Motions, f: Signal, g: Signal, get: tuple[str, ...], result: Result) -> tuple[Array, ...]:
     """The aligned pairs of a tile again on the fine grid: sorted by alignment, in chunks, as far as they go."""
-    n, m = result.nngp.shape
+    n, m = result.alignment.shape
     chunk = math.gcd(n * m, 16)
     alignment = jax.lax.stop_gradient(result.alignment.ravel())
+    base = jnp.stack([kernel.ravel() for kernel in result.kernels])
     order = jnp.argsort(-alignment)
 
     def fine(ids):
         pairs = (jax.tree.map(lambda a: a[ids // m], f), jax.tree.map(lambda a: a[ids % m], g))
-        one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.fine), motions.nodes)  # noqa: E731
-        return jax.vmap(one)(*pairs)[:2]
+        one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.fine), motions.nodes, get)  # noqa: E731
+        return jnp.stack(jax.vmap(one)(*pairs).kernels)
 
     def refine(ids):
-        base = (result.nngp.ravel()[ids], result.ntk.ravel()[ids])
         aligned = alignment[ids] > motions.threshold
-        refined = jax.lax.cond(aligned[0], fine, lambda ids: base, ids)
-        return tuple(jnp.where(aligned, a, b) for a, b in zip(refined, base, strict=True))
+        refined = jax.lax.cond(aligned[0], fine, lambda ids: base[:, ids], ids)
+        return jnp.where(aligned, refined, base[:, ids])
 
-    values = jax.lax.map(refine, order.reshape(-1, chunk))
-    return tuple(jnp.zeros(n * m, v.dtype).at[order].set(v.ravel()).reshape(n, m) for v in values)  # pyright: ignore
+    values = jax.lax.map(refine, order.reshape(-1, chunk)).transpose(1, 0, 2).reshape(len(get), n * m)
+    refined = jnp.zeros_like(base).at[:, order].set(values)
+    return tuple(kernel.reshape(n, m) for kernel in refined)
 
 
 @eqx.filter_jit
@@ -169,8 +217,7 @@ def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Sig
 
     @jax.checkpoint
     def one_tile(rows, columns):
-        nngp, ntk = tile_kernels(layers, motions, rows, columns)
-        return tuple({"nngp": nngp, "ntk": ntk}[name].astype(dtype) for name in get)
+        return tuple(kernel.astype(dtype) for kernel in tile_kernels(layers, motions, rows, columns, get))
 
     def split(signals, size):
         return jax.tree.map(lambda a: a.reshape(a.shape[0] // size, size, *a.shape[1:]), signals)
@@ -182,7 +229,8 @@ def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Sig
 
 
 @eqx.filter_jit
-def list_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, tile: int) -> Result:
-    """The kernels (n,) of the pairs (f[i], g[i]) on the base grid; n must be a multiple of ``tile``."""
-    one = lambda pair: pair_kernels(layers, Pair(*pair, motions.base), motions.nodes)  # noqa: E731
+def list_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...],
+                 tile: int) -> Result:  # fmt: skip
+    """The kernels (n,) of the pairs (f[i], g[i]) on the base grid."""
+    one = lambda pair: pair_kernels(layers, Pair(*pair, motions.base), motions.nodes, get)  # noqa: E731
     return jax.lax.map(one, (f, g), batch_size=tile)

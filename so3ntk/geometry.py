@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -50,14 +51,14 @@ class Geometry(eqx.Module):
     def mean(self, field: Field) -> Float[Array, ""]:
         """The mean over all motions and positions: the coefficient of the trivial irrep."""
 
-    def mean_of(self, function: Callable, f: Signal, g: Signal) -> tuple[tuple[Array, ...], Array]:
-        """Means of pointwise functions of the correlation of f and g, and the largest value of another one.
+    def mean_of(self, function: Callable, parameters: Any, f: Signal, g: Signal) -> tuple[Array, Array]:
+        """The means (k,) of function(p, correlation of f and g) over motions and positions, and the largest correlation.
 
-        ``function`` maps an array of correlations to (arrays to average, array whose maximum is wanted). The default
-        writes the field out; a geometry that can fuse the steps overrides it.
+        ``function`` acts on arrays of correlations pointwise; p runs over the leading axis, k, of the pytree
+        ``parameters``. The default writes the field out; a geometry that can fuse the steps overrides it.
         """
-        values, peak = function(self.samples(self.correlate(f, g)))
-        return tuple(self.mean(value) for value in values), jnp.max(peak)
+        values = self.samples(self.correlate(f, g))
+        return jax.lax.map(lambda p: self.mean(function(p, values)), parameters), jnp.max(values)
 
     def average(self, field: Field, support: Any) -> Field:
         """The average over a support, or in general the linear map of a filter, at each motion."""

@@ -123,25 +123,25 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
                 f"serial: expected layers such as Lift() or Relu(), got {layer!r}. "
                 "If it is a class, call it: Relu(), not Relu."
             )
-    if not 0 < rtol < 1:
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
         raise ValueError(f"serial: expected rtol between 0 and 1, got {rtol!r}.")
     if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid):
         raise TypeError(f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid or None, got {quadrature!r}.")
-    inside = tuple(flatten(layers))
-    late = [type(layer).__name__ for layer in inside[1:] if isinstance(layer, Source)]
-    if late and not isinstance(layers[0], FanOut):
-        raise ValueError(f"serial: {late[0]} reads signals, so it must be the first layer (or first in its branch).")
-    if sum(isinstance(layer, Reduction) for layer in inside) > 1:
-        raise ValueError("serial: a network sums over parts once; found more than one such layer.")
     unrolled: list[Layer] = []
     for layer in layers:  # a plain block inside a network is the same network written out
         unrolled.extend(layer.layers if isinstance(layer, Network) else [layer])
+    inside = tuple(flatten(unrolled))
+    late = [type(layer).__name__ for layer in inside[1:] if isinstance(layer, Source)]
+    if late and not isinstance(unrolled[0], FanOut):
+        raise ValueError(f"serial: {late[0]} reads signals, so it must be the first layer (or first in its branch).")
+    if sum(isinstance(layer, Reduction) for layer in inside) > 1:
+        raise ValueError("serial: a network sums over parts once; found more than one such layer.")
     return Network(tuple(unrolled), quadrature, rtol)
 
 
 def check_get(get: Any) -> tuple[str, ...]:
-    """The names asked for. ValueError for anything but "nngp" and "ntk"."""
-    names = (get,) if isinstance(get, str) else tuple(get)
+    """The names asked for, each once. ValueError for anything but "nngp" and "ntk"."""
+    names = (get,) if isinstance(get, str) else tuple(dict.fromkeys(get)) if isinstance(get, Sequence) else ()
     if not names or any(name not in ("nngp", "ntk") for name in names):
         raise ValueError(f'get: expected "nngp", "ntk" or a tuple of them, got {get!r}.')
     return names

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.evaluate import Motions, tower_span
+from so3ntk.evaluate import Motions, interpolates, tower_span
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
@@ -22,6 +22,7 @@ from so3ntk.layers.source import Source
 from so3ntk.quadrature import AdaptiveGrid, Quadrature, choose
 from so3ntk.so3 import Grid
 from so3ntk.state import State
+from so3ntk.tower import node_count
 
 #: Bytes of fields that one tile may hold: what fits the cache of a core.
 TILE_BYTES = 8 * 2**20
@@ -72,7 +73,7 @@ class Plan:
     @property
     def bytes_per_tile_pair(self) -> int:
         """Of one pair's fields: one number per motion where layers collapse, else several."""
-        copies = 1 if tower_span(self.layers) is not None else 8
+        copies = 1 if self.motions.nodes else 8
         return max(1, self.rotations) * copies * jnp.dtype(self.dtype).itemsize
 
     @property
@@ -87,6 +88,11 @@ class Plan:
         while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
             side //= 2
         return min(side, _power_of_two(n)), min(side, _power_of_two(m))
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each kernel costs as much alone as with the other: towers that end the network."""
+        return bool(self.motions.nodes) and tower_span(self.layers) == len(self.layers)
 
     def names_needed(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The kernels to compute: layers after a sum over parts mix NNGP and NTK."""
@@ -105,21 +111,28 @@ class Plan:
 def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
     """Check a network and two batches (x2 None: x1 with itself) and lay out the work."""
     layers, reduction, tail = split_at_reduction(layers)
+    rows = parts_of(reduction, x1)
+    columns = rows if x2 is None else parts_of(reduction, x2)
+    f, g = (read_signals(layers, parts.signals) for parts in (rows, columns))
+    _check_batches(f, g)
+    dtype = jnp.result_type(*jax.tree.leaves((f, g)))
+    f, g = jax.tree.map(lambda a: a.astype(dtype), (f, g))
+    grid = choose_grid(layers, quadrature, rtol, rows.signals)
+    collapse = tower_span(layers) is not None and (is_traced((layers, f, g)) or interpolates(layers, f, g))
+    motions = load_motions(layers, grid, rows.signals, dtype, collapse)
+    rotations = 1 if motions.base is None else motions.base.size
+    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, rotations)
+
+
+def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
+    """A batch as arrays, after every layer that reads it has checked it."""
     sources = [layer for layer in flatten(layers) if isinstance(layer, Source)]
     if not sources:
         raise ValueError(
             "kernel_fn: this network has no first layer that reads signals, so it has no kernel of its own. Begin it "
             "with Lift() or Flatten(), or use it as a block inside such a network."
         )
-    rows = parts_of(reduction, x1)
-    columns = rows if x2 is None else parts_of(reduction, x2)
-    f, g = ([source.arrays(p.signals) for source in sources][0] for p in (rows, columns))
-    _check_batches(f, g)
-    dtype = jax.tree.leaves(f)[0].dtype
-    grid = choose_grid(layers, quadrature, rtol, rows.signals)
-    motions = load_motions(layers, grid, rows.signals, dtype)
-    rotations = 1 if grid is None else len(grid.base if isinstance(grid, AdaptiveGrid) else grid)
-    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, rotations)
+    return [source.arrays(signals) for source in sources][0]
 
 
 def choose_grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: Any) -> Quadrature | None:
@@ -131,14 +144,18 @@ def choose_grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: 
     return quadrature or choose(bandlimit, layers, rtol)
 
 
-def load_motions(layers: tuple[Layer, ...], quadrature: Quadrature | None, signals: Any, dtype: Any) -> Motions:
-    """The tables of a grid, for the degrees of the signals and of the filters."""
-    nodes = 16 if jnp.finfo(dtype).bits <= 32 else 34
+def load_motions(
+    layers: tuple[Layer, ...], quadrature: Quadrature | None, signals: Any, dtype: Any, collapse: bool
+) -> Motions:
+    """The tables of a grid, for the degrees of the signals and of the filters; and whether towers collapse."""
+    nodes = node_count(dtype) if collapse else 0
     if quadrature is None:
         return Motions(None, None, None, nodes)
     kept = [layer.kept_bandlimit(signals.bandlimit) for layer in flatten(layers) if isinstance(layer, Lift)]
     spectra = [layer.bandlimit for layer in flatten(layers) if isinstance(layer, GroupConv) and layer.bandlimit]
     bandlimit = max(kept + spectra)
+    if isinstance(quadrature, AdaptiveGrid) and not collapse:
+        quadrature = quadrature.fine  # alignments are measured where towers collapse
     if not isinstance(quadrature, AdaptiveGrid):
         return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)
     base, fine = (Grid.load(grid, bandlimit, dtype) for grid in (quadrature.base, quadrature.fine))
@@ -174,6 +191,8 @@ def parts_of(reduction: Reduction | None, x: Any) -> Parts:
     """The parts of a batch; without a sum over parts, the inputs themselves."""
     if reduction is not None:
         return reduction.parts(x)
+    if not hasattr(x, "__len__"):
+        raise TypeError(f"kernel_fn: expected a batch of signals, got {type(x).__name__}.")
     count = len(x)
     return Parts(x, np.arange(count), np.zeros(count, int), count)
 
@@ -192,7 +211,7 @@ def _check_batches(f: Any, g: Any) -> None:
 
 
 def _check_finite(name: str, leaf: Array) -> None:
-    bad = ~np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1)
+    bad = ~np.isfinite(np.asarray(leaf)).all(axis=tuple(range(1, leaf.ndim)))
     if bad.any():
         raise ValueError(f"kernel: {name} holds NaN or infinity, first in signal {int(np.argmax(bad))}.")
 

@@ -42,6 +42,11 @@ class Grid(eqx.Module):
         """How many rotations each representative stands for: 16 or 1."""
         return len(self.tables)
 
+    @property
+    def size(self) -> int:
+        """The number of rotations."""
+        return self.images * len(self.weights)
+
 
 class Blocks(eqx.Module):
     """A function on SO(3) as Wigner coefficients: values[p] multiplies D^l_mn, p = (l, m, n) in table order."""
@@ -79,16 +84,20 @@ class SphereGeometry(Geometry):
         return jnp.dot(jnp.tile(self.grid.weights, self.grid.images), field, precision=HIGHEST)
 
     def mean_of(
-        self, function: Callable, f: Float[Array, "p c"], g: Float[Array, "p c"]
-    ) -> tuple[tuple[Array, ...], Array]:
-        """As in the protocol, without writing the field: sum over images first, then one weighted sum."""
+        self, function: Callable, parameters: Any, f: Float[Array, "p c"], g: Float[Array, "p c"]
+    ) -> tuple[Float[Array, " k"], Float[Array, ""]]:
+        """As in the protocol, without writing the field: the images' values are added first, then one weighted sum."""
         f, g, bandlimit = self._weighted(f), self._truncated(g), self._bandlimit(f)
         _, row, column = block_indices(bandlimit)
         order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
         coefficients = _channel_products(f.T[:, row[order]], g.T[:, column[order]])
-        values, peaks = zip(*[function(image) for image in self._images(coefficients, bandlimit)], strict=True)
-        means = (jnp.dot(sum(images), self.grid.weights, precision=HIGHEST) for images in zip(*values, strict=True))
-        return tuple(means), jnp.max(functools.reduce(jnp.maximum, peaks))
+        products = self._products(coefficients, bandlimit)
+
+        def mean(p):  # a loop over kernels, not one fused evaluation of all: XLA would write the images to memory
+            total = sum(function(p, image) for image in walsh_hadamard(products))
+            return jnp.dot(total, self.grid.weights, precision=HIGHEST)
+
+        return jax.lax.map(mean, parameters), jnp.max(functools.reduce(jnp.maximum, walsh_hadamard(products)))
 
     def average(self, field: Blocks | Array, support: Float[Array, " l"]) -> Blocks:
         """A filter of finite bandlimit: block l times ``support[l]``, the filter's variance per degree."""
@@ -111,7 +120,7 @@ class SphereGeometry(Geometry):
         if not isinstance(field, Blocks):
             return field
         order = np.concatenate(columns_by_class(field.bandlimit, self.grid.images))
-        return jnp.concatenate(self._images(field.values[order], field.bandlimit))
+        return jnp.concatenate(walsh_hadamard(self._products(field.values[order], field.bandlimit)))
 
     def add(self, a: Blocks | Array, b: Blocks | Array) -> Blocks | Array:
         """The sum, as blocks if both are."""
@@ -148,13 +157,13 @@ class SphereGeometry(Geometry):
             f = f * weights[:, None]
         return f
 
-    def _images(self, coefficients: Float[Array, " p"], bandlimit: int) -> list[Float[Array, " q"]]:
-        """Values at each image of the representatives, from coefficients ordered by sign class."""
+    def _products(self, coefficients: Float[Array, " p"], bandlimit: int) -> list[Float[Array, " q"]]:
+        """For each sign class, its part of the function at the representatives; coefficients ordered by class."""
         products, start = [], 0
         for columns, table in zip(columns_by_class(bandlimit, self.grid.images), self._tables(bandlimit), strict=True):
             products.append(jnp.dot(coefficients[start : start + len(columns)], table, precision=HIGHEST))
             start += len(columns)
-        return walsh_hadamard(products)
+        return products
 
     def _blocks(self, field: Blocks | Array, bandlimit: int) -> Blocks:
         """The coefficients below a bandlimit: truncated, or (2l + 1) times the mean of K_r D^l_mn(r) on the grid."""

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+HIGHEST = jax.lax.Precision.HIGHEST
 HALF_RANGE = 1 / np.sqrt(8.0)  # s runs over HALF_RANGE * (1 + t), t in [-1, 1]
 
 
@@ -43,31 +44,23 @@ def nodes(n: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"], Fl
     return t, to_chebyshev, to_powers
 
 
-class Interpolant(eqx.Module):
-    """Two polynomials in t, for c >= 0 and c < 0: coefficients (2, n), lowest power first, and an error estimate."""
+def polynomials(values: Float[Array, "2 n"]) -> tuple[Float[Array, "2 n"], Float[Array, ""]]:
+    """Powers of t, lowest first, of the interpolants for c >= 0 and c < 0, and the size of their last coefficients.
 
-    coefficients: Float[Array, "2 n"]
-    tail: Float[Array, ""]
+    From the values at ``probe_points``, in two steps, since only the Chebyshev form has small coefficients.
+    """
+    _, to_chebyshev, to_powers = nodes(values.shape[-1])
+    chebyshev = jnp.matmul(values, jnp.asarray(to_chebyshev.T, values.dtype), precision=HIGHEST)
+    powers = jnp.matmul(chebyshev, jnp.asarray(to_powers.T, values.dtype), precision=HIGHEST)
+    return powers, jnp.max(jnp.abs(chebyshev[:, -2:]))
 
-    @classmethod
-    def fit(cls, values: Float[Array, "2 n"]) -> Interpolant:
-        """From the values at ``probe_points``. Two steps, since only the Chebyshev form has small coefficients."""
-        n = values.shape[-1]
-        _, to_chebyshev, to_powers = nodes(n)
-        highest = jax.lax.Precision.HIGHEST
-        chebyshev = jnp.matmul(values, jnp.asarray(to_chebyshev.T, values.dtype), precision=highest)
-        powers = jnp.matmul(chebyshev, jnp.asarray(to_powers.T, values.dtype), precision=highest)
-        return cls(powers, jnp.max(jnp.abs(chebyshev[:, -2:])))
 
-    def __call__(self, t: Float[Array, "..."], positive: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The value at t by Horner's rule, on the branch of c's sign."""
-        branches = []
-        for coefficients in self.coefficients:
-            value = coefficients[-1]
-            for k in range(len(coefficients) - 2, -1, -1):
-                value = value * t + coefficients[k]
-            branches.append(value)
-        return jnp.where(positive, *branches)
+def horner(coefficients: list[Float[Array, ""]], t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """sum_k coefficients[k] t^k."""
+    value = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        value = value * t + coefficient
+    return value
 
 
 def probe_points(n: int) -> Float[np.ndarray, "2 n"]:
@@ -77,20 +70,24 @@ def probe_points(n: int) -> Float[np.ndarray, "2 n"]:
 
 
 class Tower(eqx.Module):
-    """Interpolants of (K, Theta) after the tower as functions of K before it, for one pair of variances."""
+    """Kernels after the tower as functions of K before it, for one pair of variances.
+
+    powers: for each of k kernels the coefficients (sign of c, power of t), to be multiplied by scale; tails: the size
+    of the last Chebyshev coefficients relative to the largest value, an estimate of the interpolation error.
+    """
 
     inverse_norm: Float[Array, ""]
     scale: Float[Array, ""]
-    nngp: Interpolant
-    ntk: Interpolant
+    powers: Float[Array, "k 2 n"]
+    tails: Float[Array, " k"]
 
     @classmethod
     def collapse(
         cls, run: Callable, q1: Float[Array, ""], q2: Float[Array, ""], homogeneity: float | None, nodes: int
     ) -> Tower:
-        """Tabulate ``run(K, q1, q2) -> (K, Theta)``.
+        """Tabulate ``run(K, q1, q2)``, which gives a list of k kernels.
 
-        For a homogeneous tower unit variances suffice, and the table is shared by all pairs.
+        For a homogeneous tower unit variances suffice, and the table is the same for all pairs up to a factor.
         """
         dtype = q1.dtype
         norm = jnp.sqrt(q1) * jnp.sqrt(q2)
@@ -99,17 +96,22 @@ class Tower(eqx.Module):
             scale = jnp.ones_like(norm)
             values = run(points * norm, q1, q2)
         else:
-            scale = norm**homogeneity if homogeneity != 1 else norm
+            scale = norm if homogeneity == 1 else norm**homogeneity
             one = jnp.ones((), dtype)
             values = run(points, one, one)
-        # A zero signal has c = 0; where both norm and 1 / norm would leave the range, so does the kernel.
+        values = [jnp.broadcast_to(v, points.shape) for v in values]
+        fits = [polynomials(v) for v in values]
+        largest = [jnp.maximum(jnp.max(jnp.abs(v)), jnp.finfo(dtype).tiny) for v in values]
+        tails = jnp.stack([tail / top for (_, tail), top in zip(fits, largest, strict=True)])
+        # A zero signal has c = 0.
         inverse_norm = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
-        return cls(inverse_norm, scale, *(Interpolant.fit(v) for v in values))
+        return cls(inverse_norm, scale, jnp.stack([powers for powers, _ in fits]), tails)
 
-    def __call__(self, kernel: Float[Array, "..."]) -> tuple[tuple[Array, Array], Array]:
-        """(K, Theta) / scale after the tower for values K before it, and the correlations c."""
+    def evaluate(self, powers: Float[Array, "2 n"], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+        """One kernel after the tower, given its row of ``powers``, at values K before it."""
         c = kernel * self.inverse_norm
         s = jnp.sqrt(jnp.clip((1 - jnp.abs(c)) * 0.5, 0, 0.5))
         t = s * (1 / HALF_RANGE) - 1
-        positive = c >= 0
-        return (self.nngp(t, positive), self.ntk(t, positive)), c
+        # The factor goes into each coefficient: XLA's loop over motions is slow on coefficients shared by all pairs.
+        branches = [[powers[j, k] * self.scale for k in range(powers.shape[1])] for j in range(2)]
+        return jnp.where(c >= 0, *(horner(branch, t) for branch in branches))

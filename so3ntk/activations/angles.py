@@ -1,9 +1,8 @@
-r"""The angle of a pair of Gaussian variables, with finite derivatives where the pair is aligned, opposite or zero.
+r"""The angle of two Gaussian variables, with finite derivatives where they are aligned, opposite or zero.
 
-Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need :math:`\sqrt{q_1 q_2 - c^2}` and
-:math:`\arcsin(c / \sqrt{q_1 q_2})`. All functions here act elementwise on arrays that broadcast, keep their dtype, and
-take a c beyond :math:`\pm\sqrt{q_1 q_2}` by rounding as the end point. The product q1 q2 must not leave the range of
-the dtype: in float32, variances between 1e-18 and 1e18.
+Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need sqrt(q1 q2 - c^2) and arcsin(c / sqrt(q1 q2)). All functions
+here act elementwise on arrays that broadcast, keep their dtype, and take a c beyond +-sqrt(q1 q2) by rounding as
+the end point. The product q1 q2 must not leave the range of the dtype: in float32, variances from 1e-18 to 1e18.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ def reciprocal(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_jvp
 def right_angles(y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""The angle of the point (x, y), for x >= 0, in units of a right angle: :math:`(2/\pi)\,\mathrm{atan2}(y, x)`.
+    r"""The angle of the point (x, y), for x >= 0, in right angles: :math:`(2/\pi)\,\mathrm{atan2}(y, x)`.
 
-    Exactly +-1 at x = 0, and 0 with zero derivatives at the origin. A polynomial of the smaller ratio, within a few eps:
-    on a CPU XLA calls a scalar atan2 for each element, at twenty times the cost.
+    Exactly +-1 at x = 0, and 0 with zero derivatives at the origin. A polynomial of the smaller ratio, within
+    three eps: on a CPU XLA calls a scalar atan2 for each element, at many times the cost.
     """
     size = jnp.abs(y)
     larger = jnp.maximum(size, x)
@@ -65,8 +64,10 @@ def _right_angles_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def determinant(c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
-    """q1 q2 - c^2, not below zero, and exactly zero at c = q1 = q2; its derivatives are those of the polynomial."""
+def determinant(
+    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """q1 q2 - c^2, not below zero, exactly zero at c = q1 = q2, with the derivatives of the polynomial."""
     s = jnp.sqrt(q1 * q2)
     return jnp.maximum((s - c) * (s + c), 0)  # q1 q2 - c^2 would lose the exact zero to a fused multiply-add
 
@@ -93,13 +94,15 @@ def _root_determinant_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def alignment(c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+def alignment(
+    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+) -> Float[Array, "..."]:
     r"""E[sign(u) sign(v)] for (u, v) ~ N(0, [[q1, c], [c, q2]]).
 
     .. math:: \frac{2}{\pi} \arcsin\frac{c}{\sqrt{q_1 q_2}} = 1 - \frac{2\theta}{\pi}
 
-    Exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero. In both cases its derivatives, infinite in truth,
-    are zero.
+    Exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero. In both cases its derivatives, infinite
+    in truth, are zero.
     """
     return right_angles(c, root_determinant(c, q1, q2))
 

@@ -21,7 +21,9 @@ class Activation(Layer):
     """
 
     @abstractmethod
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """E[phi(u) phi(v)]."""
 
     @abstractmethod

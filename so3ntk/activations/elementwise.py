@@ -2,12 +2,13 @@ r"""Any nonlinearity, by Gauss-Hermite quadrature.
 
 With h_k the normalised Hermite polynomials and rho = c / sqrt(q1 q2), Mehler's formula says
 
-.. math:: E[f(u) g(v)] = \sum_k f_k(q_1)\, g_k(q_2)\, \rho^k, \qquad f_k(q) = E[f(\sqrt q\, x)\, h_k(x)], \quad x \sim N(0, 1).
+.. math:: E[f(u) g(v)] = \sum_k f_k(q_1)\, g_k(q_2)\, \rho^k, \qquad
+          f_k(q) = E[f(\sqrt q\, x)\, h_k(x)], \quad x \sim N(0, 1).
 
-The coefficients are integrals in one dimension that depend on one variance alone, so a pair of inputs costs one
-polynomial in rho instead of a quadrature in two dimensions. With as many terms as nodes the discrete Hermite functions
-are orthonormal, so that E[f(u)^2] is the quadrature of f^2 itself. The Gram matrix of a truncated sum is still positive
-semi-definite.
+The coefficients are integrals in one dimension that depend on one variance alone, so a pair of inputs costs
+one polynomial in rho instead of a quadrature in two dimensions. With as many terms as nodes the discrete
+Hermite functions are orthonormal, so that E[f(u)^2] is the quadrature of f^2 itself. The Gram matrix of a
+truncated sum is still positive semi-definite.
 """
 
 from __future__ import annotations
@@ -30,16 +31,19 @@ MOST_NODES = 200
 class Elementwise(Activation):
     r"""phi(u) = fn(u) for any elementwise function, its two duals by Gauss-Hermite quadrature.
 
-    fn: maps an array to one of its shape and dtype, written with jax.numpy. It is static: hyperparameters inside are
-    constants, and two lambdas are two different functions to jit. name: for display, by default the function's own.
-    nodes: points of the quadrature and terms of the sum, 2 to 200. derivative: phi', if JAX's own is not wanted.
+    fn: maps an array to one of its shape and dtype, written with jax.numpy. It is static: hyperparameters
+    inside are constants, and two lambdas are two different functions to jit.
+    name: for display, by default the function's own.
+    nodes: points of the quadrature and terms of the sum, 2 to 200.
+    derivative: phi', if JAX's own is not wanted.
     kinked: whether phi' jumps somewhere.
 
-    Accuracy, relative to E[phi(u)^2] and E[phi'(u)^2]: high for smooth functions that vary slowly over a standard
-    deviation (tanh with 100 nodes: 4e-14 and 4e-14 at variance 0.3, 2e-11 and 8e-10 at 1, 1e-6 and 4e-5 at 3, 7e-4 and
-    2e-2 at 10), low for kinked ones (ReLU: 3e-3 and 2e-2). Derivatives of all orders are finite, also at
-    c = +-sqrt(q1 q2) and at zero variances, by Price's theorem; those in q1 and q2 use phi'' and so miss a jump of phi'.
-    Raises TypeError for what cannot be called, ValueError for a function that is not elementwise or for other nodes.
+    Errors relative to E[phi(u)^2] and E[phi'(u)^2] are small for smooth functions that vary slowly over a
+    standard deviation (tanh with 100 nodes: 4e-14 and 4e-14 at variance 0.3, 2e-11 and 8e-10 at 1, 1e-6 and
+    4e-5 at 3, 7e-4 and 2e-2 at 10), and not for kinked ones (ReLU: 3e-3 and 2e-2). Derivatives of all orders
+    are finite, also at c = +-sqrt(q1 q2) and at zero variances, by Price's theorem; those in q1 and q2 use
+    phi'' and so miss a jump of phi'. Raises TypeError for what cannot be called, ValueError for a function
+    that is not elementwise and for other numbers of nodes.
     """
 
     fn: Callable = eqx.field(static=True)
@@ -65,7 +69,9 @@ class Elementwise(Activation):
         self.derivative = derivative
         self.kinked = kinked
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """E[fn(u) fn(v)]."""
         phi = self._phi
         return expectation(phi, phi, self.nodes, c, q1, q2)
@@ -119,7 +125,8 @@ def expectation(
 ) -> Float[Array, "..."]:
     """E[f(u) g(v)] for (u, v) ~ N(0, [[q1, c], [c, q2]]), by the formula at the head of this file.
 
-    Shapes: c, q1 and q2 broadcast. Its derivatives are E[f' g'] in c and E[f'' g] / 2 in q1 (Price's theorem).
+    Shapes: c, q1 and q2 broadcast. The derivatives are E[f' g'] in c and E[f'' g] / 2 in q1 (Price's
+    theorem).
     """
     first, second = hermite_coefficients(f, nodes, q1), hermite_coefficients(g, nodes, q2)
     norm = jnp.sqrt(q1 * q2)
@@ -155,7 +162,9 @@ def hermite_table(nodes: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray
     polynomials = np.ones((nodes, nodes))
     polynomials[:, 1] = points
     for k in range(1, nodes - 1):
-        polynomials[:, k + 1] = (points * polynomials[:, k] - np.sqrt(k) * polynomials[:, k - 1]) / np.sqrt(k + 1)
+        polynomials[:, k + 1] = (points * polynomials[:, k] - np.sqrt(k) * polynomials[:, k - 1]) / np.sqrt(
+            k + 1
+        )
     return points, weights[:, None] * polynomials
 
 
@@ -165,15 +174,17 @@ def _checked_nodes(nodes: int) -> int:
     except TypeError:
         checked = -1
     if not 2 <= checked <= MOST_NODES:
-        raise ValueError(f"Elementwise: expected nodes to be an integer from 2 to {MOST_NODES}, got {nodes!r}.")
+        raise ValueError(
+            f"Elementwise: expected nodes to be an integer from 2 to {MOST_NODES}, got {nodes!r}."
+        )
     return checked
 
 
 def _check_elementwise(argument: str, fn: Callable) -> None:
     if not callable(fn):
         raise TypeError(
-            f"Elementwise: expected {argument} to be a function of one array, got {fn!r} of type {type(fn).__name__}. "
-            "Pass the function itself, as in Elementwise(jnp.tanh)."
+            f"Elementwise: expected {argument} to be a function of one array, got {fn!r} of type "
+            f"{type(fn).__name__}. Pass the function itself, as in Elementwise(jnp.tanh)."
         )
     probe = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     result = jax.eval_shape(fn, probe)

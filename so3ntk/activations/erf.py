@@ -25,7 +25,9 @@ class Erf(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """(2 a^2 / pi) arcsin(2 b^2 c / sqrt(Q1 Q2)) + shift^2."""
         angle = right_angles(2 * self.b**2 * c, jnp.sqrt(self._discriminant(c, q1, q2)))
         return self.a**2 * angle + self.c**2
@@ -52,7 +54,7 @@ class Erf(Activation):
 
 
 def SigmoidLike() -> Erf:
-    """(1 + erf(u / 2.402)) / 2, the error function nearest to the logistic sigmoid on [-5, 5] in the mean square.
+    """(1 + erf(u / 2.402)) / 2, of this form the nearest to the logistic sigmoid in mean square on [-5, 5].
 
     Source of the constant: neural-tangents, ``stax.Sigmoid_like``.
     """

@@ -24,7 +24,9 @@ class Gelu(Activation):
     Source: Tsuchida et al., Avoiding kernel fixed points (2021); ``derivative_dual`` by differentiation in c.
     """
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """E[u Phi(u) v Phi(v)]."""
         return _dual(c, q1, q2, determinant(c, q1, q2))
 
@@ -48,7 +50,7 @@ class Gelu(Activation):
 
 
 def _dual(c, q1, q2, determinant):
-    """The dual from q1 q2 - c^2; where the inputs are aligned P - c^2 would lose all digits of 1 + q1 + q2."""
+    """The dual from q1 q2 - c^2: at aligned inputs P - c^2 would lose the digits of 1 + q1 + q2."""
     root = jnp.sqrt(1 + q1 + q2 + determinant)
     weight = 1 / ((1 + q1) * (1 + q2))
     rest = weight * (q1 * q2 * root + c * c / root)

@@ -21,8 +21,8 @@ class Monomial(Activation):
                                 (q_1 q_2)^j\, c^{n - 2j}, \qquad
               \mathrm{derivative\_dual}_n = n^2\, \mathrm{dual}_{n-1}
 
-    A polynomial: analytic everywhere, and exact at the end points. Its values grow as the n-th power of the variance,
-    up to (2n - 1)!! q^n, which in float32 overflows for degree 6 beyond q = 5e5.
+    A polynomial: analytic everywhere, and exact at the end points. Its values grow as the n-th power of the
+    variance, up to (2n - 1)!! q^n, which in float32 overflows for degree 6 beyond q = 5e5.
     Raises ValueError for a degree that is not an integer from 0 to 6.
     Source: u^n in Hermite polynomials of variance q, E[He_k(u) He_k(v)] = k! c^k (Mehler).
     """
@@ -40,7 +40,9 @@ class Monomial(Activation):
                 "For other functions use Elementwise(fn)."
             )
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """E[u^n v^n]."""
         return _moment(self.degree, c, q1, q2)
 

@@ -1,4 +1,4 @@
-"""Nonlinearities made of two straight lines that meet at zero: what ReLU, leaky ReLU and the modulus share."""
+"""Two straight lines that meet at zero: what ReLU, leaky ReLU and the modulus share."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def abs_dual(c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "
 
     .. math:: \frac{2}{\pi} \left(\sqrt{q_1 q_2 - c^2} + c \arcsin\frac{c}{\sqrt{q_1 q_2}}\right)
 
-    Shapes: c, q1 and q2 broadcast. Exactly +-c at c = +-sqrt(q1 q2), and 0 where a variance is zero.
-    The derivatives are those of Price's theorem, E[sign(u) sign(v)] in c and sqrt(q1 q2 - c^2) / (pi q1) in q1. The
-    latter is infinite at q1 = 0 < q2, and the second derivatives are at c = +-sqrt(q1 q2): there they are zero.
+    Shapes: c, q1 and q2 broadcast. Exactly +-c at c = +-sqrt(q1 q2), and 0 where a variance is zero. The
+    derivatives are those of Price's theorem, E[sign(u) sign(v)] in c and sqrt(q1 q2 - c^2) / (pi q1) in q1.
+    Where they are infinite they are returned as zero: the latter at q1 = 0 < q2, the second
+    derivatives at c = +-sqrt(q1 q2).
     Source: Cho & Saul (2009), order 1, by |u| = relu(u) + relu(-u).
     """
     return c * alignment(c, q1, q2) + 2 / np.pi * root_determinant(c, q1, q2)
@@ -42,8 +43,8 @@ class PiecewiseLinear(Activation):
               \mathrm{derivative\_dual} = a^2 + b^2 \left(1 - 2\theta/\pi\right), \qquad
               \cos\theta = c / \sqrt{q_1 q_2}.
 
-    Both are exact at c = +-sqrt(q1 q2). Where a variance is zero, phi'(0) = a is meant. All derivatives are finite:
-    those which are infinite in truth, of ``dual`` in q1 at q1 = 0 < q2 and of ``derivative_dual`` at
+    Both are exact at c = +-sqrt(q1 q2). Where a variance is zero, phi'(0) = a is meant. All derivatives are
+    finite: those which are infinite in truth, of ``dual`` in q1 at q1 = 0 < q2 and of ``derivative_dual`` at
     c = +-sqrt(q1 q2), are returned as zero.
     """
 
@@ -52,7 +53,9 @@ class PiecewiseLinear(Activation):
     def parts(self) -> tuple[Scalar, Scalar]:
         """(a, b): the factors of u and of the modulus of u."""
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """a^2 c + b^2 E[|u| |v|]."""
         a, b = self.parts
         return a * a * c + b * b * abs_dual(c, q1, q2)

@@ -12,15 +12,18 @@ from so3ntk.activations.base import Activation
 class Sign(Activation):
     r"""phi(u) = sign(u), with phi'(u) taken as zero, so that layers before it do not train.
 
-    .. math:: \mathrm{dual} = \frac{2}{\pi} \arcsin\frac{c}{\sqrt{q_1 q_2}}, \qquad \mathrm{derivative\_dual} = 0
+    .. math:: \mathrm{dual} = \frac{2}{\pi} \arcsin\frac{c}{\sqrt{q_1 q_2}}, \qquad
+              \mathrm{derivative\_dual} = 0
 
-    Here ``derivative_dual`` is not the derivative of ``dual`` in c, 2 / (pi sqrt(q1 q2 - c^2)), which is infinite at
-    c = +-sqrt(q1 q2): there, and where a variance is zero, the derivatives of ``dual`` are returned as zero.
-    ``dual`` is exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero.
+    Here ``derivative_dual`` is not the derivative of ``dual`` in c, 2 / (pi sqrt(q1 q2 - c^2)), which is
+    infinite at c = +-sqrt(q1 q2): there, and where a variance is zero, the derivatives of ``dual`` are
+    returned as zero. ``dual`` is exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero.
     Source: Cho & Saul (2009), order 0; the convention for the NTK is neural-tangents'.
     """
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """(2 / pi) arcsin(c / sqrt(q1 q2))."""
         return alignment(c, q1, q2)
 

@@ -3,7 +3,7 @@ r"""Sine and cosine, from two expectations: for (u, v) ~ N(0, [[q1, c], [c, q2]]
 .. math:: E[\sin(bu) \sin(bv)] = e^{-y} \sinh x, \qquad E[\cos(bu) \cos(bv)] = e^{-y} \cosh x, \qquad
           x = b^2 c, \quad y = b^2 (q_1 + q_2) / 2,
 
-those of a sine with a cosine being zero. Source: E[exp(i b (u +- v))] = exp(-y -+ x).
+called S and C below; that of a sine with a cosine is zero. Source: E[exp(i b (u +- v))] = exp(-y -+ x).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from so3ntk.layers.base import Scalar
 
 
 class Sin(Activation):
-    r"""phi(u) = a sin(b u + c) = a (sin(b u) cos(c) + cos(b u) sin(c)). With S and C the two expectations above,
+    r"""phi(u) = a sin(b u + c) = a (sin(b u) cos(c) + cos(b u) sin(c)). With the expectations S, C above,
 
     .. math:: \mathrm{dual} = a^2 (S \cos^2 c + C \sin^2 c), \qquad
               \mathrm{derivative\_dual} = a^2 b^2 (C \cos^2 c + S \sin^2 c).
@@ -29,7 +29,9 @@ class Sin(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """a^2 (S cos^2 + C sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
         return self.a**2 * (sines * jnp.cos(self.c) ** 2 + cosines * jnp.sin(self.c) ** 2)
@@ -52,7 +54,7 @@ class Sin(Activation):
 
 
 class Cos(Activation):
-    r"""phi(u) = a cos(b u + c) = a (cos(b u) cos(c) - sin(b u) sin(c)). With S and C the two expectations above,
+    r"""phi(u) = a cos(b u + c) = a (cos(b u) cos(c) - sin(b u) sin(c)). With the expectations S, C above,
 
     .. math:: \mathrm{dual} = a^2 (C \cos^2 c + S \sin^2 c), \qquad
               \mathrm{derivative\_dual} = a^2 b^2 (S \cos^2 c + C \sin^2 c).
@@ -64,7 +66,9 @@ class Cos(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
-    def dual(self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+    def dual(
+        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """a^2 (C cos^2 + S sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
         return self.a**2 * (cosines * jnp.cos(self.c) ** 2 + sines * jnp.sin(self.c) ** 2)

@@ -28,8 +28,12 @@ class Flatten(Source):
         if isinstance(x, SphereSignal):
             return x.coefficients
         rows = jnp.asarray(x)
-        if rows.ndim != 2:
-            raise ValueError(f"Flatten: expected a SphereSignal or an array (n, d), got {type(x).__name__} {rows.shape}.")
+        if rows.ndim != 2 or rows.shape[1] == 0:
+            raise ValueError(
+                f"Flatten: expected a SphereSignal or an array (n, d) with d > 0, got {type(x).__name__} {rows.shape}."
+            )
+        if jnp.iscomplexobj(rows):
+            raise TypeError("Flatten: expected real numbers, got complex ones; pass real and imaginary parts side by side.")
         return rows if jnp.issubdtype(rows.dtype, jnp.floating) else rows.astype(float)
 
     def begin(self, pair: Pair) -> State:
@@ -39,4 +43,5 @@ class Flatten(Source):
             f, g = (a * np.sqrt(len(a) / (4 * np.pi)) for a in (f, g))
         geometry = Point()
         kernel = geometry.correlate(f, g)
-        return State(geometry, kernel, jnp.zeros_like(kernel), geometry.variance(f), geometry.variance(g))
+        variances = geometry.variance(f), geometry.variance(g)
+        return State(geometry, kernel, jnp.zeros_like(kernel), *variances, width=f.size)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
@@ -40,15 +38,7 @@ def read_archive(path: str | PathLike, targets: Iterable[str]) -> dict[str, np.n
         with np.load(path, allow_pickle=False) as archive:
             wanted = (*GEOMETRY, *OPTIONAL, *targets)
             columns = {name: archive[name] for name in wanted if name in archive.files}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # whatever the damage leads zipfile and NumPy to raise
         cause = (
             "it holds pickled objects, which are not loaded"
             if "pickle" in str(error)
@@ -116,8 +106,12 @@ def _check(columns: Mapping[str, np.ndarray], path: Path) -> None:
     if not finite.all():
         molecule = int(np.searchsorted(offsets, np.argmin(finite), side="right")) - 1
         raise ValueError(f"{path}: molecule {molecule} has coordinates that are NaN or infinite.")
-    for name, array in columns.items():
-        if name not in GEOMETRY and array.shape != (len(sizes),):
+    for name in columns.keys() - GEOMETRY:
+        array, kinds = columns[name], {"index": "iu", "smiles": "U"}.get(name, "iuf")
+        if array.shape != (len(sizes),):
             raise ValueError(
                 f"{path}: expected {name} for {len(sizes)} molecules, got the shape {array.shape}."
             )
+        if array.dtype.kind not in kinds:
+            wanted = {"iu": "integers", "U": "text", "iuf": "numbers"}[kinds]
+            raise ValueError(f"{path}: expected {name} to hold {wanted}, got {array.dtype}.")

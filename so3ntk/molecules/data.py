@@ -106,8 +106,9 @@ def _target_of(atoms: Atoms, key: str, path: Path, frame: int) -> float:
             f"read_molecules: {path}, frame {frame} has no {key!r}; it has "
             f"{', '.join(keys) or 'no values at all'}. Pass one of these as target_key."
         )
-    if np.ndim(value) or not isinstance(value, int | float | np.number) or not np.isfinite(value):
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
         raise ValueError(
-            f"read_molecules: {path}, frame {frame}: expected {key!r} to be a finite number, got {value!r}."
+            f"read_molecules: {path}, frame {frame}: expected {key!r} to be a finite number, got {value}."
         )
-    return float(value)
+    return float(number)

@@ -215,5 +215,10 @@ def _double_precision():
     return enable_x64()
 
 
-def _host_index(index):
-    return index if isinstance(index, int | slice | type(Ellipsis)) else np.asarray(index)
+def _host_index(index: Any) -> Any:
+    if isinstance(index, slice):
+        return index
+    index = np.asarray(index)
+    return (
+        index.astype(int) if index.shape == (0,) and index.dtype != bool else index
+    )  # [] is float for NumPy

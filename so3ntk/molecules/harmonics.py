@@ -29,8 +29,8 @@ def real_harmonics(vectors: Float[Array, "*batch 3"], bandlimit: int) -> Float[A
               Q_{ll} = \sqrt{\tfrac{2l+1}{2l}}\, Q_{l-1,l-1}, \qquad Q_{00} = 1 / \sqrt{4\pi},
 
     a_lm^2 = (4 l^2 - 1) / (l^2 - m^2), b_lm^2 = ((l-1)^2 - m^2) / (4 (l-1)^2 - 1): stable upwards in l.
-    Smooth in the vectors, poles included, except at the zero vector, which has no direction: NaN there (l > 0).
-    In the dtype of the vectors; in float64 accurate to 1e-13 for bandlimits up to 32.
+    Smooth in the vectors, poles included; the zero vector has no direction, and NaN from l = 1 on. In the
+    dtype of the vectors; in float64 accurate to 1e-13 for bandlimits up to 32.
     Raises ValueError for vectors that are not (..., 3) and for a bandlimit outside 1 to 64.
     Source: Holmes & Featherstone, J. Geodesy 76 (2002), the "modified forward column" recursion.
     """
@@ -58,7 +58,9 @@ def _harmonics(vectors: Float[Array, "n 3"], bandlimit: int) -> Float[Array, "n 
     start = (none, none, jnp.ones_like(z), jnp.zeros_like(z))
     _, (legendre, cosines, sines) = jax.lax.scan(step, start, tables)
     root = math.sqrt(2)  # a Python float: NumPy's would turn float32 into float64
-    azimuthal = jnp.concatenate([root * sines[:0:-1], cosines[:1], root * cosines[1:]])  # m = 1 - L, ..., L - 1
+    azimuthal = jnp.concatenate(
+        [root * sines[:0:-1], cosines[:1], root * cosines[1:]]
+    )  # m = 1 - L, ..., L - 1
     degree = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
     m = np.arange(bandlimit**2) - degree * (degree + 1)
     return (legendre[degree, np.abs(m)] * azimuthal[m + bandlimit - 1]).T
@@ -66,12 +68,14 @@ def _harmonics(vectors: Float[Array, "n 3"], bandlimit: int) -> Float[Array, "n 
 
 @lru_cache(maxsize=64)
 def _recursion(bandlimit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """a_lm and b_lm, zero where the recursion does not reach (m >= l), and Q_ll on a diagonal: each (L, L)."""
+    """a_lm and b_lm, zero for m >= l where the recursion does not reach, and Q_ll on a diagonal: (L, L)."""
     a, b, diagonal = np.zeros((3, bandlimit, bandlimit))
     diagonal[0, 0] = 1 / math.sqrt(4 * math.pi)
     for degree in range(1, bandlimit):
         m = np.arange(degree)
         a[degree, :degree] = np.sqrt((4 * degree**2 - 1) / (degree**2 - m**2))
         b[degree, :degree] = np.sqrt(((degree - 1) ** 2 - m**2) / (4 * (degree - 1) ** 2 - 1))
-        diagonal[degree, degree] = diagonal[degree - 1, degree - 1] * math.sqrt((2 * degree + 1) / (2 * degree))
+        diagonal[degree, degree] = diagonal[degree - 1, degree - 1] * math.sqrt(
+            (2 * degree + 1) / (2 * degree)
+        )
     return a, b, diagonal

@@ -150,14 +150,14 @@ def _fingerprint(files: Sequence[Path], n: int | None, seed: int) -> str:
 
 def _parse_files(files: Sequence[Path], n: int | None, seed: int) -> dict[str, np.ndarray]:
     """Count the lines of all files, draw some, and parse only those."""
-    counts = [sum(1 for _ in _lines(file)) - 1 for file in files]
+    counts = [max(sum(1 for _ in _lines(file)) - 1, 0) for file in files]
     rows = sample_rows(sum(counts), n, seed, "load_qm9")
     slots = {int(row): slot for slot, row in enumerate(rows)}
     records, row = {}, 0
     for file in files:
         lines = _lines(file)
-        header = next(csv.reader([next(lines).decode()]))
-        columns = _column_numbers(header, file)
+        header = next(lines, b"").decode()
+        columns = _column_numbers(next(csv.reader([header]), []), file)
         for line in lines:
             if row in slots:
                 records[slots[row]] = _parse_line(line, columns, file)
@@ -177,7 +177,8 @@ def _column_numbers(header: list[str], file: Path) -> dict[str, int]:
     missing = [column for column in wanted.values() if column not in header]
     if missing:
         raise ValueError(
-            f"load_qm9: {file} lacks the columns {', '.join(missing)}; its header has {', '.join(header)}."
+            f"load_qm9: {file} lacks the columns {', '.join(missing)}; its header has "
+            f"{', '.join(header) or 'none'}."
         )
     return {name: header.index(column) for name, column in wanted.items()}
 

@@ -11,7 +11,11 @@ from so3ntk.activations.elementwise import hermite_table
 from tests.activations.cases import trapezoid_expectation
 
 TRIPLES = jnp.asarray(
-    [(rho * np.sqrt(q1 * q2), q1, q2) for q1, q2 in [(1, 1), (0.3, 0.9), (0.5, 0.02)] for rho in np.linspace(-1, 1, 9)]
+    [
+        (rho * np.sqrt(q1 * q2), q1, q2)
+        for q1, q2 in [(1, 1), (0.3, 0.9), (0.5, 0.02)]
+        for rho in np.linspace(-1, 1, 9)
+    ]
 ).T
 
 
@@ -37,7 +41,9 @@ def test_agrees_with_closed_forms(fn, closed_form, tolerance):
     np.testing.assert_allclose(value, expected, rtol=tolerance)
 
 
-@pytest.mark.parametrize(("q", "dual_error", "slope_error"), [(0.3, 1e-13, 1e-13), (1.0, 5e-11, 2e-9), (3.0, 2e-6, 1e-4)])
+@pytest.mark.parametrize(
+    ("q", "dual_error", "slope_error"), [(0.3, 1e-13, 1e-13), (1.0, 5e-11, 2e-9), (3.0, 2e-6, 1e-4)]
+)
 def test_accuracy_stated_for_tanh(q, dual_error, slope_error):
     activation = Elementwise(jnp.tanh)
     functions = [(np.tanh, activation.dual, dual_error)]
@@ -77,7 +83,7 @@ def test_swapping_the_inputs_changes_no_bit():
 
 
 def test_gram_matrix_is_positive_semidefinite_with_few_nodes():
-    """Truncation must not break it: rows with rotated, repeated and rescaled copies, a kinked function, 8 nodes."""
+    """Truncation must not break it: rotated, repeated and rescaled copies, a kinked function, 8 nodes."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(10, 3))
     x = np.concatenate([x, x, 1.5 * x, x @ special_ortho_group.rvs(3, random_state=1).T])
@@ -106,13 +112,15 @@ def test_name():
 
 @pytest.mark.parametrize("fn", ["tanh", None, 3])
 def test_refuses_what_is_not_a_function(fn):
-    with pytest.raises(TypeError, match=r"expected fn to be a function of one array, got .* Pass the function itself"):
+    with pytest.raises(
+        TypeError, match=r"expected fn to be a function of one array, got .* Pass the function itself"
+    ):
         Elementwise(fn)
 
 
 def test_refuses_a_derivative_that_is_not_a_function():
     with pytest.raises(TypeError, match="expected derivative to be a function"):
-        Elementwise(jnp.tanh, derivative=1.0)
+        Elementwise(jnp.tanh, derivative=1.0)  # pyright: ignore
 
 
 def test_refuses_functions_that_are_not_elementwise():

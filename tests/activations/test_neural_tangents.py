@@ -51,7 +51,7 @@ def test_every_reference_is_used():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 def test_agrees_with_neural_tangents(name, kernel):
-    """Between equal and opposite inputs neural-tangents has rounding errors of 4 sqrt(eps) in what a kink amplifies."""
+    """Between equal or opposite inputs, what a kink amplifies has rounding errors of sqrt(eps) there."""
     activation = ACTIVATIONS[name]
     expected = np.asarray(REFERENCE["kernels"][name][kernel])
     amplified = activation.smoothness == 0.5 and (kernel == "ntk" or name == "Sign")

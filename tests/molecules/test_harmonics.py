@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from scipy.special import sph_harm_y
+from scipy.special import eval_legendre, sph_harm_y
 
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.rotations import random_rotations, real_wigner_D
@@ -35,7 +35,7 @@ def scipy_harmonics(vectors, bandlimit):
 @pytest.mark.parametrize("vectors", [random_directions(200), AXES, POLAR], ids=["random", "axes", "polar"])
 def test_scipy(bandlimit, vectors):
     ours = real_harmonics(jnp.asarray(vectors), bandlimit)
-    # Each step of the recursion adds a rounding, so the error grows with l; |Y_lm| <= sqrt((2l + 1) / 4 pi) < 2.3.
+    # Each step of the recursion adds a rounding, so the error grows with l; |Y_lm| < 2.3 for l < 32.
     np.testing.assert_allclose(ours, scipy_harmonics(vectors, bandlimit), atol=1e-13)
 
 
@@ -45,14 +45,17 @@ def test_first_degree_is_y_z_x():
     np.testing.assert_allclose(real_harmonics(jnp.asarray(vectors), 2)[:, 1:], expected, atol=1e-15)
 
 
-def test_orthonormal_at_the_largest_bandlimit():
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    phi = 2 * np.pi * np.arange(128) / 128
-    z, phi = (a.ravel() for a in np.meshgrid(nodes, phi, indexing="ij"))
-    rho = np.sqrt(1 - z**2)
-    harmonics = real_harmonics(jnp.asarray(np.stack([rho * np.cos(phi), rho * np.sin(phi), z], -1)), 64)
-    gram = np.asarray(harmonics).T @ (np.repeat(weights, 128)[:, None] * 2 * np.pi / 128 * np.asarray(harmonics))
-    np.testing.assert_allclose(gram, np.eye(64**2), atol=1e-12)
+def test_addition_theorem_at_the_largest_bandlimit():
+    # sum_m Y_lm(u) Y_lm(v) = (2l + 1) / 4 pi P_l(u . v), against scipy's Legendre polynomials.
+    vectors = np.concatenate([random_directions(30), AXES])
+    harmonics = np.asarray(real_harmonics(jnp.asarray(vectors), 64))
+    cosines = np.clip(vectors @ vectors.T, -1, 1)
+    for degree in range(64):
+        block = harmonics[:, degree**2 : (degree + 1) ** 2]
+        expected = (2 * degree + 1) / (4 * np.pi) * eval_legendre(degree, cosines)
+        # P_l' reaches l^2 / 2, which multiplies the rounding of the cosine, and each sum has 2l + 1 terms.
+        atol = (degree + 1) ** 3 * np.finfo(float).eps
+        np.testing.assert_allclose(block @ block.T, expected, atol=atol)
 
 
 def test_direction_alone_matters():
@@ -71,21 +74,25 @@ def test_rotated_directions():
         np.testing.assert_allclose(rotated[:, block], expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("vectors", [random_directions(3), AXES, POLAR[:2]], ids=["generic", "axes", "poles"])
-def test_derivatives_to_second_order(vectors):
-    check_grads(lambda v: real_harmonics(v, 5), (jnp.asarray(vectors),), order=2, atol=1e-5, rtol=1e-5)
+def test_derivatives_to_second_order():
+    vectors = np.concatenate([random_directions(3), AXES])  # two of the axes are the poles
+    check_grads(
+        jax.jit(lambda v: real_harmonics(v, 5)), (jnp.asarray(vectors),), order=2, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_second_derivatives_are_finite_at_the_poles():
-    second = jax.vmap(jax.jacfwd(jax.jacrev(lambda v: real_harmonics(v, 16))))(jnp.asarray(POLAR))
+    second = jax.vmap(jax.jacfwd(jax.jacrev(lambda v: real_harmonics(v, 8))))(jnp.asarray(POLAR))
     assert np.isfinite(second).all()
 
 
 def test_single_precision():
-    vectors = np.concatenate([random_directions(100), AXES])
-    single = real_harmonics(jnp.asarray(vectors, jnp.float32), 16)
+    vectors = np.float32(np.concatenate([random_directions(2000), AXES]))
+    single = real_harmonics(jnp.asarray(vectors), 16)
     assert single.dtype == jnp.float32
-    np.testing.assert_allclose(single, scipy_harmonics(vectors, 16), atol=16 * 4 * np.finfo(np.float32).eps)
+    # The rounding of the unit vector is multiplied by l, and each step of the recursions adds one.
+    atol = 10 * 16 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(single, scipy_harmonics(np.float64(vectors), 16), atol=atol)
 
 
 def test_batches_and_transformations():

@@ -1,6 +1,6 @@
-"""Freeze the kernels of Dense, activation, Dense, activation, Dense by neural-tangents, in activation_values.json.
+"""Freeze the kernels of Dense, activation, Dense, activation, Dense by neural-tangents.
 
-Run in an environment with neural-tangents 0.6.5 (and so jax <= 0.5.3): python tests/reference/make_activation_values.py
+Run with neural-tangents 0.6.5 (and so jax <= 0.5.3): python tests/reference/make_activation_values.py
 """
 
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from neural_tangents import stax
+from neural_tangents import stax  # pyright: ignore
 
 jax.config.update("jax_enable_x64", True)
 
@@ -31,7 +31,7 @@ W_STD, B_STD = 1.3, 0.2
 
 
 def inputs():
-    """Two batches; the second opens with the first two inputs, an antipode, a multiple, a near copy and zero."""
+    """Two batches; the second opens with two inputs of the first, an antipode, a multiple, a copy, zero."""
     rng = np.random.default_rng(0)
     x1 = rng.normal(size=(4, 5))
     related = [x1[0], x1[1], -x1[0], 2 * x1[2], x1[3] + 1e-3, np.zeros(5)]

@@ -1,0 +1,147 @@
+"""Microseconds per pair of signals: the collapsed tower, layer by layer, the G x G recursion, neural-tangents.
+
+    python benchmarks/so3_pairs.py [--quick] [--float64] [--rotations-n 16] [--rotations-n-beta 7]
+
+All columns are measured in one run, in turns, and the median of several turns is printed; ratios are medians of the
+turns' ratios. White unit-variance signals of ten channels, ReLU networks Lift - (Relu - GroupConv) ... GroupPool -
+Dense without biases, NTK alone, one rotation grid for all (16 x 7 x 16 = 1,792 rotations). The G x G recursion is the
+slow oracle of the tests, run for one pair on a Driscoll-Healy grid. The column of neural-tangents (its dense kernel,
+averaged over the same rotations) appears where it imports: on jax 0.5.0 to 0.5.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def relu_network(so3ntk, depth: int):
+    hidden = [layer for _ in range(depth - 1) for layer in (so3ntk.Relu(), so3ntk.GroupConv())]
+    return so3ntk.serial(so3ntk.Lift(), *hidden, so3ntk.Relu(), so3ntk.GroupPool(), so3ntk.Dense())
+
+
+def white_signals(n: int, bandlimit: int, channels: int, dtype):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(n, bandlimit**2, channels)) * np.sqrt(4 * np.pi / bandlimit**2)
+    return jax.numpy.asarray(values, dtype)
+
+
+def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
+    """A call that computes the NTK of all pairs of x, and their number; nodes = 0 goes layer by layer."""
+    from so3ntk.evaluate import Motions, block_kernels
+
+    motions = Motions(grid, None, None, nodes)
+    tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
+    return lambda: jax.block_until_ready(block_kernels(net.layers, motions, x, x, ("ntk",), (tile, tile))), len(x) ** 2
+
+
+def neural_tangents_runner(depth: int, rotations, weights, x, bandlimit: int) -> tuple[Callable, int] | None:
+    """neural-tangents' dense kernel of the coefficient vectors, averaged over the rotations; None without it."""
+    try:
+        from neural_tangents import stax
+    except ImportError:
+        return None
+    from so3ntk.rotations import real_wigner_D
+
+    layers = [stax.Dense(1)] + [layer for _ in range(depth) for layer in (stax.Relu(), stax.Dense(1))]
+    kernel = jax.jit(stax.serial(*layers)[2], static_argnames="get")
+    n, p, channels = x.shape
+    blocks = [real_wigner_D(degree, rotations) for degree in range(bandlimit)]
+
+    def run():
+        scale = np.sqrt(p / (4 * np.pi))  # its kernel is the mean over entries, ours over sphere and channels
+        flat = (x * scale).reshape(n, -1)
+        for signal in x:
+            parts = [d @ np.asarray(signal[degree**2 : (degree + 1) ** 2]) for degree, d in enumerate(blocks)]
+            rotated = jax.numpy.asarray(np.concatenate(parts, axis=1).reshape(len(weights), -1) * scale, x.dtype)
+            kernel(flat, rotated, get="ntk").astype(float) @ weights
+
+    return run, n * n
+
+
+def gxg_runner(depth: int, x, bandlimit: int) -> tuple[Callable, int]:
+    from tests.oracles.gxg import driscoll_healy_grid, gxg_kernels
+
+    layers = ["relu"] * depth
+    grid = driscoll_healy_grid(bandlimit)
+    f, g = (np.asarray(signal, np.float32) for signal in x[:2])
+    return lambda: gxg_kernels(f, g, bandlimit, layers=layers, grid=grid), 1
+
+
+def measure(runners: dict[str, tuple[Callable, int]], turns: int) -> dict[str, list[float]]:
+    """Microseconds per pair in each turn, all runners taking their turn after the other."""
+    for run, _ in runners.values():
+        run()  # compile
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(turns):
+        for name, (run, pairs) in runners.items():
+            start = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - start) / pairs * 1e6)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="bandlimit 6 and depth 3 only, without the G x G recursion")
+    parser.add_argument("--float64", action="store_true")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--n", type=int, default=16, help="points in alpha and gamma")
+    parser.add_argument("--n-beta", type=int, default=7)
+    args = parser.parse_args()
+    jax.config.update("jax_enable_x64", args.float64)
+    import so3ntk
+    from so3ntk.haar import ProductGrid
+    from so3ntk.so3 import Grid
+
+    dtype = np.float64 if args.float64 else np.float32
+    rotation_grid = ProductGrid(args.n, args.n_beta)
+    print(f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].platform} device(s), Python "
+          f"{platform.python_version()}, jax {jax.__version__}, {np.dtype(dtype).name}, {len(rotation_grid)} rotations, "
+          f"10 channels; microseconds per pair")  # fmt: skip
+    print(f"{'L':>3}{'depth':>6}{'tower':>9}{'by layers':>11}{'neural-t.':>11}{'G x G':>12}"
+          f"{'layers/tower':>14}{'nt/tower':>10}{'GxG/tower':>11}")  # fmt: skip
+    towers: dict[tuple[int, int], float] = {}
+    for bandlimit in (6,) if args.quick else (3, 4, 6, 8):
+        for depth in (3,) if args.quick else (1, 3, 10):
+            net = relu_network(so3ntk, depth)
+            grid = Grid.load(rotation_grid, bandlimit, dtype)
+            x = white_signals(256, bandlimit, 10, dtype)
+            runners = {
+                "tower": block_runner(net, grid, x, 34 if args.float64 else 16),
+                "layers": block_runner(net, grid, x[:32], 0),
+            }
+            rotations, weights = rotation_grid.rotations, rotation_grid.weights
+            nt = neural_tangents_runner(depth, rotations, weights, x[:16], bandlimit)
+            if nt is not None:
+                runners["nt"] = nt
+            times = measure(runners, args.turns)
+            if depth == 3 and not args.quick and bandlimit <= 6:
+                times |= measure({"gxg": gxg_runner(depth, x, bandlimit)}, 1)
+            middle = {name: statistics.median(values) for name, values in times.items()}
+            towers[bandlimit, depth] = middle["tower"]
+            ratio = {
+                name: statistics.median(b / a for a, b in zip(times["tower"], values, strict=False))
+                for name, values in times.items()
+            }
+            cells = [f"{middle[k]:.1f}" if k in middle else "-" for k in ("layers", "nt", "gxg")]
+            ratios = [f"{ratio[k]:.0f}" if k in ratio else "-" for k in ("layers", "nt", "gxg")]
+            print(f"{bandlimit:>3}{depth:>6}{middle['tower']:>9.2f}{cells[0]:>11}{cells[1]:>11}{cells[2]:>12}"
+                  f"{ratios[0]:>14}{ratios[1]:>10}{ratios[2]:>11}", flush=True)  # fmt: skip
+    for bandlimit in sorted({key[0] for key in towers}):
+        if (bandlimit, 1) in towers:
+            print(f"L = {bandlimit}: depth 10 / depth 1 = {towers[bandlimit, 10] / towers[bandlimit, 1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

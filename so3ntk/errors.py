@@ -1,0 +1,43 @@
+"""What goes wrong in numerics: the errors and warnings of the solvers."""
+
+from __future__ import annotations
+
+
+class NotPositiveDefiniteError(ValueError):
+    """K + ridge I cannot be factorised: it has an eigenvalue that is negative, or zero to rounding.
+
+    where: who raises. smallest, largest: eigenvalues of ``matrix``, K. ridge: the largest tried. needed: one
+    that suffices. parameter: the caller's name of the ridge. All are attributes; the error can be pickled.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        smallest: float,
+        largest: float,
+        ridge: float,
+        needed: float,
+        matrix: str = "K",
+        parameter: str = "ridge",
+    ):
+        super().__init__(where, smallest, largest, ridge, needed, matrix, parameter)
+        self.where, self.matrix, self.parameter = where, matrix, parameter
+        self.smallest, self.largest, self.ridge, self.needed = smallest, largest, ridge, needed
+
+    def __str__(self) -> str:
+        name = self.parameter
+        return (
+            f"{self.where}: K + {name} I is not positive definite: the eigenvalues of {self.matrix} run "
+            f"from {self.smallest:.3e} to {self.largest:.3e}, and {name} is {self.ridge:.3e}. Raise {name} "
+            f"to at least {self.needed:.1e}. If K is the kernel of an SO(3) network, a likely cause is its "
+            "quadrature over rotations: refine it with net = net.calibrate(x) or a smaller rtol. If K was "
+            "computed in single precision, eigenvalues below 1e-6 of the largest are rounding: use double."
+        )
+
+
+class PrecisionError(ValueError):
+    """A result is NaN, infinite or too inaccurate to use, although the inputs were fine."""
+
+
+class RidgePathWarning(UserWarning):
+    """The best ridge lies at an end of the values that were tried, so a better one may lie beyond."""

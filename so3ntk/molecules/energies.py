@@ -1,0 +1,94 @@
+"""The documented network for molecular energies, and the regression that compares kernels at growing training sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from so3ntk.activations import Activation, Relu
+from so3ntk.estimators import KernelRegressor
+from so3ntk.gram import gram
+from so3ntk.layers import Dense, Flatten, GroupConv, GroupPool, Lift
+from so3ntk.molecules.atom_sum import AtomSum
+from so3ntk.molecules.baseline import CompositionBaseline
+from so3ntk.network import Network, serial
+
+
+def energy_network(depth: int = 1, activation: Activation | None = None, **options: Any) -> Network:
+    """The SO(3) network for energies: Lift, depth nonlinearities with GroupConv between, GroupPool, Dense, AtomSum.
+
+    activation: Relu() by default. options (quadrature, rtol) go to ``serial``. Atoms of one element share weights.
+    """
+    _check_depth(depth)
+    activation = Relu() if activation is None else activation
+    hidden = [layer for _ in range(depth - 1) for layer in (activation, GroupConv())]
+    return serial(Lift(), *hidden, activation, GroupPool(), Dense(), AtomSum(match_species=True), **options)
+
+
+def mlp_network(depth: int = 1, activation: Activation | None = None) -> Network:
+    """The same network without symmetry: the coefficients of an environment into a fully connected network."""
+    _check_depth(depth)
+    activation = Relu() if activation is None else activation
+    hidden = [layer for _ in range(depth) for layer in (Dense(), activation)]
+    return serial(Flatten(), *hidden, Dense(), AtomSum(match_species=True))
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Errors on the test molecules of one method trained on the first ``size`` molecules, in the targets' unit."""
+
+    method: str
+    size: int
+    mae: float
+    rmse: float
+    ridge: float
+
+
+def learning_curve(
+    kernels: dict[str, Float[np.ndarray, "n n"]], atoms: Sequence[Any], y: Float[np.ndarray, " n"],
+    sizes: Sequence[int], test: int, report: Callable[[CurvePoint], None] = lambda point: None,
+) -> list[CurvePoint]:  # fmt: skip
+    """Train on the first ``size`` molecules, test on the last ``test``, for composition alone and for each kernel.
+
+    kernels: Gram matrices of all n molecules. Each size fits its own composition baseline, and its ridge by
+    leave-one-out on the residuals. ValueError if a training size and the test set overlap.
+    """
+    n = len(y)
+    if max(sizes) + test > n:
+        raise ValueError(
+            f"learning_curve: {max(sizes)} training and {test} test molecules need {max(sizes) + test}, got {n}."
+        )
+    test_rows = np.arange(n - test, n)
+    points = []
+
+    def add(method: str, size: int, error: np.ndarray, ridge: float):
+        point = CurvePoint(method, size, float(np.abs(error).mean()), float(np.sqrt((error**2).mean())), ridge)
+        points.append(point)
+        report(point)
+
+    for size in sizes:
+        rows = np.arange(size)
+        baseline = CompositionBaseline().fit([atoms[i] for i in rows], y[rows])
+        residual = y - baseline.predict(atoms)
+        add("composition", size, residual[test_rows], 0.0)
+        for method, kernel in kernels.items():
+            model = KernelRegressor(net="precomputed").fit(kernel[np.ix_(rows, rows)], residual[rows])
+            predicted = model.predict(kernel[np.ix_(test_rows, rows)])
+            add(method, size, predicted - residual[test_rows], float(model.ridge_))
+    return points
+
+
+def molecular_kernels(
+    networks: dict[str, Network], x: Any, kernel: str = "ntk", progress: bool = True
+) -> dict[str, Float[np.ndarray, "n n"]]:
+    """The Gram matrix of all molecules for each named network."""
+    return {name: gram(net, x, get=kernel, progress=progress) for name, net in networks.items()}
+
+
+def _check_depth(depth: int) -> None:
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise ValueError(f"depth: expected at least one nonlinearity, got {depth!r}.")
