@@ -93,7 +93,9 @@ def measure(runners: dict[str, tuple[Callable, int]], turns: int) -> dict[str, l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="bandlimit 6 and depth 3 only, without the G x G recursion")
+    parser.add_argument(
+        "--quick", action="store_true", help="bandlimit 6 and depth 3 only, without the G x G recursion"
+    )
     parser.add_argument("--float64", action="store_true")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--n", type=int, default=16, help="points in alpha and gamma")

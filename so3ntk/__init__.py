@@ -15,6 +15,8 @@ from so3ntk.activations import (
     Sin,
 )
 from so3ntk.calibration import QuadratureWarning
+from so3ntk.errors import NotPositiveDefiniteError
+from so3ntk.estimators import KernelRegressor
 from so3ntk.gram import gram
 from so3ntk.haar import ExplicitGrid, ProductGrid, RotationGrid
 from so3ntk.layers import (

@@ -43,7 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = molecules.add_argument
-    add("--data", metavar="FILE", help="QM9 as npz or CSV folder, or any file ase reads; default: package qm9pack")
+    add(
+        "--data",
+        metavar="FILE",
+        help="QM9 as npz or CSV folder, or any file ase reads; default: package qm9pack",
+    )
     add("--target", default="U0", help="QM9 target, or the key of the energies in a file that ase reads")
     add("--sizes", type=_positive, nargs="+", default=[50, 100, 200, 400], help="training molecules")
     add("--test", type=_positive, default=150, help="test molecules")
@@ -180,7 +184,10 @@ def _replace(path: Path, write: Any) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("so3ntk", "jax", "jaxlib", "numpy", "s2fft")}
+    import so3ntk
+
+    others = {name: version(name) for name in ("jax", "jaxlib", "numpy", "s2fft")}
+    return {"so3ntk": so3ntk.__version__, **others}
 
 
 def _positive(text: str) -> int:

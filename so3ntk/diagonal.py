@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.evaluate import Motions, tile_kernels
+from so3ntk.evaluate import Motions, block_kernels
 from so3ntk.geometry import Signal
 from so3ntk.layers.base import Layer
 from so3ntk.network import Network, check_get
@@ -72,8 +72,7 @@ def _pair_kernels(
     """The kernels (n,) of the pairs (f[k], g[k]), each a tile of its own, on the grid of ``gram``."""
 
     def one(pair):
-        nngp, ntk = tile_kernels(layers, motions, *jax.tree.map(lambda a: a[None], pair))
-        values = {"nngp": nngp[0, 0], "ntk": ntk[0, 0]}
-        return tuple(values[name] for name in names)
+        f, g = jax.tree.map(lambda a: a[None], pair)
+        return tuple(block[0, 0] for block in block_kernels(layers, motions, f, g, names, (1, 1)))
 
     return jax.lax.map(one, (f, g))

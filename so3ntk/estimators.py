@@ -191,9 +191,7 @@ def _check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
         raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
     targets = _untyped(check_array)(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=where)
     if targets.shape[0] != n:
-        raise ValueError(
-            f"{where}: expected a target for each of the {n} inputs, got y of shape {targets.shape}."
-        )
+        raise ValueError(f"{where}: expected a target for each of the {n} inputs, got y of shape {targets.shape}.")
     return targets
 
 

@@ -25,8 +25,8 @@ class Result(NamedTuple):
     The alignment is -1 where it is not computed.
     """
 
-    kernels: tuple[Float[Array, "..."], ...]
-    alignment: Float[Array, "..."]
+    kernels: tuple[Float[Array, ...], ...]
+    alignment: Float[Array, ...]
 
 
 class Motions(eqx.Module):

@@ -126,7 +126,9 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
     if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
         raise ValueError(f"serial: expected rtol between 0 and 1, got {rtol!r}.")
     if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid):
-        raise TypeError(f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid or None, got {quadrature!r}.")
+        raise TypeError(
+            f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid or None, got {quadrature!r}."
+        )
     unrolled: list[Layer] = []
     for layer in layers:  # a plain block inside a network is the same network written out
         unrolled.extend(layer.layers if isinstance(layer, Network) else [layer])

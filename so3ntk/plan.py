@@ -83,11 +83,14 @@ class Plan:
         return math.ceil((4 * bandlimit**2 - 1) / (3 * bandlimit))
 
     def tile(self, n: int, m: int) -> tuple[int, int]:
-        """Rows and columns of a tile: powers of two up to 32 whose fields fit the cache, no larger than the batch."""
+        """Rows and columns of a tile: powers of two up to 32 whose fields fit the cache.
+
+        Small batches are padded to 8, so that all of them share one compiled program.
+        """
         side = 32
         while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
             side //= 2
-        return min(side, _power_of_two(n)), min(side, _power_of_two(m))
+        return min(side, max(8, _power_of_two(n))), min(side, max(8, _power_of_two(m)))
 
     @property
     def one_by_one(self) -> bool:
@@ -135,7 +138,9 @@ def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
     return [source.arrays(signals) for source in sources][0]
 
 
-def choose_grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: Any) -> Quadrature | None:
+def choose_grid(
+    layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: Any
+) -> Quadrature | None:
     """The grid given, or that of the rule; None for networks without motions."""
     lifts = [layer for layer in flatten(layers) if isinstance(layer, Lift)]
     if not lifts:
@@ -173,7 +178,9 @@ def parse_memory(memory: str | int) -> int:
     return int(float(match[1]) * step ** " KMGT".index(match[2].upper() or " "))
 
 
-def split_at_reduction(layers: tuple[Layer, ...]) -> tuple[tuple[Layer, ...], Reduction | None, tuple[Layer, ...]]:
+def split_at_reduction(
+    layers: tuple[Layer, ...],
+) -> tuple[tuple[Layer, ...], Reduction | None, tuple[Layer, ...]]:
     """The layers before a sum over parts, that layer, and those after it."""
     for index, layer in enumerate(layers):
         if isinstance(layer, Reduction):

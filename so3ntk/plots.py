@@ -23,7 +23,12 @@ def require_matplotlib(where: str) -> Any:
 
 
 def plot_learning_curves(
-    points: Iterable[Any], path: str | PathLike, *, ylabel: str, title: str, labels: Mapping[str, str] | None = None
+    points: Iterable[Any],
+    path: str | PathLike,
+    *,
+    ylabel: str,
+    title: str,
+    labels: Mapping[str, str] | None = None,
 ) -> Path:
     """Mean absolute error against training size, both logarithmic, one line per method; written as a PNG.
 

@@ -83,7 +83,7 @@ class Spectrum:
 
 
 class RidgeFit(NamedTuple):
-    """alpha (n, k), intercept (k,), leave-one-out residuals (n, k) and amplitude (y^T alpha / n)^(1/2) (k,)."""
+    """Of k outputs: alpha, the intercept, leave-one-out residuals and the amplitude (y^T alpha / n)^(1/2)."""
 
     dual_coef: Float[np.ndarray, "n k"]
     intercept: Float[np.ndarray, " k"]
@@ -193,9 +193,7 @@ def _mirror(n: int) -> Float[np.ndarray, " n"]:
     return v / np.linalg.norm(v)
 
 
-def _reflect_both_sides(
-    kernel: Float[np.ndarray, "n n"], v: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, "n n"]:
+def _reflect_both_sides(kernel: Float[np.ndarray, "n n"], v: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
     """(I - 2 v v^T) K (I - 2 v v^T), symmetric to the bit."""
     product = kernel @ v
     update = np.outer(v, 2 * (product - (v @ product) * v))
@@ -204,9 +202,7 @@ def _reflect_both_sides(
 
 def _warn(spectrum: Spectrum, ridges: np.ndarray, best: int, where: str) -> None:
     if best == len(ridges) - 1:
-        advice = (
-            "the largest of the path: give ridge_path larger values if the kernel explains the targets at all"
-        )
+        advice = "the largest of the path: give ridge_path larger values if the kernel explains the targets at all"
     elif best == 0:
         advice = "the smallest of the path: give ridge_path smaller values, or ridge=0"
     else:
@@ -215,6 +211,4 @@ def _warn(spectrum: Spectrum, ridges: np.ndarray, best: int, where: str) -> None
             f"{spectrum.smallest:.1e}: for SO(3) networks refine the quadrature (net.calibrate, rtol), and "
             "compute in double precision"
         )
-    warnings.warn(
-        f"{where}: the best ridge, {ridges[best]:.1e}, is {advice}.", RidgePathWarning, stacklevel=4
-    )
+    warnings.warn(f"{where}: the best ridge, {ridges[best]:.1e}, is {advice}.", RidgePathWarning, stacklevel=4)

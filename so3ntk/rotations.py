@@ -109,7 +109,10 @@ def real_from_complex(degree: int) -> Complex[np.ndarray, "m n"]:
     for m in range(1, degree + 1):
         sign = (-1) ** m
         change[degree + m, degree + m], change[degree + m, degree - m] = sign / np.sqrt(2), 1 / np.sqrt(2)
-        change[degree - m, degree + m], change[degree - m, degree - m] = -1j * sign / np.sqrt(2), 1j / np.sqrt(2)
+        change[degree - m, degree + m], change[degree - m, degree - m] = (
+            -1j * sign / np.sqrt(2),
+            1j / np.sqrt(2),
+        )
     return change
 
 
@@ -138,9 +141,7 @@ def _real_wigner_D_from_angles(degree: int, alpha, beta, gamma) -> np.ndarray:
 
 def real_wigner_table(bandlimit: int, angles: Float[np.ndarray, "r 3"]) -> Float[np.ndarray, "r p"]:
     """The matrices D^l of all degrees l < bandlimit at given ZYZ angles, flattened in the order (l, m, n)."""
-    columns = [
-        _real_wigner_D_from_angles(degree, *angles.T).reshape(len(angles), -1) for degree in range(bandlimit)
-    ]
+    columns = [_real_wigner_D_from_angles(degree, *angles.T).reshape(len(angles), -1) for degree in range(bandlimit)]
     return np.concatenate(columns, axis=1)
 
 

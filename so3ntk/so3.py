@@ -92,8 +92,11 @@ class SphereGeometry(Geometry):
         order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
         coefficients = _channel_products(f.T[:, row[order]], g.T[:, column[order]])
         products = self._products(coefficients, bandlimit)
+        function = jax.jit(function)  # traced once instead of for each image
 
-        def mean(p):  # a loop over kernels, not one fused evaluation of all: XLA would write the images to memory
+        def mean(
+            p,
+        ):  # a loop over kernels, not one fused evaluation of all: XLA would write the images to memory
             total = sum(function(p, image) for image in walsh_hadamard(products))
             return jnp.dot(total, self.grid.weights, precision=HIGHEST)
 

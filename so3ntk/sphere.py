@@ -145,9 +145,7 @@ class SphereSignal(eqx.Module):
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         wrong = np.flatnonzero(~(abs(length[:, 0] - 1) < 1e-6))
         if len(wrong):
-            raise ValueError(
-                f"at: expected unit vectors, but vector {wrong[0]} has length {length[wrong[0], 0]:.6g}."
-            )
+            raise ValueError(f"at: expected unit vectors, but vector {wrong[0]} has length {length[wrong[0], 0]:.6g}.")
         harmonics = jnp.asarray(grids.real_harmonics(vectors / length, self.bandlimit), self.dtype)
         return jnp.einsum("kp,npc->nkc", harmonics, self.coefficients, precision=HIGHEST)
 

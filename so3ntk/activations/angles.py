@@ -1,8 +1,9 @@
 r"""The angle of two Gaussian variables, with finite derivatives where they are aligned, opposite or zero.
 
-Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need sqrt(q1 q2 - c^2) and arcsin(c / sqrt(q1 q2)). All functions
-here act elementwise on arrays that broadcast, keep their dtype, and take a c beyond +-sqrt(q1 q2) by rounding as
-the end point. The product q1 q2 must not leave the range of the dtype: in float32, variances from 1e-18 to 1e18.
+Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need sqrt(q1 q2 - c^2) and arcsin(c / sqrt(q1 q2)). All
+functions here act elementwise on arrays that broadcast, keep their dtype, and take a c beyond +-sqrt(q1 q2)
+by rounding as the end point. The product q1 q2 must not leave the range of the dtype: in float32, variances
+from 1e-18 to 1e18.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ def _arctangent_series(terms: int) -> list[float]:
 _SERIES = {32: _arctangent_series(10), 64: _arctangent_series(22)}
 
 
-def reciprocal(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def reciprocal(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """1 / x for x > 0, and 0 with zero derivatives for x <= 0."""
     positive = x > 0
     return jnp.where(positive, 1 / jnp.where(positive, x, 1), 0)
 
 
 @jax.custom_jvp
-def right_angles(y: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+def right_angles(y: Float[Array, " ..."], x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     r"""The angle of the point (x, y), for x >= 0, in right angles: :math:`(2/\pi)\,\mathrm{atan2}(y, x)`.
 
     Exactly +-1 at x = 0, and 0 with zero derivatives at the origin. A polynomial of the smaller ratio, within
@@ -64,9 +65,7 @@ def _right_angles_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def determinant(
-    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def determinant(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """q1 q2 - c^2, not below zero, exactly zero at c = q1 = q2, with the derivatives of the polynomial."""
     s = jnp.sqrt(q1 * q2)
     return jnp.maximum((s - c) * (s + c), 0)  # q1 q2 - c^2 would lose the exact zero to a fused multiply-add
@@ -80,8 +79,8 @@ def _determinant_jvp(primals, tangents):
 
 @jax.custom_jvp
 def root_determinant(
-    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-) -> Float[Array, "..."]:
+    c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+) -> Float[Array, " ..."]:
     """sqrt(q1 q2 - c^2); at zero, where its true derivatives are infinite, they are zero."""
     return jnp.sqrt(determinant(c, q1, q2))
 
@@ -94,9 +93,7 @@ def _root_determinant_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def alignment(
-    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def alignment(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
     r"""E[sign(u) sign(v)] for (u, v) ~ N(0, [[q1, c], [c, q2]]).
 
     .. math:: \frac{2}{\pi} \arcsin\frac{c}{\sqrt{q_1 q_2}} = 1 - \frac{2\theta}{\pi}

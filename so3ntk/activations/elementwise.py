@@ -69,21 +69,19 @@ class Elementwise(Activation):
         self.derivative = derivative
         self.kinked = kinked
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[fn(u) fn(v)]."""
         phi = self._phi
         return expectation(phi, phi, self.nodes, c, q1, q2)
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """E[fn'(u) fn'(v)]."""
         slope = differentiate(self._phi)
         return expectation(slope, slope, self.nodes, c, q1, q2)
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[fn(u)^2]."""
         phi = self._phi
         return expectation(phi, phi, self.nodes, q, q, q)
@@ -119,10 +117,10 @@ def expectation(
     f: Callable,
     g: Callable,
     nodes: int,
-    c: Float[Array, "..."],
-    q1: Float[Array, "..."],
-    q2: Float[Array, "..."],
-) -> Float[Array, "..."]:
+    c: Float[Array, " ..."],
+    q1: Float[Array, " ..."],
+    q2: Float[Array, " ..."],
+) -> Float[Array, " ..."]:
     """E[f(u) g(v)] for (u, v) ~ N(0, [[q1, c], [c, q2]]), by the formula at the head of this file.
 
     Shapes: c, q1 and q2 broadcast. The derivatives are E[f' g'] in c and E[f'' g] / 2 in q1 (Price's
@@ -147,7 +145,7 @@ def _expectation_jvp(f, g, nodes, primals, tangents):
     return expectation(f, g, nodes, *primals), tangent
 
 
-def hermite_coefficients(f: Callable, nodes: int, q: Float[Array, "..."]) -> Float[Array, "... k"]:
+def hermite_coefficients(f: Callable, nodes: int, q: Float[Array, " ..."]) -> Float[Array, "... k"]:
     """E[f(sqrt(q) x) h_k(x)] for x ~ N(0, 1) and k below the number of nodes."""
     points, weighted = hermite_table(nodes)
     values = f(jnp.sqrt(q)[..., None] * jnp.asarray(points, q.dtype))
@@ -162,9 +160,7 @@ def hermite_table(nodes: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray
     polynomials = np.ones((nodes, nodes))
     polynomials[:, 1] = points
     for k in range(1, nodes - 1):
-        polynomials[:, k + 1] = (points * polynomials[:, k] - np.sqrt(k) * polynomials[:, k - 1]) / np.sqrt(
-            k + 1
-        )
+        polynomials[:, k + 1] = (points * polynomials[:, k] - np.sqrt(k) * polynomials[:, k - 1]) / np.sqrt(k + 1)
     return points, weights[:, None] * polynomials
 
 
@@ -174,9 +170,7 @@ def _checked_nodes(nodes: int) -> int:
     except TypeError:
         checked = -1
     if not 2 <= checked <= MOST_NODES:
-        raise ValueError(
-            f"Elementwise: expected nodes to be an integer from 2 to {MOST_NODES}, got {nodes!r}."
-        )
+        raise ValueError(f"Elementwise: expected nodes to be an integer from 2 to {MOST_NODES}, got {nodes!r}.")
     return checked
 
 

@@ -25,20 +25,18 @@ class Erf(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arcsin(2 b^2 c / sqrt(Q1 Q2)) + shift^2."""
         angle = right_angles(2 * self.b**2 * c, jnp.sqrt(self._discriminant(c, q1, q2)))
         return self.a**2 * angle + self.c**2
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """4 a^2 b^2 / (pi sqrt(Q1 Q2 - 4 b^4 c^2))."""
         return 4 / np.pi * (self.a * self.b) ** 2 / jnp.sqrt(self._discriminant(c, q1, q2))
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arctan(2 b^2 q / sqrt(1 + 4 b^2 q)) + shift^2."""
         angle = right_angles(2 * self.b**2 * q, jnp.sqrt(1 + 2 * self.b**2 * (q + q)))
         return self.a**2 * angle + self.c**2

@@ -24,22 +24,20 @@ class Gelu(Activation):
     Source: Tsuchida et al., Avoiding kernel fixed points (2021); ``derivative_dual`` by differentiation in c.
     """
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[u Phi(u) v Phi(v)]."""
         return _dual(c, q1, q2, determinant(c, q1, q2))
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """The derivative of ``dual`` in c."""
         discriminant = 1 + q1 + q2 + determinant(c, q1, q2)
         root = jnp.sqrt(discriminant)
         rest = c / root * (1 / (1 + q1) + 1 / (1 + q2) + 1 / discriminant)
         return 0.25 * (1 + right_angles(c, root)) + 1 / (2 * np.pi) * rest
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """q/4 + (q arctan(q / sqrt(1 + 2 q)) + 2 q^2 / ((1 + q) sqrt(1 + 2 q))) / (2 pi)."""
         return _dual(q, q, q, jnp.zeros_like(q))
 

@@ -40,21 +40,19 @@ class Monomial(Activation):
                 "For other functions use Elementwise(fn)."
             )
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[u^n v^n]."""
         return _moment(self.degree, c, q1, q2)
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """n^2 E[u^(n-1) v^(n-1)]."""
         if self.degree == 0:
             return jnp.zeros_like(c + q1 + q2)
         return self.degree**2 * _moment(self.degree - 1, c, q1, q2)
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2n - 1)!! q^n, summed as ``dual`` is, to round as it does."""
         return _moment(self.degree, q, q, q)
 

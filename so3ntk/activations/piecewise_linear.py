@@ -14,7 +14,7 @@ from so3ntk.layers.base import Scalar
 
 
 @jax.custom_jvp
-def abs_dual(c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]) -> Float[Array, "..."]:
+def abs_dual(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
     r"""E[|u| |v|] for (u, v) ~ N(0, [[q1, c], [c, q2]]).
 
     .. math:: \frac{2}{\pi} \left(\sqrt{q_1 q_2 - c^2} + c \arcsin\frac{c}{\sqrt{q_1 q_2}}\right)
@@ -53,21 +53,19 @@ class PiecewiseLinear(Activation):
     def parts(self) -> tuple[Scalar, Scalar]:
         """(a, b): the factors of u and of the modulus of u."""
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 c + b^2 E[|u| |v|]."""
         a, b = self.parts
         return a * a * c + b * b * abs_dual(c, q1, q2)
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """a^2 + b^2 (1 - 2 theta / pi)."""
         a, b = self.parts
         return a * a + b * b * alignment(c, q1, q2)
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(a^2 + b^2) q, in two terms, to round as ``dual`` does."""
         a, b = self.parts
         return a * a * q + b * b * q

@@ -21,19 +21,17 @@ class Sign(Activation):
     Source: Cho & Saul (2009), order 0; the convention for the NTK is neural-tangents'.
     """
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 / pi) arcsin(c / sqrt(q1 q2))."""
         return alignment(c, q1, q2)
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """Zero."""
         return jnp.zeros_like(c + q1 + q2)
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """1, or 0 at q = 0."""
         return jnp.sign(q)
 

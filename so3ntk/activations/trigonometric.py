@@ -29,21 +29,19 @@ class Sin(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 (S cos^2 + C sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
         return self.a**2 * (sines * jnp.cos(self.c) ** 2 + cosines * jnp.sin(self.c) ** 2)
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """a^2 b^2 (C cos^2 + S sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
         return (self.a * self.b) ** 2 * (cosines * jnp.cos(self.c) ** 2 + sines * jnp.sin(self.c) ** 2)
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(a^2 / 2) (1 - cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
         return self.dual(q, q, q)
 
@@ -66,21 +64,19 @@ class Cos(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
-    def dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 (C cos^2 + S sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
         return self.a**2 * (cosines * jnp.cos(self.c) ** 2 + sines * jnp.sin(self.c) ** 2)
 
     def derivative_dual(
-        self, c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """a^2 b^2 (S cos^2 + C sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
         return (self.a * self.b) ** 2 * (sines * jnp.cos(self.c) ** 2 + cosines * jnp.sin(self.c) ** 2)
 
-    def variance(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(a^2 / 2) (1 + cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
         return self.dual(q, q, q)
 
@@ -97,14 +93,14 @@ def _expectations(b, c, q1, q2):
 
 
 @jax.custom_jvp
-def sines(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+def sines(x: Float[Array, " ..."], y: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """exp(-y) sinh(x) for |x| <= y: no overflow, and no cancellation where x is small."""
     size = jnp.abs(x)
     return -0.5 * jnp.sign(x) * _decay(size - y) * jnp.expm1(-2 * size)
 
 
 @jax.custom_jvp
-def cosines(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+def cosines(x: Float[Array, " ..."], y: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """exp(-y) cosh(x) for |x| <= y."""
     return 0.5 * (_decay(x - y) + _decay(-x - y))
 

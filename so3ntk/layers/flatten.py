@@ -33,7 +33,9 @@ class Flatten(Source):
                 f"Flatten: expected a SphereSignal or an array (n, d) with d > 0, got {type(x).__name__} {rows.shape}."
             )
         if jnp.iscomplexobj(rows):
-            raise TypeError("Flatten: expected real numbers, got complex ones; pass real and imaginary parts side by side.")
+            raise TypeError(
+                "Flatten: expected real numbers, got complex ones; pass real and imaginary parts side by side."
+            )
         return rows if jnp.issubdtype(rows.dtype, jnp.floating) else rows.astype(float)
 
     def begin(self, pair: Pair) -> State:

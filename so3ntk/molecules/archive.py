@@ -39,14 +39,8 @@ def read_archive(path: str | PathLike, targets: Iterable[str]) -> dict[str, np.n
             wanted = (*GEOMETRY, *OPTIONAL, *targets)
             columns = {name: archive[name] for name in wanted if name in archive.files}
     except Exception as error:  # whatever the damage leads zipfile and NumPy to raise
-        cause = (
-            "it holds pickled objects, which are not loaded"
-            if "pickle" in str(error)
-            else "damaged or truncated?"
-        )
-        raise ValueError(
-            f"{path} is not a readable npz archive of plain arrays: {cause} ({error})."
-        ) from error
+        cause = "it holds pickled objects, which are not loaded" if "pickle" in str(error) else "damaged or truncated?"
+        raise ValueError(f"{path} is not a readable npz archive of plain arrays: {cause} ({error}).") from error
     _check(columns, path)
     return columns
 
@@ -78,17 +72,10 @@ def take_rows(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, 
 def _check(columns: Mapping[str, np.ndarray], path: Path) -> None:
     missing = [name for name in GEOMETRY if name not in columns]
     if missing:
-        raise ValueError(
-            f"{path} lacks the arrays {', '.join(missing)}; see so3ntk.molecules.archive for the layout."
-        )
+        raise ValueError(f"{path} lacks the arrays {', '.join(missing)}; see so3ntk.molecules.archive for the layout.")
     numbers, positions, offsets = (columns[name] for name in GEOMETRY)
     integers = all(np.issubdtype(array.dtype, np.integer) for array in (numbers, offsets))
-    if (
-        not integers
-        or numbers.ndim != 1
-        or offsets.ndim != 1
-        or not np.issubdtype(positions.dtype, np.floating)
-    ):
+    if not integers or numbers.ndim != 1 or offsets.ndim != 1 or not np.issubdtype(positions.dtype, np.floating):
         raise ValueError(
             f"{path}: expected integers Z (atoms,) and offsets (n + 1,) and floats R (atoms, 3), got Z "
             f"{numbers.dtype}{list(numbers.shape)}, offsets {offsets.dtype}{list(offsets.shape)}, R "
@@ -99,8 +86,7 @@ def _check(columns: Mapping[str, np.ndarray], path: Path) -> None:
     sizes = np.diff(offsets.astype(np.int64))
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(numbers) or np.any(sizes <= 0):
         raise ValueError(
-            f"{path}: expected offsets to rise from 0 to the {len(numbers)} atoms, with an atom or more per "
-            "molecule."
+            f"{path}: expected offsets to rise from 0 to the {len(numbers)} atoms, with an atom or more per molecule."
         )
     finite = np.isfinite(positions).all(axis=1)
     if not finite.all():
@@ -109,9 +95,7 @@ def _check(columns: Mapping[str, np.ndarray], path: Path) -> None:
     for name in columns.keys() - GEOMETRY:
         array, kinds = columns[name], {"index": "iu", "smiles": "U"}.get(name, "iuf")
         if array.shape != (len(sizes),):
-            raise ValueError(
-                f"{path}: expected {name} for {len(sizes)} molecules, got the shape {array.shape}."
-            )
+            raise ValueError(f"{path}: expected {name} for {len(sizes)} molecules, got the shape {array.shape}.")
         if array.dtype.kind not in kinds:
             wanted = {"iu": "integers", "U": "text", "iuf": "numbers"}[kinds]
             raise ValueError(f"{path}: expected {name} to hold {wanted}, got {array.dtype}.")

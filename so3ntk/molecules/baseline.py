@@ -49,9 +49,7 @@ class CompositionBaseline:
         Raises ValueError for an element that no training molecule had, RuntimeError before ``fit``.
         """
         if not hasattr(self, "elements"):
-            raise RuntimeError(
-                "CompositionBaseline.predict: call fit(atoms, y) on the training molecules first."
-            )
+            raise RuntimeError("CompositionBaseline.predict: call fit(atoms, y) on the training molecules first.")
         return self._counts(atoms) @ self.values
 
     def _counts(self, atoms: Sequence[Atoms]) -> np.ndarray:

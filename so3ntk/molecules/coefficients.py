@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
@@ -39,14 +40,14 @@ _CHUNK_NUMBERS = 2**19  # of one array (edges, L^2, powers): 4 MiB, which stays 
 
 
 def environment_coefficients(
-    positions: Float[Array, "atoms 3"],
-    numbers: Int[np.ndarray, " atoms"],
-    molecule: Int[np.ndarray, " atoms"],
+    positions: Any,
+    numbers: Any,
+    molecule: Any,
     *,
     species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
-    powers: Sequence[float] = (2, 6),
+    powers: Sequence[float | int] = (2, 6),
     bandlimit: int = 6,
-    angular_width: float | Float[Array, ""] | None = None,
+    angular_width: Any = None,
     cutoff: float | None = None,
     edges: Edges | None = None,
 ) -> Float[Array, "atoms lm channels"]:
@@ -81,8 +82,7 @@ def environment_coefficients(
     positions = jnp.asarray(positions)
     if not jnp.issubdtype(positions.dtype, jnp.floating) or positions.ndim != 2 or positions.shape[1] != 3:
         raise ValueError(
-            f"{where}: expected floating-point positions (atoms, 3), got "
-            f"{positions.dtype}{list(positions.shape)}."
+            f"{where}: expected floating-point positions (atoms, 3), got {positions.dtype}{list(positions.shape)}."
         )
     numbers, molecule = (
         _host_integers(array, name, len(positions), where)
@@ -108,7 +108,7 @@ def environment_coefficients(
     return gains[degrees, None] * sums.reshape(len(positions), bandlimit**2, len(elements) * len(powers))
 
 
-def profile_gains(angular_width: float | Array | None, bandlimit: int, dtype) -> Float[Array, " l"]:
+def profile_gains(angular_width: Any, bandlimit: int, dtype) -> Float[Array, " l"]:
     r"""g_l of the profile for each l < bandlimit, differentiable in the angular width.
 
     Gauss-Legendre quadrature in s, t = 1 - 2 s^2: the nodes crowd where the profile is, and t - 1 has no
@@ -164,7 +164,7 @@ def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -
     return jax.lax.scan(add, total, chunks)[0]
 
 
-def _weights(distance: Array, charges: Array, powers: tuple[float, ...], cutoff: float | None) -> Array:
+def _weights(distance: Array, charges: Array, powers: tuple[float | int, ...], cutoff: float | None) -> Array:
     """z_i z_j s(r) / r^p: (edges, powers)."""
     weights = jnp.stack([charges / distance**p for p in powers], axis=-1)
     return weights if cutoff is None else weights * _switch(distance, cutoff)[:, None]
@@ -175,7 +175,7 @@ def _switch(distance: Array, cutoff: float) -> Array:
     return 1 - u**3 * (10 - 15 * u + 6 * u**2)
 
 
-def _check_powers(powers, where: str) -> tuple[float, ...]:
+def _check_powers(powers, where: str) -> tuple[float | int, ...]:
     powers = tuple(powers) if np.iterable(powers) else (powers,)
     if not powers or not all(isinstance(p, int | float | np.number) and 0 < p < np.inf for p in powers):
         raise ValueError(f"{where}: expected one or more positive powers of 1/r, got {powers!r}.")
@@ -184,9 +184,7 @@ def _check_powers(powers, where: str) -> tuple[float, ...]:
 
 def _check_cutoff(cutoff, where: str) -> float | None:
     if cutoff is not None and not 0 < cutoff < np.inf:
-        raise ValueError(
-            f"{where}: expected a positive cutoff in Angstrom, or None for no cutoff, got {cutoff!r}."
-        )
+        raise ValueError(f"{where}: expected a positive cutoff in Angstrom, or None for no cutoff, got {cutoff!r}.")
     return None if cutoff is None else float(cutoff)
 
 
@@ -199,8 +197,7 @@ def _host_integers(array, name: str, n: int, where: str) -> np.ndarray:
         )
     if host.shape != (n,) or not np.issubdtype(host.dtype, np.integer):
         raise ValueError(
-            f"{where}: expected {name} to hold {n} integers, one per position, got "
-            f"{host.dtype}{list(host.shape)}."
+            f"{where}: expected {name} to hold {n} integers, one per position, got {host.dtype}{list(host.shape)}."
         )
     return host.astype(np.int64)
 

@@ -55,13 +55,9 @@ def sample_rows(total: int, n: int | None, seed: int, where: str) -> Int[np.ndar
     if n is None:
         return np.arange(total)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(
-            f"{where}: expected n to be a positive integer, or None for all molecules, got {n!r}."
-        )
+        raise ValueError(f"{where}: expected n to be a positive integer, or None for all molecules, got {n!r}.")
     if n > total:
-        raise ValueError(
-            f"{where}: {n} molecules were asked for, but there are {total}. Pass n=None for all of them."
-        )
+        raise ValueError(f"{where}: {n} molecules were asked for, but there are {total}. Pass n=None for all of them.")
     return np.random.default_rng(seed).permutation(total)[:n]
 
 
@@ -108,7 +104,5 @@ def _target_of(atoms: Atoms, key: str, path: Path, frame: int) -> float:
         )
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
-        raise ValueError(
-            f"read_molecules: {path}, frame {frame}: expected {key!r} to be a finite number, got {value}."
-        )
+        raise ValueError(f"read_molecules: {path}, frame {frame}: expected {key!r} to be a finite number, got {value}.")
     return float(number)

@@ -23,25 +23,19 @@ def atomic_number(element: str | int, where: str) -> int:
     """The atomic number of a symbol ("C") or of a number given as such; ValueError unless it is 1 to 118."""
     if isinstance(element, str):
         if element not in SYMBOLS[1:]:
-            raise ValueError(
-                f"{where}: {element!r} is not the symbol of a chemical element; symbols are like 'Cl'."
-            )
+            raise ValueError(f"{where}: {element!r} is not the symbol of a chemical element; symbols are like 'Cl'.")
         return SYMBOLS.index(element)
     if isinstance(element, bool) or not isinstance(element, int | np.integer):
         raise TypeError(f"{where}: expected an element as a symbol or an atomic number, got {element!r}.")
     if not 1 <= element < len(SYMBOLS):
-        raise ValueError(
-            f"{where}: {element} is not the atomic number of an element (1 to {len(SYMBOLS) - 1})."
-        )
+        raise ValueError(f"{where}: {element} is not the atomic number of an element (1 to {len(SYMBOLS) - 1}).")
     return int(element)
 
 
 def species_numbers(species: Sequence[str | int], where: str) -> tuple[int, ...]:
     """The atomic numbers of a tuple of distinct elements; ValueError if it is empty or repeats one."""
     if isinstance(species, str):
-        raise TypeError(
-            f"{where}: expected species as a tuple such as ('H', 'C'), got the string {species!r}."
-        )
+        raise TypeError(f"{where}: expected species as a tuple such as ('H', 'C'), got the string {species!r}.")
     numbers = tuple(atomic_number(element, where) for element in species)
     if not numbers or len(set(numbers)) != len(numbers):
         raise ValueError(f"{where}: expected one or more distinct species, got {tuple(species)!r}.")
@@ -61,8 +55,7 @@ def species_index(
     if out_of_range.any():
         atom = int(np.argmax(out_of_range))
         raise ValueError(
-            f"{where}: {atom_name(molecule, atom)} has the atomic number {numbers[atom]}, which no element "
-            "has."
+            f"{where}: {atom_name(molecule, atom)} has the atomic number {numbers[atom]}, which no element has."
         )
     if (numbers == 0).any():
         raise ValueError(

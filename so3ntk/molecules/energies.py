@@ -18,22 +18,27 @@ from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.network import Network, serial
 
 
-def energy_network(depth: int = 1, activation: Activation | None = None, **options: Any) -> Network:
+def energy_network(
+    depth: int = 1, activation: Activation | None = None, b_std: float | None = 1.5, **options: Any
+) -> Network:
     """The SO(3) network for energies: Lift, depth nonlinearities with GroupConv between, GroupPool, Dense, AtomSum.
 
-    activation: Relu() by default. options (quadrature, rtol) go to ``serial``. Atoms of one element share weights.
+    activation: Relu() by default; b_std: of the biases before the nonlinearities, on the scale of the environments
+    (1 to 3 lowers the error on QM9 by a tenth against no bias). options (quadrature, rtol) go to ``serial``. Atoms of
+    one element share weights.
     """
     _check_depth(depth)
     activation = Relu() if activation is None else activation
-    hidden = [layer for _ in range(depth - 1) for layer in (activation, GroupConv())]
-    return serial(Lift(), *hidden, activation, GroupPool(), Dense(), AtomSum(match_species=True), **options)
+    hidden = [layer for _ in range(depth - 1) for layer in (activation, GroupConv(b_std=b_std))]
+    last = (GroupPool(), Dense(), AtomSum(match_species=True))
+    return serial(Lift(b_std=b_std), *hidden, activation, *last, **options)
 
 
-def mlp_network(depth: int = 1, activation: Activation | None = None) -> Network:
+def mlp_network(depth: int = 1, activation: Activation | None = None, b_std: float | None = 1.5) -> Network:
     """The same network without symmetry: the coefficients of an environment into a fully connected network."""
     _check_depth(depth)
     activation = Relu() if activation is None else activation
-    hidden = [layer for _ in range(depth) for layer in (Dense(), activation)]
+    hidden = [layer for _ in range(depth) for layer in (Dense(b_std=b_std), activation)]
     return serial(Flatten(), *hidden, Dense(), AtomSum(match_species=True))
 
 

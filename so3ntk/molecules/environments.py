@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.elements import atomic_number, species_numbers
@@ -120,9 +120,7 @@ class Environments(eqx.Module):
         parts = list(parts)
         signal = concatenate([part.signal for part in parts])
         starts = np.cumsum([0, *(len(part) for part in parts)])
-        molecule = np.concatenate(
-            [part.molecule + start for part, start in zip(parts, starts[:-1], strict=True)]
-        )
+        molecule = np.concatenate([part.molecule + start for part, start in zip(parts, starts[:-1], strict=True)])
         numbers = np.concatenate([part.numbers for part in parts])
         return cls(signal, molecule, numbers)
 
@@ -130,9 +128,9 @@ class Environments(eqx.Module):
 def environments(
     atoms: Atoms | Iterable[Atoms],
     species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
-    powers: Sequence[float] = (2, 6),
+    powers: Sequence[float | int] = (2, 6),
     bandlimit: int = 6,
-    angular_width: float | Float[Array, ""] | None = None,
+    angular_width: Any = None,
     cutoff: float | None = None,
     dtype=None,
 ) -> Environments:
@@ -180,9 +178,7 @@ def _structures(atoms: Any, atoms_class: type, cutoff: float | None) -> list[Any
         raise ValueError("environments: expected at least one molecule, got an empty list.")
     for number, structure in enumerate(structures):
         if not isinstance(structure, atoms_class):
-            raise TypeError(
-                f"environments: expected ase.Atoms, got {type(structure).__name__} at position {number}."
-            )
+            raise TypeError(f"environments: expected ase.Atoms, got {type(structure).__name__} at position {number}.")
         if cutoff is None and structure.pbc.any():
             raise ValueError(
                 f"environments: structure {number} is periodic (pbc {structure.pbc.tolist()}), and its "
@@ -219,6 +215,4 @@ def _host_index(index: Any) -> Any:
     if isinstance(index, slice):
         return index
     index = np.asarray(index)
-    return (
-        index.astype(int) if index.shape == (0,) and index.dtype != bool else index
-    )  # [] is float for NumPy
+    return index.astype(int) if index.shape == (0,) and index.dtype != bool else index  # [] is float for NumPy

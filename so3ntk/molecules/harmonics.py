@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,8 @@ from jaxtyping import Array, Float
 from so3ntk.rotations import check_bandlimit
 
 
-def real_harmonics(vectors: Float[Array, "*batch 3"], bandlimit: int) -> Float[Array, "*batch lm"]:
-    r"""Y_lm of the directions of vectors, l < bandlimit, at the flat index l^2 + l + m.
+def real_harmonics(vectors: Any, bandlimit: int) -> Float[Array, "*batch lm"]:
+    r"""Y_lm of the directions of vectors (..., 3), l < bandlimit, at the flat index l^2 + l + m.
 
     .. math:: Q_{lm} = a_{lm} (z\, Q_{l-1,m} - b_{lm} Q_{l-2,m}) \ (m < l), \qquad
               Q_{ll} = \sqrt{\tfrac{2l+1}{2l}}\, Q_{l-1,l-1}, \qquad Q_{00} = 1 / \sqrt{4\pi},
@@ -58,9 +59,8 @@ def _harmonics(vectors: Float[Array, "n 3"], bandlimit: int) -> Float[Array, "n 
     start = (none, none, jnp.ones_like(z), jnp.zeros_like(z))
     _, (legendre, cosines, sines) = jax.lax.scan(step, start, tables)
     root = math.sqrt(2)  # a Python float: NumPy's would turn float32 into float64
-    azimuthal = jnp.concatenate(
-        [root * sines[:0:-1], cosines[:1], root * cosines[1:]]
-    )  # m = 1 - L, ..., L - 1
+    # m = 1 - L, ..., L - 1
+    azimuthal = jnp.concatenate([root * sines[:0:-1], cosines[:1], root * cosines[1:]])
     degree = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
     m = np.arange(bandlimit**2) - degree * (degree + 1)
     return (legendre[degree, np.abs(m)] * azimuthal[m + bandlimit - 1]).T
@@ -75,7 +75,5 @@ def _recursion(bandlimit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         m = np.arange(degree)
         a[degree, :degree] = np.sqrt((4 * degree**2 - 1) / (degree**2 - m**2))
         b[degree, :degree] = np.sqrt(((degree - 1) ** 2 - m**2) / (4 * (degree - 1) ** 2 - 1))
-        diagonal[degree, degree] = diagonal[degree - 1, degree - 1] * math.sqrt(
-            (2 * degree + 1) / (2 * degree)
-        )
+        diagonal[degree, degree] = diagonal[degree - 1, degree - 1] * math.sqrt((2 * degree + 1) / (2 * degree))
     return a, b, diagonal

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 from so3ntk.molecules.structures import atom_name
@@ -23,13 +23,13 @@ COINCIDENT = 1e-3
 class Edges:
     """Ordered pairs: atom ``centre`` sees ``neighbour`` at position[neighbour] + offset - position[centre].
 
-    offsets: Cartesian displacements of the neighbour's periodic image (Angstrom; may be traced, for
+    offsets (edges, 3): Cartesian displacements of the neighbour's periodic image (Angstrom; may be traced, for
     derivatives in the cell), or None where there are none. List both directions of a pair.
     """
 
     centre: Int[np.ndarray, " edges"]
     neighbour: Int[np.ndarray, " edges"]
-    offsets: Float[np.ndarray, "edges 3"] | Float[Array, "edges 3"] | None = None
+    offsets: Any = None
 
     def __len__(self) -> int:
         return len(self.centre)
@@ -71,9 +71,7 @@ def pairs_within(structures: Sequence[Atoms], cutoff: float) -> Edges:
     """
     centres, neighbours, offsets, start = [], [], [], 0
     for number, atoms in enumerate(structures):
-        i, j, offset = (
-            _periodic_pairs(atoms, cutoff, number) if atoms.pbc.any() else _open_pairs(atoms, cutoff)
-        )
+        i, j, offset = _periodic_pairs(atoms, cutoff, number) if atoms.pbc.any() else _open_pairs(atoms, cutoff)
         centres.append(start + i)
         neighbours.append(start + j)
         offsets.append(offset)

@@ -177,8 +177,7 @@ def _column_numbers(header: list[str], file: Path) -> dict[str, int]:
     missing = [column for column in wanted.values() if column not in header]
     if missing:
         raise ValueError(
-            f"load_qm9: {file} lacks the columns {', '.join(missing)}; its header has "
-            f"{', '.join(header) or 'none'}."
+            f"load_qm9: {file} lacks the columns {', '.join(missing)}; its header has {', '.join(header) or 'none'}."
         )
     return {name: header.index(column) for name, column in wanted.items()}
 
@@ -187,9 +186,7 @@ def _parse_line(line: bytes, columns: Mapping[str, int], file: Path) -> dict:
     """One molecule: Elements as "['C','H',...]" and XYZ_Ang as "[[x,y,z],...]"; numbers as plain text."""
     try:
         fields = next(csv.reader([line.decode()]))
-        numbers = [
-            SYMBOLS.index(symbol) for symbol in fields[columns["Z"]].strip("[]").replace("'", "").split(",")
-        ]
+        numbers = [SYMBOLS.index(symbol) for symbol in fields[columns["Z"]].strip("[]").replace("'", "").split(",")]
         text = fields[columns["R"]].replace("[", "").replace("]", "")
         positions = np.array([float(number) for number in text.split(",")]).reshape(len(numbers), 3)
         record: dict[str, Any] = {name: float(fields[columns[name]]) for name in TARGETS}

@@ -18,9 +18,7 @@ def require_ase(where: str) -> ModuleType:
     try:
         import ase
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{where}: needs ase, which is not installed: pip install 'so3ntk[molecules]'."
-        ) from error
+        raise ImportError(f"{where}: needs ase, which is not installed: pip install 'so3ntk[molecules]'.") from error
     return ase
 
 

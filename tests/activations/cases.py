@@ -104,9 +104,7 @@ def gaussian(x, scale=1.0):
 
 def _monomial(degree):
     slope = (lambda x: 0 * x) if degree == 0 else (lambda x: degree * x ** (degree - 1))
-    return Case(
-        f"Monomial({degree})", Monomial(degree), lambda x: x**degree, slope, homogeneity=float(degree)
-    )
+    return Case(f"Monomial({degree})", Monomial(degree), lambda x: x**degree, slope, homogeneity=float(degree))
 
 
 KINKED = [
@@ -125,9 +123,7 @@ KINKED = [
 ]
 SMOOTH = [
     Case("Erf", Erf(), erf, gaussian),
-    Case(
-        "Erf affine", Erf(1.4, 0.7, 0.3), lambda x: 1.4 * erf(0.7 * x) + 0.3, lambda x: 1.4 * gaussian(x, 0.7)
-    ),
+    Case("Erf affine", Erf(1.4, 0.7, 0.3), lambda x: 1.4 * erf(0.7 * x) + 0.3, lambda x: 1.4 * gaussian(x, 0.7)),
     Case(
         "SigmoidLike",
         SigmoidLike(),
@@ -174,6 +170,5 @@ CASES = KINKED + SMOOTH
 FORMULAS = [
     case
     for case in CASES
-    if case.name
-    not in {"LeakyRelu", "Erf", "SigmoidLike", "Sin", "Cos", "Monomial(1)", "Monomial(2)", "Monomial(4)"}
+    if case.name not in {"LeakyRelu", "Erf", "SigmoidLike", "Sin", "Cos", "Monomial(1)", "Monomial(2)", "Monomial(4)"}
 ]

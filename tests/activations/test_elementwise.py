@@ -11,11 +11,7 @@ from so3ntk.activations.elementwise import hermite_table
 from tests.activations.cases import trapezoid_expectation
 
 TRIPLES = jnp.asarray(
-    [
-        (rho * np.sqrt(q1 * q2), q1, q2)
-        for q1, q2 in [(1, 1), (0.3, 0.9), (0.5, 0.02)]
-        for rho in np.linspace(-1, 1, 9)
-    ]
+    [(rho * np.sqrt(q1 * q2), q1, q2) for q1, q2 in [(1, 1), (0.3, 0.9), (0.5, 0.02)] for rho in np.linspace(-1, 1, 9)]
 ).T
 
 
@@ -112,9 +108,7 @@ def test_name():
 
 @pytest.mark.parametrize("fn", ["tanh", None, 3])
 def test_refuses_what_is_not_a_function(fn):
-    with pytest.raises(
-        TypeError, match=r"expected fn to be a function of one array, got .* Pass the function itself"
-    ):
+    with pytest.raises(TypeError, match=r"expected fn to be a function of one array, got .* Pass the function itself"):
         Elementwise(fn)
 
 

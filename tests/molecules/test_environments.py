@@ -76,9 +76,7 @@ def test_indexing_is_by_molecule(envs, index, rows):
     np.testing.assert_array_equal(chosen.molecule, np.repeat(np.arange(len(rows)), sizes))
 
 
-@pytest.mark.parametrize(
-    "index", [5, -6, [0, 5], np.ones(4, bool), np.array([0.5]), np.zeros((2, 2), int), None]
-)
+@pytest.mark.parametrize("index", [5, -6, [0, 5], np.ones(4, bool), np.array([0.5]), np.zeros((2, 2), int), None])
 def test_wrong_indices(envs, index):
     with pytest.raises(IndexError):
         envs[index]
@@ -176,9 +174,7 @@ assert environments(molecule("CH3CH2OH"), cutoff=4.0).signal.coefficients.dtype 
 with pytest.raises(ValueError, match="jax_enable_x64"):
     environments(molecule("HCN"), dtype="float64")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -192,9 +188,7 @@ for call in (lambda: environments([]), load_qm9, lambda: read_molecules("x.xyz")
     with pytest.raises(ImportError, match=r"so3ntk\\[molecules\\]"):
         call()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -76,9 +76,7 @@ def test_rotated_directions():
 
 def test_derivatives_to_second_order():
     vectors = np.concatenate([random_directions(3), AXES])  # two of the axes are the poles
-    check_grads(
-        jax.jit(lambda v: real_harmonics(v, 5)), (jnp.asarray(vectors),), order=2, atol=1e-5, rtol=1e-5
-    )
+    check_grads(jax.jit(lambda v: real_harmonics(v, 5)), (jnp.asarray(vectors),), order=2, atol=1e-5, rtol=1e-5)
 
 
 def test_second_derivatives_are_finite_at_the_poles():

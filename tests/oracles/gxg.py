@@ -19,17 +19,17 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
-from scipy.special import sph_harm_y
 
 from tests.oracles.duals import DUALS, dense
+from tests.oracles.harmonics import harmonics, moved_points, sphere_grid, wigner
 
 
 class GroupGrid(NamedTuple):
-    """Rotations (as ZYZ angles), quadrature weights that sum to one, and the bandlimit of transforms on the grid."""
+    """Rotation matrices, quadrature weights that sum to one, and D^l at the rotations for each l below the bandlimit."""
 
-    angles: np.ndarray
+    matrices: np.ndarray
     weights: np.ndarray
-    bandlimit: int
+    wigner: tuple[np.ndarray, ...]
 
 
 @lru_cache(maxsize=8)
@@ -37,38 +37,39 @@ def driscoll_healy_grid(bandlimit: int) -> GroupGrid:
     """2L x 2L x 2L angles, equispaced in beta too, with the weights of Driscoll and Healy (1994)."""
     n = 2 * bandlimit
     beta = np.pi * (2 * np.arange(n) + 1) / (2 * n)
-    k = np.arange(bandlimit)
-    weights = np.sin(beta) * (np.sin(np.outer(beta, 2 * k + 1)) / (2 * k + 1)).sum(axis=1)
-    return _product(2 * np.pi * np.arange(n) / n, beta, weights, bandlimit)
+    k = 2 * np.arange(bandlimit) + 1
+    return _product(n, beta, np.sin(beta) * (np.sin(np.outer(beta, k)) / k).sum(axis=1), bandlimit)
 
 
 @lru_cache(maxsize=8)
 def gauss_legendre_grid(bandlimit: int) -> GroupGrid:
     """2L - 1 angles alpha and gamma, L nodes in cos(beta): the smallest grid with exact transforms."""
     nodes, weights = np.polynomial.legendre.leggauss(bandlimit)
-    n = 2 * bandlimit - 1
-    return _product(2 * np.pi * np.arange(n) / n, np.arccos(nodes), weights, bandlimit)
+    return _product(2 * bandlimit - 1, np.arccos(nodes), weights, bandlimit)
 
 
-def _product(azimuths, beta, weights, bandlimit) -> GroupGrid:
+def _product(n: int, beta: np.ndarray, beta_weights: np.ndarray, bandlimit: int) -> GroupGrid:
+    azimuths = 2 * np.pi * np.arange(n) / n
     angles = np.stack(np.meshgrid(azimuths, beta, azimuths, indexing="ij"), axis=-1).reshape(-1, 3)
-    weights = np.broadcast_to(weights[None, :, None], (len(azimuths), len(beta), len(azimuths))).ravel()
-    return GroupGrid(angles, weights / weights.sum(), bandlimit)
+    weights = np.tile(np.repeat(beta_weights, n), n)
+    matrices = Rotation.from_euler("ZYZ", angles).as_matrix()
+    return GroupGrid(matrices, weights / weights.sum(), tuple(wigner(matrices, d) for d in range(bandlimit)))
 
 
 def gxg_kernels(f_coeffs, g_coeffs, bandlimit: int, layers, grid: GroupGrid, lift=(1.0, 0.0)) -> tuple[float, float]:
     """NNGP and NTK of one pair after lifting, ``layers`` and group pooling.
 
     f_coeffs, g_coeffs: coefficients (bandlimit^2, channels) of real harmonics. lift: (W_std, b_std).
-    layers: "relu", "erf" or "gelu"; ("conv", W_std, b_std) or ("conv", W_std, b_std, filter bandlimit).
+    layers: "relu", "erf" or "gelu"; ("conv", W_std, b_std), or ("conv", W_std, b_std, v) with a filter of variance v_l
+    for the degrees l < len(v). Without v, filters end at the bandlimit of the grid.
     """
-    _, weights = _sphere(bandlimit)
-    matrices = Rotation.from_euler("ZYZ", grid.angles).as_matrix()
-    f, g = (_moved(np.asarray(signal), bandlimit, matrices) for signal in (f_coeffs, g_coeffs))
-    channels = f.shape[-1]
+    points, weights = sphere_grid(bandlimit)
+    values = harmonics(moved_points(grid.matrices, points), range(bandlimit))
+    f, g = (values @ np.asarray(signal) for signal in (f_coeffs, g_coeffs))
 
     def lifted(a, b):
-        return lift[0] ** 2 * np.einsum("gxc,hxc,x->gh", a, b, weights, optimize=True) / channels + lift[1] ** 2
+        mean = np.einsum("gxc,hxc,x->gh", a, b, weights, optimize=True) / a.shape[-1]
+        return lift[0] ** 2 * mean + lift[1] ** 2
 
     pair, own, other = lifted(f, g), lifted(f, f), lifted(g, g)
     tangent = pair
@@ -80,63 +81,25 @@ def gxg_kernels(f_coeffs, g_coeffs, bandlimit: int, layers, grid: GroupGrid, lif
             tangent = tangent * slope
             own, other = (dual(k, q[:, None], q[None, :])[0] for k, q in ((own, q1), (other, q2)))
         else:
-            _, W_std, b_std, *filter_bandlimit = layer
-            degrees = min([grid.bandlimit, *filter_bandlimit])
-            pair, tangent = dense(_averaged(pair, grid, degrees), _averaged(tangent, grid, degrees), W_std, b_std)
-            own, other = (dense(_averaged(k, grid, degrees), 0, W_std, b_std)[0] for k in (own, other))
-    return grid.weights @ pair @ grid.weights, grid.weights @ tangent @ grid.weights
+            _, W_std, b_std, *filters = layer
+            spectrum = np.asarray(filters[0] if filters else np.ones(len(grid.wigner)))
+            pair, tangent = dense(convolved(pair, grid, spectrum), convolved(tangent, grid, spectrum), W_std, b_std)
+            own, other = (dense(convolved(k, grid, spectrum), 0, W_std, b_std)[0] for k in (own, other))
+    return float(grid.weights @ pair @ grid.weights), float(grid.weights @ tangent @ grid.weights)
 
 
-@lru_cache(maxsize=16)
-def _sphere(bandlimit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 3) and weights that sum to one: exact for products of two functions of the bandlimit."""
-    nodes, weights = np.polynomial.legendre.leggauss(bandlimit)
-    azimuths = np.pi * np.arange(2 * bandlimit) / bandlimit
-    z, phi = (a.ravel() for a in np.meshgrid(nodes, azimuths, indexing="ij"))
-    sine = np.sqrt(1 - z**2)
-    return np.stack([sine * np.cos(phi), sine * np.sin(phi), z], axis=-1), np.repeat(weights, 2 * bandlimit) / (
-        4 * bandlimit
-    )
+def convolved(kernel: np.ndarray, grid: GroupGrid, spectrum: np.ndarray) -> np.ndarray:
+    """int K[g s, g' s] ds by transforms on both axes, from D^l(g s) = D^l(g) D^l(s) and Schur's orthogonality.
 
-
-def _harmonics(points: np.ndarray, degrees) -> np.ndarray:
-    """Real orthonormal harmonics (..., sum of 2l + 1) at unit vectors (..., 3), from scipy's complex ones."""
-    theta, phi = np.arccos(np.clip(points[..., 2], -1, 1)), np.arctan2(points[..., 1], points[..., 0])
-    columns = []
-    for degree in degrees:
-        for m in range(-degree, degree + 1):
-            y = sph_harm_y(degree, abs(m), theta, phi)
-            columns.append(y.real if m == 0 else np.sqrt(2) * (-1) ** m * (y.real if m > 0 else y.imag))
-    return np.stack(columns, axis=-1)
-
-
-def _moved(signal: np.ndarray, bandlimit: int, matrices: np.ndarray) -> np.ndarray:
-    """f_c(g x) for each rotation matrix g and each point x of the sphere's grid: (g, x, c)."""
-    points, _ = _sphere(bandlimit)
-    return _harmonics(np.einsum("gij,xj->gxi", matrices, points), range(bandlimit)) @ signal
-
-
-@lru_cache(maxsize=8)
-def _wigner(angles: bytes, degree: int) -> np.ndarray:
-    """D^l_mn(g) = int Y_lm(g x) Y_ln(x) dx, (g, 2l + 1, 2l + 1), by integration over the sphere."""
-    matrices = Rotation.from_euler("ZYZ", np.frombuffer(angles).reshape(-1, 3)).as_matrix()
-    points, weights = _sphere(degree + 1)
-    moved = _harmonics(np.einsum("gij,xj->gxi", matrices, points), [degree])
-    return 4 * np.pi * np.einsum("gxm,xn,x->gmn", moved, _harmonics(points, [degree]), weights, optimize=True)
-
-
-def _averaged(kernel: np.ndarray, grid: GroupGrid, degrees: int) -> np.ndarray:
-    r"""int K[g s, g' s] ds by transforms on both axes, with D^l(g s) = D^l(g) D^l(s) and Schur's orthogonality.
-
-    Filters of bandlimit ``degrees`` keep the blocks l < degrees.
+    With filters of variance v_l, int int K[g s, g' s'] C(s, s') ds ds' for their covariance C: block l times v_l.
     """
     total = np.zeros_like(kernel)
-    for degree in range(degrees):
-        wigner = _wigner(grid.angles.tobytes(), degree)
-        analysis = (2 * degree + 1) * grid.weights[:, None, None] * wigner
+    for degree, variance in enumerate(spectrum):
+        matrices = grid.wigner[degree]
+        size = matrices.shape[1] ** 2
+        analysis = (2 * degree + 1) * grid.weights[:, None, None] * matrices
         left = np.tensordot(analysis, kernel, axes=(0, 0))
         coefficients = np.einsum("mnh,hpn->mp", left, analysis, optimize=True) / (2 * degree + 1)
-        size = wigner.shape[1] ** 2
-        flat = np.einsum("gmk,mp->gpk", wigner, coefficients).reshape(-1, size)
-        total += flat @ wigner.reshape(-1, size).T
+        flat = np.einsum("gmk,mp->gpk", matrices, coefficients).reshape(-1, size)
+        total += variance * (flat @ matrices.reshape(-1, size).T)
     return total

@@ -1,0 +1,117 @@
+"""Every architecture through the harness of tests/conformance.py, and closed facts about single layers."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from so3ntk import (
+    Abs,
+    Cos,
+    Dense,
+    Elementwise,
+    Erf,
+    FanInSum,
+    FanOut,
+    Flatten,
+    Gelu,
+    GroupConv,
+    GroupPool,
+    Identity,
+    LeakyRelu,
+    Lift,
+    Monomial,
+    Relu,
+    SigmoidLike,
+    Sin,
+    parallel,
+    serial,
+)
+from tests import conformance
+from tests.conformance import Architecture
+
+
+@pytest.fixture(autouse=True)
+def _no_estimate_of_the_grid(monkeypatch):
+    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)  # finite groups and coarse grids are meant
+
+
+def architecture(name, *layers, depth=1, kinked=False):
+    return Architecture(name, lambda quadrature: serial(*layers, quadrature=quadrature), depth, kinked)
+
+
+def block():
+    """A residual block."""
+    return (FanOut(2), parallel(Identity(), serial(Relu(), GroupConv(W_std=1.1))), FanInSum())
+
+
+WHOLE = [
+    architecture("linear", Lift(), GroupConv(), GroupPool(), Dense(), depth=0),
+    architecture("relu", Lift(), Relu(), GroupPool(), Dense(), kinked=True),
+    architecture("relu, depth 3", Lift(), Relu(), GroupConv(), Relu(), GroupConv(W_std=1.4), Relu(), GroupPool(),
+                 Dense(b_std=0.1), depth=3, kinked=True),
+    architecture("erf with biases", Lift(b_std=0.3), Erf(), GroupConv(W_std=1.3, b_std=0.2), Erf(), GroupPool(),
+                 Dense(b_std=0.1), depth=2),
+    architecture("band-limited convolution", Lift(), Relu(), GroupConv(bandlimit=2), Relu(), GroupPool(), depth=2,
+                 kinked=True),
+    architecture("convolution with a spectrum", Lift(), Erf(), GroupConv(variances=np.array([0.5, 1.5, 2.0])), Gelu(),
+                 GroupPool(), depth=2),
+    architecture("lifting with a spectrum", Lift(bandlimit=2, variances=np.array([0.8, 1.7]),
+                                                 channel_weights=np.array([0.4, 1.6])), Relu(), GroupPool(), kinked=True),
+    architecture("nonlinearity after pooling", Lift(), Relu(), GroupPool(), Dense(), Erf(), Dense(), depth=2, kinked=True),
+    architecture("residual block", Lift(), *block(), Relu(), GroupPool(), Dense(), depth=2, kinked=True),
+    architecture("two lifts", FanOut(2), parallel(Lift(), serial(Lift(bandlimit=2), Erf())), FanInSum(), Gelu(),
+                 GroupPool(), depth=2),
+    architecture("flattened", Flatten(), Dense(), Relu(), Dense(b_std=0.2), Erf(), Dense(), depth=2, kinked=True),
+    architecture("standard parametrisation", Lift(width=8, parametrization="standard"), Relu(),
+                 GroupConv(width=16, b_std=0.3, parametrization="standard"), Erf(), GroupPool(),
+                 Dense(4, b_std=0.2, parametrization="standard"), depth=2, kinked=True),
+    architecture("dense before pooling", Lift(), Relu(), Dense(b_std=0.1), Erf(), GroupPool(), depth=2, kinked=True),
+]  # fmt: skip
+SHORT = [
+    architecture("leaky relu", Lift(), LeakyRelu(0.2), GroupConv(), LeakyRelu(0.2), GroupPool(), depth=2, kinked=True),
+    architecture("abs", Lift(), Abs(), GroupPool(), kinked=True),
+    architecture("gelu", Lift(), Gelu(), GroupConv(), Gelu(), GroupPool(), depth=2),
+    architecture("sine", Lift(), Sin(1.2, 0.8, 0.3), GroupPool()),
+    architecture("cosine", Lift(), Cos(), GroupConv(), Cos(), GroupPool(), depth=2),
+    architecture("cube", Lift(), Monomial(3), GroupPool(), Dense()),
+    architecture("sigmoid", Lift(), SigmoidLike(), GroupConv(), SigmoidLike(), GroupPool(), depth=2),
+    architecture("tanh", Lift(), Elementwise(jnp.tanh, nodes=40), GroupPool()),
+]
+ALL = {a.name: a for a in WHOLE + SHORT}
+each = pytest.mark.parametrize("name", ALL)
+
+
+@each
+def test_same_inputs(name):
+    conformance.check_same_inputs(ALL[name])
+
+
+@each
+def test_layer_by_layer(name):
+    conformance.check_layer_by_layer(ALL[name])
+
+
+@each
+def test_positive_semidefinite(name):
+    conformance.check_positive(ALL[name])
+
+
+@each
+def test_invariance_under_the_group(name):
+    conformance.check_invariance(ALL[name], equivariant=name != "flattened")
+
+
+@each
+def test_one_row_and_none(name):
+    conformance.check_few_rows(ALL[name])
+
+
+@each
+def test_single_precision(name):
+    conformance.check_single_precision(ALL[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [a.name for a in WHOLE])
+def test_derivatives(name):
+    conformance.check_derivatives(ALL[name])

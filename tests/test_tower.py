@@ -1,0 +1,201 @@
+"""The tower of pointwise layers as one interpolated function, against the layers themselves.
+
+On the grid that holds the identity alone, a network that lifts and pools is the fully connected network on the signals'
+coefficients, and its kernel is the tower at a single correlation. ``Flatten`` never collapses: it is the reference, and
+signals at a chosen angle probe any correlation.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from so3ntk import (
+    Abs,
+    Cos,
+    Dense,
+    Elementwise,
+    Erf,
+    ExplicitGrid,
+    Flatten,
+    Gelu,
+    GroupPool,
+    LeakyRelu,
+    Lift,
+    Monomial,
+    ProductGrid,
+    Relu,
+    SigmoidLike,
+    Sign,
+    Sin,
+    SphereSignal,
+    serial,
+)
+from so3ntk.geometry import Probe
+from so3ntk.state import State
+from so3ntk.tower import Tower, probe_points
+from tests.oracles import field
+from tests.oracles.harmonics import white_signals
+
+IDENTITY = ExplicitGrid(np.eye(3))
+EPS = {np.float64: np.finfo(np.float64).eps, np.float32: np.finfo(np.float32).eps}
+#: Angles between the signals: all over [0, pi], and dense at both ends.
+ANGLES = np.concatenate([np.linspace(0, np.pi, 201), np.logspace(-8, -1, 29), np.pi - np.logspace(-8, -1, 29), [np.pi / 2]])
+SMOOTH = {"erf": Erf(), "gelu": Gelu(), "sine": Sin(), "cosine": Cos(), "sigmoid": SigmoidLike(), "cube": Monomial(3),
+          "tanh": Elementwise(jnp.tanh, nodes=40)}  # fmt: skip
+KINKED = {"relu": Relu(), "leaky relu": LeakyRelu(0.1), "abs": Abs(), "sign": Sign()}
+each_dtype = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
+
+
+@pytest.fixture(autouse=True)
+def _one_rotation_is_meant(monkeypatch):
+    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)
+
+
+def signals_at(angles, variance1, variance2, dtype=np.float64):
+    """One signal of variance1, and for every angle one of variance2."""
+    first = np.zeros((1, 4, 1))
+    first[0, 0] = 1
+    second = np.zeros((len(angles), 4, 1))
+    second[:, 0, 0], second[:, 2, 0] = np.cos(angles), np.sin(angles)
+    scale = np.sqrt(4 * np.pi)
+    return (SphereSignal(jnp.asarray(a * scale * np.sqrt(q), dtype), 2)
+            for a, q in ((first, variance1), (second, variance2)))  # fmt: skip
+
+
+def errors(layers, variance1=1.0, variance2=1.0, angles=ANGLES, dtype=np.float64, jit=False):
+    """|tower - layers| / largest |layers| at each angle: rows NNGP and NTK."""
+    f, g = signals_at(angles, variance1, variance2, dtype)
+    tower = serial(Lift(), *layers, GroupPool(), quadrature=IDENTITY).kernel_fn
+    values = (jax.jit(lambda f, g: tower(f, g)) if jit else tower)(f, g)
+    exact = serial(Flatten(), Dense(), *layers).kernel_fn(*(SphereSignal(a.coefficients.astype(float), 2) for a in (f, g)))
+    return np.array([np.abs(np.asarray(v, float) - e)[0] / np.abs(e).max() for v, e in zip(values, exact, strict=True)])
+
+
+def tower_of(activation, depth):
+    """A tower whose variances neither grow nor die, so that its depth is felt."""
+    gain = {"relu": 2**0.5, "leaky relu": 1.4}.get(activation, 1.0)
+    return [{**SMOOTH, **KINKED}[activation], Dense(W_std=gain)] * depth
+
+
+# --- accuracy at moderate variances
+
+
+@each_dtype
+@pytest.mark.parametrize("activation", [*SMOOTH, "relu", "leaky relu", "abs"])
+def test_tower_of_depth_three(activation, dtype):
+    depth = 1 if activation == "cube" else 3  # its variances grow as 15^(3^depth)
+    nngp, ntk = errors(tower_of(activation, depth), dtype=dtype)
+    bound = depth * 50 * EPS[dtype]
+    assert nngp.max() < bound
+    if activation in SMOOTH:
+        assert ntk.max() < bound
+    else:  # a rounding eps of the correlation moves the angle by eps / sin(angle), at the ends by its root
+        assert (ntk * np.sin(ANGLES))[np.sin(ANGLES) > 1e-6].max() < bound
+        assert ntk.max() < depth * 4 * EPS[dtype] ** 0.5
+
+
+@pytest.mark.parametrize("depth", [1, 10])
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_depth(activation, depth):
+    nngp, ntk = errors(tower_of(activation, depth))
+    bound = depth * 1e-12
+    assert nngp.max() < bound
+    assert (ntk * np.sin(ANGLES) if activation == "relu" else ntk)[np.sin(ANGLES) > 1e-6].max() < bound
+    assert ntk.max() < depth * 4 * EPS[np.float64] ** 0.5
+
+
+def test_zero_signals():
+    for activation in ("relu", "erf", "gelu", "cosine"):
+        for variances in ((0.0, 1.0), (1.0, 0.0), (0.0, 0.0)):
+            layers = [*tower_of(activation, 2), Dense(b_std=0.1)]
+            assert errors(layers, *variances, angles=np.array([0.0, 1.0])).max() < 100 * EPS[np.float64]
+
+
+@pytest.mark.parametrize("variance", [1e-12, 1e12])
+def test_homogeneous_towers_have_no_scale(variance):
+    assert errors(tower_of("relu", 2), variance, 3 * variance, angles=np.linspace(0.1, 3, 20)).max() < 100 * EPS[np.float64]
+
+
+# --- where polynomials fail: the network must know and not collapse
+
+
+@each_dtype
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    ("activation", "variance"), [("erf", 1e2), ("erf", 1e4), ("gelu", 1e4), ("sine", 1e2), ("sigmoid", 1e4)]
+)
+def test_saturating_activations_at_large_variances(activation, variance, jit, dtype):
+    nngp, ntk = errors(tower_of(activation, 2), variance, variance / 2, angles=ANGLES[:201:4], dtype=dtype, jit=jit)
+    bound = {np.float64: 1e-8, np.float32: 1e-3}[dtype]  # of float32: the correlation's rounding times the variance
+    assert nngp.max() < bound
+    assert ntk.max() < bound
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+def test_sign_below_another_kink(jit):
+    # iterated Sign is (1 - c)^(1/4) at c = 1: no polynomial in the root of 1 - c
+    for layers in ([Sign(), Dense(), Sign()], [Sign(), Dense(), Relu()]):
+        assert errors(layers, angles=np.linspace(0.01, 3.13, 101), jit=jit).max() < 1e-8
+
+
+@pytest.mark.parametrize("ratio", [1 + 1e-9, 1 + 1e-6, 1 + 1e-5, 1 + 1e-4, 1.01, 1.3, 10.0])
+def test_biases_between_kinks(ratio):
+    # An inner bias, or a saturating layer, moves the second kink off c = 1 by the square of ratio - 1: a branch point
+    # next to the interval, which the last coefficients show too late.
+    for layers in ([Relu(), Dense(b_std=0.3), Relu()], [Erf(), Relu()]):
+        f, g = (white_signals(2, 3, 2, seed) for seed in (0, 1))
+        g[0] = ratio**0.5 * f[0]
+        net = serial(Lift(), *layers, GroupPool(), quadrature=GRID)
+        slow = field.evaluate(net, f, g, GRID.rotations, GRID.weights)
+        for kernel, expected in zip(net.kernel_fn(*(SphereSignal(jnp.asarray(a), 3) for a in (f, g))), slow, strict=True):
+            np.testing.assert_allclose(kernel, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+        assert errors(layers, 1.0, ratio)[1].max() < 1e-5
+
+
+GRID = ExplicitGrid(ProductGrid(8).rotations, ProductGrid(8).weights)
+
+
+# --- the interpolant by itself
+
+
+def probe(activation, q1, q2, nodes):
+    """The NTK tower of depth 3 with this many nodes, its error on a fine net of correlations, and its tail."""
+    layers = tower_of(activation, 3)
+
+    def run(kernel, q1, q2):
+        state = State(Probe(), kernel, kernel, q1, q2)
+        for layer in layers:
+            state = layer(state)
+        return [state.ntk]
+
+    q1, q2 = jnp.asarray(q1), jnp.asarray(q2)
+    tower = Tower.collapse(run, q1, q2, None, nodes)
+    kernel = jnp.cos(jnp.linspace(0.01, np.pi - 0.01, 500)) * jnp.sqrt(q1 * q2)
+    (exact,) = run(kernel, q1, q2)
+    size = jnp.abs(exact).max()
+    return float(jnp.abs(tower.evaluate(tower.powers[0], kernel) - exact).max() / size), float(tower.tails[0])
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_error_falls_geometrically_with_the_nodes(activation):
+    found = [probe(activation, 1.0, 1.0, nodes)[0] for nodes in (4, 8, 12, 16)]
+    for coarse, fine in zip(found[:-1], found[1:], strict=True):
+        assert fine < 3.36**-3 * coarse  # four nodes more, of the nearest singularity's rate
+    assert found[-1] < 1e-7
+
+
+@pytest.mark.parametrize("variance", [1.0, 30.0, 1e3])
+def test_tail_estimates_the_error(variance):
+    error, tail = probe("erf", variance, variance, 34)
+    assert error < 10 * tail + 1e-12
+
+
+def test_probe_points_are_correlations_of_both_signs():
+    points = probe_points(34)
+    assert points.shape == (2, 34)
+    assert (points[0] >= 0).all()
+    assert (points[1] <= 0).all()
+    np.testing.assert_allclose(points[1], -points[0], atol=2 * EPS[np.float64])
+    assert points[0].max() > 1 - 1e-5  # close to the cusp at c = 1, and at c = 0 where both branches meet
+    assert points[0].min() < 1e-2
