@@ -55,7 +55,7 @@ def neural_tangents_runner(depth: int, rotations, weights, x, bandlimit: int) ->
 
     layers = [stax.Dense(1)] + [layer for _ in range(depth) for layer in (stax.Relu(), stax.Dense(1))]
     kernel = jax.jit(stax.serial(*layers)[2], static_argnames="get")
-    n, p, channels = x.shape
+    n, p, _ = x.shape
     blocks = [real_wigner_D(degree, rotations) for degree in range(bandlimit)]
 
     def run():

@@ -232,5 +232,5 @@ def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Sig
 def list_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...],
                  tile: int) -> Result:  # fmt: skip
     """The kernels (n,) of the pairs (f[i], g[i]) on the base grid."""
-    one = lambda pair: pair_kernels(layers, Pair(*pair, motions.base), motions.nodes, get)  # noqa: E731
+    one = lambda pair: pair_kernels(layers, Pair(pair[0], pair[1], motions.base), motions.nodes, get)  # noqa: E731
     return jax.lax.map(one, (f, g), batch_size=tile)

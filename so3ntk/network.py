@@ -25,8 +25,8 @@ from so3ntk.quadrature import AdaptiveGrid, Quadrature
 class Kernels(NamedTuple):
     """Both kernels of a call with ``get=("nngp", "ntk")``; a name not asked for is None."""
 
-    nngp: Array | None
-    ntk: Array | None
+    nngp: Any
+    ntk: Any
 
 
 class Network(Layer):

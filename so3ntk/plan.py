@@ -135,7 +135,7 @@ def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
             "kernel_fn: this network has no first layer that reads signals, so it has no kernel of its own. Begin it "
             "with Lift() or Flatten(), or use it as a block inside such a network."
         )
-    return [source.arrays(signals) for source in sources][0]
+    return [source.arrays(signals) for source in sources][0]  # noqa: RUF015 - all of them check
 
 
 def choose_grid(

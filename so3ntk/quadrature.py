@@ -8,8 +8,9 @@ channel, bandlimits 2 to 8, depths 1 to 6 (relative error of the NTK, n points i
 * kinked activations, aligned pairs (the diagonal): the cusp of the NTK at c = 1 leaves
   1.5e-5 depth max(1, 4 / L)^2 (20 / n)^4.
 
-The rule inverts these with a margin of three for the last one. It sees bandlimit, layers and rtol, never the batch: a kernel of two signals does not
-depend on what else was computed. Signals with other spectra or large variances differ: ``calibrate`` measures them.
+The rule inverts these with a margin of three for the last one. It sees bandlimit, layers and rtol, never the batch: a
+kernel of two signals does not depend on what else was computed. Signals with other spectra or large variances differ:
+``calibrate`` measures them.
 """
 
 from __future__ import annotations

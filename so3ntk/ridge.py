@@ -98,7 +98,7 @@ def solve(spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> Ridg
     """
     vectors = spectrum.vectors
     inverse = 1 / (spectrum.values + ridge)
-    # Q^T annihilates the mean, but only to rounding, which a small ridge would amplify: taken off first.
+    # Q^T annihilates the mean only to rounding, which a small ridge amplifies: total energies have a large one.
     mean = np.zeros(y.shape[1]) if spectrum.row_means is None else y.mean(axis=0)
     projected = vectors.T @ (y - mean)
     dual_coef = vectors @ (inverse[:, None] * projected)

@@ -58,7 +58,7 @@ class Blocks(eqx.Module):
 class SphereGeometry(Geometry):
     """Rotations of signals on the sphere, global support. Signals are coefficient arrays (p, c)."""
 
-    grid: Grid
+    grid: Any  # a Grid, or None where nothing is sampled
     channel_weights: Float[Array, " c"] | None = None
     degree_weights: Float[Array, " l"] | None = None
     bandlimit: int | None = eqx.field(static=True, default=None)

@@ -65,17 +65,17 @@ class State(eqx.Module):
             ntk = slope * self.geometry.samples(self.ntk)
         self1, self2 = self.map_selves(lambda s: s.activate(dual, derivative_dual, variance))
         nngp = dual(kernel, self.variance1, self.variance2)
-        variances = [variance(self.variance1), variance(self.variance2)]
-        return State(self.geometry, nngp, ntk, *variances, self1, self2, self.width)
+        q1, q2 = variance(self.variance1), variance(self.variance2)
+        return State(self.geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 
     def affine(self, scales: Scales, width: int | None) -> State:
         """Fully connected in the channels, nothing else: A = 1 in ``parametrization``'s formula."""
         nngp, ntk = self._linear(lambda field: field, scales)
         self1, self2 = self.map_selves(lambda s: s.affine(scales, width))
-        variances = [
+        q1, q2 = (
             None if q is None else _plus(q * scales.weight, scales.bias) for q in (self.variance1, self.variance2)
-        ]
-        return State(self.geometry, nngp, ntk, *variances, self1, self2, width)
+        )
+        return State(self.geometry, nngp, ntk, q1, q2, self1, self2, width)
 
     def filter(self, filter: Any, scales: Scales, width: int | None) -> State:
         """A filter that couples motions; the variances are then the self states' kernels at the identity motion."""
@@ -84,8 +84,8 @@ class State(eqx.Module):
             variance = self.geometry.at_identity(nngp)
             return State(self.geometry, nngp, ntk, variance, variance, width=width)
         self1, self2 = self.map_selves(lambda s: s.filter(filter, scales, width))
-        variances = [None if s is None else s.variance1 for s in (self1, self2)]
-        return State(self.geometry, nngp, ntk, *variances, self1, self2, width)
+        q1, q2 = (None if s is None else s.variance1 for s in (self1, self2))
+        return State(self.geometry, nngp, ntk, q1, q2, self1, self2, width)
 
     def _linear(self, average: Callable, scales: Scales) -> tuple[Field, Field]:
         geometry = self.geometry
@@ -102,8 +102,8 @@ class State(eqx.Module):
         if self.is_self:
             return State(Point(), nngp, None, nngp, nngp, width=self.width)
         self1, self2 = self.map_selves(lambda s: s.pool())
-        variances = [None if s is None else s.nngp for s in (self1, self2)]
-        return State(Point(), nngp, self.geometry.mean(self.ntk), *variances, self1, self2, self.width)
+        q1, q2 = (None if s is None else s.nngp for s in (self1, self2))
+        return State(Point(), nngp, self.geometry.mean(self.ntk), q1, q2, self1, self2, self.width)
 
 
 def _plus(value: Any, constant: Any) -> Any:

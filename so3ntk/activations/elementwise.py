@@ -16,6 +16,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import SupportsIndex
 
 import equinox as eqx
 import jax
@@ -56,7 +57,7 @@ class Elementwise(Activation):
         self,
         fn: Callable,
         name: str | None = None,
-        nodes: int = 100,
+        nodes: SupportsIndex = 100,
         derivative: Callable | None = None,
         kinked: bool = False,
     ):
@@ -164,7 +165,7 @@ def hermite_table(nodes: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray
     return points, weights[:, None] * polynomials
 
 
-def _checked_nodes(nodes: int) -> int:
+def _checked_nodes(nodes: SupportsIndex) -> int:
     try:
         checked = operator.index(nodes)
     except TypeError:

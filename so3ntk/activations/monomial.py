@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from typing import SupportsIndex
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ class Monomial(Activation):
 
     degree: int = eqx.field(static=True)
 
-    def __init__(self, degree: int):
+    def __init__(self, degree: SupportsIndex):
         try:
             self.degree = operator.index(degree)
         except TypeError:

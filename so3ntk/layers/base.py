@@ -8,6 +8,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from so3ntk.state import State
@@ -59,4 +60,4 @@ def flatten(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 def is_traced(tree: Any) -> bool:
     """Whether any array of the pytree is being traced by JAX."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))

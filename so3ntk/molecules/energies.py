@@ -77,7 +77,7 @@ def learning_curve(
 
     for size in sizes:
         rows = np.arange(size)
-        baseline = CompositionBaseline().fit([atoms[i] for i in rows], y[rows])
+        baseline = CompositionBaseline().fit([atoms[i] for i in range(size)], y[rows])
         residual = y - baseline.predict(atoms)
         add("composition", size, residual[test_rows], 0.0)
         for method, kernel in kernels.items():

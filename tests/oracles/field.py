@@ -114,14 +114,18 @@ def _filtered(field: np.ndarray, spectrum: np.ndarray, motions: Motions) -> np.n
 @_run.register
 def _(layer: Activation, state, motions):
     q1, q2 = state.own[..., -1:], state.other[..., -1:]
-
-    def of(function, *arguments):
-        return np.asarray(function(*(jnp.asarray(a) for a in np.broadcast_arrays(*arguments))))
-
-    slope = of(layer.derivative_dual, state.pair, q1, q2)
-    pair = of(layer.dual, state.pair, q1, q2)
-    own, other = (of(layer.dual, field, q, q) for field, q in ((state.own, q1), (state.other, q2)))
+    slope = _applied(layer.derivative_dual, state.pair, q1, q2)
+    pair = _applied(layer.dual, state.pair, q1, q2)
+    own, other = (_applied(layer.dual, field, q, q) for field, q in ((state.own, q1), (state.other, q2)))
     return Fields(pair, own, other, slope * state.tangent, state.width)
+
+
+def _applied(function, *arguments) -> np.ndarray:
+    """A function of JAX on broadcast arrays, always with arrays of one size, so that it is compiled once."""
+    arguments = np.broadcast_arrays(*arguments)
+    size = arguments[0].size
+    padded = (jnp.asarray(np.resize(a, -(-size // 2048) * 2048)) for a in arguments)
+    return np.asarray(function(*padded))[:size].reshape(arguments[0].shape)
 
 
 @_run.register
