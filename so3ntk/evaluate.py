@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 from so3ntk.geometry import Point, Signal
 from so3ntk.layers.base import Layer
+from so3ntk.layers.combinators import Identity
+from so3ntk.layers.dense import Dense
 from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
@@ -55,8 +57,8 @@ def needs_selves(layers: tuple[Layer, ...]) -> bool:
 def tower_span(layers: tuple[Layer, ...]) -> int | None:
     """How many layers collapse to one function; None if the network is not of that form.
 
-    They are Lifting, pointwise layers and GroupPool; then the linear layers after it, which commute with the mean, as
-    long as they do not end the tower's homogeneity.
+    They are Lifting, pointwise layers and GroupPool; then Dense layers, which commute with the mean, as long as they do
+    not end the tower's homogeneity.
     """
     if not isinstance(layers[0], Lifting):
         return None
@@ -65,7 +67,7 @@ def tower_span(layers: tuple[Layer, ...]) -> int | None:
         return None
     span, homogeneous = pool + 1, homogeneity_of(layers[:pool]) is not None
     for layer in layers[pool + 1 :]:
-        if not layer.pointwise or layer.uses_variances or (homogeneous and layer.homogeneity is None):
+        if not isinstance(layer, Dense | Identity) or (homogeneous and layer.homogeneity is None):
             break
         span += 1
     return span

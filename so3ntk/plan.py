@@ -16,9 +16,10 @@ from so3ntk.evaluate import Motions, interpolates, tower_span
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
+from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.lift import Lift
 from so3ntk.layers.reduction import Parts, Reduction
-from so3ntk.layers.source import Source
+from so3ntk.layers.source import Lifting, Source
 from so3ntk.quadrature import AdaptiveGrid, Quadrature, choose
 from so3ntk.so3 import Grid
 from so3ntk.state import State
@@ -135,6 +136,11 @@ def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
             "kernel_fn: this network has no first layer that reads signals, so it has no kernel of its own. Begin it "
             "with Lift() or Flatten(), or use it as a block inside such a network."
         )
+    if any(isinstance(s, Lifting) for s in sources) and not any(isinstance(i, GroupPool) for i in flatten(layers)):
+        raise NotImplementedError(
+            "kernel_fn: the network ends in features on the group; kernels before pooling are not returned yet. "
+            "Add GroupPool() after the last group layer."
+        )
     return [source.arrays(signals) for source in sources][0]  # noqa: RUF015 - all of them check
 
 
@@ -199,7 +205,9 @@ def parts_of(reduction: Reduction | None, x: Any) -> Parts:
     if reduction is not None:
         return reduction.parts(x)
     if not hasattr(x, "__len__"):
-        raise TypeError(f"kernel_fn: expected a batch of signals, got {type(x).__name__}.")
+        raise TypeError(
+            f"kernel_fn: expected a SphereSignal, Environments or an array of vectors, got {type(x).__name__}."
+        )
     count = len(x)
     return Parts(x, np.arange(count), np.zeros(count, int), count)
 
