@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from so3ntk.evaluate import block_kernels
+from so3ntk.layers.base import is_traced
 from so3ntk.plan import Plan, parse_memory
 
 #: Rows and columns of one dispatch where memory allows: about a second of work, which a progress bar can show.
@@ -54,8 +55,10 @@ def host_kernels(plan: Plan, names: tuple[str, ...], *, tile: int | None = None,
                  progress: bool = False) -> list[np.ndarray]:  # fmt: skip
     """The kernels on the host: see ``gram`` for tile, memory and what is guaranteed."""
     side = _block_side(plan, tile, parse_memory(memory))
-    with jax.ensure_compile_time_eval():  # a caller may be traced while our signals are not
-        return _sum_blocks(plan, names, side, progress)
+    if is_traced(jnp.zeros(())):  # a caller is being traced, while our signals are not
+        with jax.ensure_compile_time_eval():
+            return _sum_blocks(plan, names, side, progress)
+    return _sum_blocks(plan, names, side, progress)
 
 
 def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -> list[np.ndarray]:

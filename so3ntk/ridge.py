@@ -102,7 +102,7 @@ def solve(spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> Ridg
     mean = np.zeros(y.shape[1]) if spectrum.row_means is None else y.mean(axis=0)
     projected = vectors.T @ (y - mean)
     dual_coef = vectors @ (inverse[:, None] * projected)
-    diagonal = (vectors**2 @ inverse)[:, None]
+    diagonal = np.einsum("ik,ik,k->i", vectors, vectors, inverse)[:, None]
     loo = np.divide(dual_coef, diagonal, out=np.full(y.shape, np.nan), where=diagonal > 0)
     intercept = mean if spectrum.row_means is None else mean - spectrum.row_means @ dual_coef
     return RidgeFit(dual_coef, intercept, loo, np.sqrt(inverse @ projected**2 / len(y)))

@@ -92,7 +92,6 @@ class SphereGeometry(Geometry):
         order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
         coefficients = _channel_products(f.T[:, row[order]], g.T[:, column[order]])
         products = self._products(coefficients, bandlimit)
-        function = jax.jit(function)  # traced once instead of for each image
 
         def mean(
             p,
