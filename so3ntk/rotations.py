@@ -69,11 +69,16 @@ def euler_angles(rotations) -> Float[np.ndarray, "n 3"]:
     matrices = matrices_of(rotations)
     sin_beta = np.hypot(matrices[:, 2, 0], matrices[:, 2, 1])
     beta = np.arctan2(sin_beta, matrices[:, 2, 2])
-    pole = sin_beta < 1e-12  # only alpha + gamma (or alpha - gamma) is defined here
     alpha = np.arctan2(matrices[:, 1, 2], matrices[:, 0, 2])
-    gamma = np.arctan2(matrices[:, 2, 1], -matrices[:, 2, 0])
-    alpha_at_pole = np.arctan2(-matrices[:, 0, 1], matrices[:, 1, 1])  # at either pole
-    return np.stack([np.where(pole, alpha_at_pole, alpha), beta, np.where(pole, 0.0, gamma)], axis=-1)
+    # gamma from alpha + gamma (north) or alpha - gamma (south), which large entries determine: near a pole alpha
+    # and gamma alone come from entries of the size of beta, with errors of eps / beta.
+    total = np.arctan2(matrices[:, 1, 0] - matrices[:, 0, 1], matrices[:, 0, 0] + matrices[:, 1, 1])
+    difference = np.arctan2(-matrices[:, 1, 0] - matrices[:, 0, 1], matrices[:, 1, 1] - matrices[:, 0, 0])
+    north = matrices[:, 2, 2] > 0
+    alpha = np.where(sin_beta < 1e-15, np.where(north, total, difference), alpha)
+    gamma = np.where(north, total - alpha, alpha - difference)
+    gamma = np.arctan2(np.sin(gamma), np.cos(gamma))
+    return np.stack([alpha, beta, gamma], axis=-1)
 
 
 def random_rotations(n: int, seed: int = 0) -> Rotation:

@@ -274,7 +274,6 @@ class TestEulerAngles:
         if beta in (0.0, math.pi):
             np.testing.assert_array_equal(angles[:, 2], 0)
 
-    @pytest.mark.xfail(strict=True, reason="alpha and gamma come from entries of the size of beta")
     @pytest.mark.parametrize("beta", [1e-12, 1e-10, 1e-8, 1e-4, math.pi - 1e-8])
     def test_matrices_with_rounding_near_the_poles(self, beta):
         # A product of matrices has errors of eps in its small entries too, which alone determine alpha.
