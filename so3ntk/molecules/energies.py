@@ -57,7 +57,10 @@ def learning_curve(
     kernels: dict[str, Float[np.ndarray, "n n"]], atoms: Sequence[Any], y: Float[np.ndarray, " n"],
     sizes: Sequence[int], test: int, report: Callable[[CurvePoint], None] = lambda point: None,
 ) -> list[CurvePoint]:  # fmt: skip
-    """Train on the first ``size`` molecules, test on the last ``test``, for composition alone and for each kernel.
+    """Train on ``size`` molecules, test on the last ``test``, for composition alone and for each kernel.
+
+    The training molecules are the first ones, but for a few moved to the front so that every training set holds all
+    elements: the contribution of an element that no training molecule has is unknown.
 
     kernels: Gram matrices of all n molecules. Each size fits its own composition baseline, and its ridge by
     leave-one-out on the residuals. ValueError if a training size and the test set overlap.
@@ -67,7 +70,7 @@ def learning_curve(
         raise ValueError(
             f"learning_curve: {max(sizes)} training and {test} test molecules need {max(sizes) + test}, got {n}."
         )
-    test_rows = np.arange(n - test, n)
+    order, test_rows = covering_order(atoms, n - test), np.arange(n - test, n)
     points = []
 
     def add(method: str, size: int, error: np.ndarray, ridge: float):
@@ -76,15 +79,27 @@ def learning_curve(
         report(point)
 
     for size in sizes:
-        rows = np.arange(size)
-        baseline = CompositionBaseline().fit([atoms[i] for i in range(size)], y[rows])
-        residual = y - baseline.predict(atoms)
+        rows = order[:size]
+        used = [*rows.tolist(), *test_rows.tolist()]
+        baseline = CompositionBaseline().fit([atoms[i] for i in used[:size]], y[rows])
+        residual = np.zeros(n)
+        residual[used] = y[used] - baseline.predict([atoms[i] for i in used])
         add("composition", size, residual[test_rows], 0.0)
         for method, kernel in kernels.items():
             model = KernelRegressor(net="precomputed").fit(kernel[np.ix_(rows, rows)], residual[rows])
             predicted = model.predict(kernel[np.ix_(test_rows, rows)])
             add(method, size, predicted - residual[test_rows], float(model.ridge_))
     return points
+
+
+def covering_order(atoms: Sequence[Any], train: int) -> np.ndarray:
+    """The indices 0 .. train - 1, the first molecule of each element moved to the front, the rest in order."""
+    first: dict[int, int] = {}
+    for index in range(train):
+        for number in atoms[index].numbers.tolist():
+            first.setdefault(number, index)
+    front = sorted(set(first.values()))
+    return np.array(front + sorted(set(range(train)) - set(front)), int)
 
 
 def molecular_kernels(
