@@ -85,7 +85,7 @@ def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -
     return plan.finish(names, sums)
 
 
-def _dispatch(plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray) -> tuple[Array, ...]:
+def _dispatch(plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray) -> tuple[Array, " ..."]:
     tile = plan.tile(len(rows), len(columns))
     f = _padded(plan.f, rows, tile[0])
     g = _padded(plan.g, columns, tile[1])
@@ -120,7 +120,7 @@ def add_by_owner(total: Float[np.ndarray, "n m"], block: Float[np.ndarray, "a b"
     total[np.ix_(row_owner[row_first], column_owner[column_first])] += reduced
 
 
-def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, ...]:
+def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
     """The kernels inside a transformation of JAX: jit, vmap, grad."""
     needed = plan.names_needed(names)
     shape = (plan.rows.count, plan.columns.count)

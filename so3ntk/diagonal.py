@@ -68,7 +68,7 @@ def _values(plan: Plan, names: tuple[str, ...], i: np.ndarray, j: np.ndarray) ->
 @eqx.filter_jit
 def _pair_kernels(
     layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, names: tuple[str, ...]
-) -> tuple[Array, ...]:
+) -> tuple[Array, " ..."]:
     """The kernels (n,) of the pairs (f[k], g[k]), each a tile of its own, on the grid of ``gram``."""
 
     def one(pair):

@@ -27,8 +27,8 @@ class Result(NamedTuple):
     The alignment is -1 where it is not computed.
     """
 
-    kernels: tuple[Float[Array, ...], ...]
-    alignment: Float[Array, ...]
+    kernels: tuple[Float[Array, " ..."], ...]
+    alignment: Float[Array, " ..."]
 
 
 class Motions(eqx.Module):
@@ -178,14 +178,16 @@ def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[s
 
 def tile_kernels(
     layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...]
-) -> tuple[Array, ...]:
+) -> tuple[Array, " ..."]:
     """The kernels, each (n, m), of all pairs of two small batches."""
     one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.base), motions.nodes, get)  # noqa: E731
     result = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(f, g)
     return result.kernels if motions.fine is None else _refine(layers, motions, f, g, get, result)
 
 
-def _refine(layers, motions: Motions, f: Signal, g: Signal, get: tuple[str, ...], result: Result) -> tuple[Array, ...]:
+def _refine(
+    layers, motions: Motions, f: Signal, g: Signal, get: tuple[str, ...], result: Result
+) -> tuple[Array, " ..."]:
     """The aligned pairs of a tile again on the fine grid: sorted by alignment, in chunks, as far as they go."""
     n, m = result.alignment.shape
     chunk = math.gcd(n * m, 16)
@@ -210,7 +212,7 @@ def _refine(layers, motions: Motions, f: Signal, g: Signal, get: tuple[str, ...]
 
 @eqx.filter_jit
 def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...],
-                  tile: tuple[int, int]) -> tuple[Array, ...]:  # fmt: skip
+                  tile: tuple[int, int]) -> tuple[Array, " ..."]:  # fmt: skip
     """The kernels named by ``get``, each (n, m), tile by tile so that a tile's fields stay in the cache.
 
     n and m must be multiples of the tile's. Reverse-mode derivatives recompute each tile instead of storing it.

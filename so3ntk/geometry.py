@@ -40,11 +40,11 @@ class Geometry(eqx.Module):
         """The field mean_c f_c(x) g_c(r^-1 x) of one pair of signals."""
 
     @abstractmethod
-    def variance(self, f: Signal) -> Float[Array, ...]:
+    def variance(self, f: Signal) -> Float[Array, " ..."]:
         """mean_c f_c(x)^2 at each position; a scalar where fields do not depend on the position."""
 
     @abstractmethod
-    def transport(self, variance: Float[Array, ...]) -> Float[Array, ...]:
+    def transport(self, variance: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """A function of the position carried along each motion, q(r^-1 x), in the shape of a field's samples."""
 
     @abstractmethod
@@ -64,11 +64,11 @@ class Geometry(eqx.Module):
         """The average over a support, or in general the linear map of a filter, at each motion."""
         raise NotImplementedError(f"{type(self).__name__} has no filter of the kind {support!r}.")
 
-    def at_identity(self, field: Field) -> Float[Array, ...]:
+    def at_identity(self, field: Field) -> Float[Array, " ..."]:
         """The values at the identity motion, at each position; needed where ``average`` couples motions."""
         raise NotImplementedError(f"{type(self).__name__} cannot evaluate a field at the identity motion.")
 
-    def samples(self, field: Field) -> Float[Array, ...]:
+    def samples(self, field: Field) -> Float[Array, " ..."]:
         """The field as an array of values at motions and positions."""
         return field
 
@@ -97,7 +97,7 @@ class Point(Geometry):
         """The mean square of a coefficient vector."""
         return jnp.mean(f * f)
 
-    def transport(self, variance: Float[Array, ...]) -> Float[Array, ...]:
+    def transport(self, variance: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """The identity."""
         return variance
 

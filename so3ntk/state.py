@@ -36,8 +36,8 @@ class State(eqx.Module):
     geometry: Geometry
     nngp: Field
     ntk: Field
-    variance1: Float[Array, ...] | None
-    variance2: Float[Array, ...] | None
+    variance1: Float[Array, " ..."] | None
+    variance2: Float[Array, " ..."] | None
     self1: State | None = None
     self2: State | None = None
     width: int | None = eqx.field(static=True, default=None)

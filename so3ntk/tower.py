@@ -55,7 +55,7 @@ def polynomials(values: Float[Array, "2 n"]) -> tuple[Float[Array, "2 n"], Float
     return powers, jnp.max(jnp.abs(chebyshev[:, -2:]))
 
 
-def horner(coefficients: list[Float[Array, ""]], t: Float[Array, ...]) -> Float[Array, ...]:
+def horner(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """sum_k coefficients[k] t^k."""
     value = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
@@ -107,7 +107,7 @@ class Tower(eqx.Module):
         inverse_norm = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
         return cls(inverse_norm, scale, jnp.stack([powers for powers, _ in fits]), tails)
 
-    def evaluate(self, powers: Float[Array, "2 n"], kernel: Float[Array, ...]) -> Float[Array, ...]:
+    def evaluate(self, powers: Float[Array, "2 n"], kernel: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """One kernel after the tower, given its row of ``powers``, at values K before it."""
         c = kernel * self.inverse_norm
         s = jnp.sqrt(jnp.clip((1 - jnp.abs(c)) * 0.5, 0, 0.5))

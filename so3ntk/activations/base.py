@@ -21,15 +21,17 @@ class Activation(Layer):
     """
 
     @abstractmethod
-    def dual(self, c: Float[Array, ...], q1: Float[Array, ...], q2: Float[Array, ...]) -> Float[Array, ...]:
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[phi(u) phi(v)]."""
 
     @abstractmethod
-    def derivative_dual(self, c: Float[Array, ...], q1: Float[Array, ...], q2: Float[Array, ...]) -> Float[Array, ...]:
+    def derivative_dual(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
         """E[phi'(u) phi'(v)]."""
 
     @abstractmethod
-    def variance(self, q: Float[Array, ...]) -> Float[Array, ...]:
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[phi(u)^2] for u ~ N(0, q): ``dual`` at c = q1 = q2 = q, in closed form."""
 
     @property

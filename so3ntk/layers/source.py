@@ -66,17 +66,17 @@ class Lifting(Source):
         """W^2, b^2 and their gains in the tangent kernel."""
         return Scales.of(type(self).__name__, self.W_std, self.b_std, self.parametrization, self.channels(f))
 
-    def variance(self, geometry: Geometry, f: Signal) -> Float[Array, ...]:
+    def variance(self, geometry: Geometry, f: Signal) -> Float[Array, " ..."]:
         """W^2 q + b^2 at each position."""
         return self.nngp(geometry.variance(f), f)
 
-    def nngp(self, correlation: Float[Array, ...], f: Signal) -> Float[Array, ...]:
+    def nngp(self, correlation: Float[Array, " ..."], f: Signal) -> Float[Array, " ..."]:
         """W^2 c + b^2 for values c of the correlation."""
         scales = self.scales(f)
         scaled = correlation * scales.weight
         return scaled if scales.bias is None else scaled + scales.bias
 
-    def probe(self, nngp: Float[Array, ...], q1: Array, q2: Array, f: Signal) -> State:
+    def probe(self, nngp: Float[Array, " ..."], q1: Array, q2: Array, f: Signal) -> State:
         """The state after lifting at given values of its NNGP kernel, as if each were a motion of its own."""
         scales = self.scales(f)
         if self.parametrization == "ntk":
