@@ -166,10 +166,7 @@ def derivatives(architecture: Architecture, dtype):
         return 0.7 * k.nngp[0, 0] + k.ntk[0, 0]
 
     def everything(point, direction):
-        # Not jvp of value_and_grad: there JAX loses custom derivatives inside of lax.map, in the tangent of the value.
-        slopes = jax.jvp(value, point, direction)
-        gradients = jax.jvp(jax.grad(value, argnums=(0, 1, 2)), point, direction)
-        return tuple(zip(slopes, gradients, strict=True))
+        return jax.jvp(jax.value_and_grad(value, argnums=(0, 1, 2)), point, direction)
 
     return hyperparameters, jax.jit(jax.vmap(everything, in_axes=(0, None)))
 
