@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from so3ntk.layers.dense import Dense
 from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
-from so3ntk.tower import Tower, node_count
+from so3ntk.tower import Tower, inverse_or_zero, node_count
 
 
 class Result(NamedTuple):
@@ -129,16 +130,8 @@ def _tails(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int) -> Arr
     return jax.vmap(jax.vmap(tails, (None, 0)), (0, None))(at_quantiles(f), at_quantiles(g))
 
 
-def kernels_by_layers(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
-    """The kernels by the definition, whatever the number of nodes; the alignment is not computed."""
-    state = run_layers(layers, pair)
-    kernels = tuple(getattr(state, name) for name in get)
-    return Result(kernels, jnp.zeros_like(kernels[0]))
-
-
-@eqx.filter_custom_jvp
-def kernels_by_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
-    """The kernels after a tower's layers, collapsed; the derivative is that of the definition."""
+def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
+    """The kernels after a tower's layers, collapsed."""
     lift: Any = layers[0]
     tower = make_tower(layers, pair, nodes, get)
 
@@ -149,27 +142,32 @@ def kernels_by_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tup
     return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)
 
 
-@kernels_by_tower.def_jvp
-def _kernels_jvp(primals, tangents):
-    _, tangent = eqx.filter_jvp(kernels_by_layers, primals, tangents)
-    return kernels_by_tower(*primals), tangent
+def layer_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
+    """The kernels by their definition, every layer on the whole field."""
+    state = run_layers(layers, Pair(pair.f, pair.g, pair.grid, needs_selves(layers)))
+    kernels = tuple(getattr(state, name) for name in get)
+    return Result(kernels, jnp.full_like(kernels[0], -1) if tower_span(layers) is None else _alignment(layers[0], pair))
+
+
+def _alignment(lift: Any, pair: Pair) -> Float[Array, ""]:
+    geometry = lift.geometry(pair.grid)
+    largest = jnp.max(geometry.samples(geometry.correlate(pair.f, pair.g)))
+    norm = jnp.sqrt(lift.variance(geometry, pair.f)) * jnp.sqrt(lift.variance(geometry, pair.g))
+    return lift.nngp(largest, pair.f) * inverse_or_zero(norm)
 
 
 def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
     """The kernels of one pair after all layers; nodes = 0 runs every layer on the whole field."""
-    selves = needs_selves(layers)
     span = tower_span(layers) if nodes else None
     if span is None:
-        state = run_layers(layers, Pair(pair.f, pair.g, pair.grid, selves))
-        kernels = tuple(getattr(state, name) for name in get)
-        return Result(kernels, jnp.full_like(kernels[0], -1))
+        return layer_kernels(layers, pair, get)
     body, head = layers[:span], layers[span:]
     if not head:
-        return kernels_by_tower(body, pair, nodes, get)
-    (nngp, ntk), alignment = kernels_by_tower(body, pair, nodes, ("nngp", "ntk"))
+        return tower_kernels(body, pair, nodes, get)
+    (nngp, ntk), alignment = tower_kernels(body, pair, nodes, ("nngp", "ntk"))
     q1, q2 = None, None
-    if selves:  # under vmap these are computed once per signal, not per pair
-        own = [kernels_by_tower(body, Pair(f, f, pair.grid), nodes, ("nngp",)) for f in (pair.f, pair.g)]
+    if needs_selves(layers):  # under vmap these are computed once per signal, not per pair
+        own = [tower_kernels(body, Pair(f, f, pair.grid), nodes, ("nngp",)) for f in (pair.f, pair.g)]
         q1, q2 = (result.kernels[0] for result in own)
     width = eqx.filter_eval_shape(run_layers, body, pair).width
     state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width))
@@ -215,8 +213,13 @@ def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Sig
                   tile: tuple[int, int]) -> tuple[Array, " ..."]:  # fmt: skip
     """The kernels named by ``get``, each (n, m), tile by tile so that a tile's fields stay in the cache.
 
-    n and m must be multiples of the tile's. Reverse-mode derivatives recompute each tile instead of storing it.
+    n and m must be multiples of the tile's. Derivatives are those of the layers, tile by tile: a tower's polynomial in
+    an angle has none at c = +-1, and reverse mode recomputes each tile instead of storing it.
     """
+    return _with_derivatives_of_layers(layers, motions, f, g, get, tile)
+
+
+def _tiles(layers, motions, f, g, get, tile):
     dtype = jax.tree.leaves(f)[0].dtype
 
     @jax.checkpoint
@@ -230,6 +233,20 @@ def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Sig
     rows = split(f, tile[0])
     blocks = jax.lax.map(lambda row: jax.lax.map(lambda column: one_tile(row, column), columns), rows)
     return tuple(b.transpose(0, 2, 1, 3).reshape(b.shape[0] * tile[0], b.shape[1] * tile[1]) for b in blocks)
+
+
+_with_derivatives_of_layers = eqx.filter_custom_jvp(_tiles)
+
+
+@_with_derivatives_of_layers.def_jvp
+def _tiles_jvp(primals, tangents):
+    # Around the loop over tiles, not inside it: where JAX splits a loop (forward over reverse) it drops custom rules.
+    layers, motions, f, g, get, tile = primals
+    by_layers = dataclasses.replace(motions, nodes=0)
+    _, tangent = eqx.filter_jvp(
+        lambda layers, f, g: _tiles(layers, by_layers, f, g, get, tile), (layers, f, g), (tangents[0], *tangents[2:4])
+    )
+    return _with_derivatives_of_layers(*primals), tangent
 
 
 @eqx.filter_jit

@@ -69,6 +69,11 @@ def probe_points(n: int) -> Float[np.ndarray, "2 n"]:
     return np.stack([1 - 2 * s**2, 2 * s**2 - 1])
 
 
+def inverse_or_zero(norm: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    """1 / norm, and 0 for a norm of zero: the correlation of a zero signal with any other is 0."""
+    return jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
+
+
 class Tower(eqx.Module):
     """Kernels after the tower as functions of K before it, for one pair of variances.
 
@@ -103,9 +108,7 @@ class Tower(eqx.Module):
         fits = [polynomials(v) for v in values]
         largest = [jnp.maximum(jnp.max(jnp.abs(v)), jnp.finfo(dtype).tiny) for v in values]
         tails = jnp.stack([tail / top for (_, tail), top in zip(fits, largest, strict=True)])
-        # A zero signal has c = 0.
-        inverse_norm = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
-        return cls(inverse_norm, scale, jnp.stack([powers for powers, _ in fits]), tails)
+        return cls(inverse_or_zero(norm), scale, jnp.stack([powers for powers, _ in fits]), tails)
 
     def evaluate(self, powers: Float[Array, "2 n"], kernel: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """One kernel after the tower, given its row of ``powers``, at values K before it."""

@@ -93,9 +93,6 @@ def test_values(name):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="NaN at coincident and zero signals under vmap of kernel_fn; finite without vmap", strict=False
-)
 @pytest.mark.parametrize("name", [a.name for a in WHOLE])
 def test_derivatives(name):
     conformance.check_derivatives(ALL[name])
