@@ -15,8 +15,10 @@ from so3ntk.activations import (
     Sin,
 )
 from so3ntk.calibration import QuadratureWarning
-from so3ntk.errors import NotPositiveDefiniteError
+from so3ntk.diagonal import kernel_diagonal
+from so3ntk.errors import NotPositiveDefiniteError, PrecisionError, RidgePathWarning
 from so3ntk.estimators import KernelRegressor
+from so3ntk.fields import Fields
 from so3ntk.gram import gram
 from so3ntk.haar import ExplicitGrid, ProductGrid, RotationGrid
 from so3ntk.layers import (

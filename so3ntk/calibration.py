@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from so3ntk.evaluate import interpolates, list_kernels, make_tower, tower_span
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
-from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, split_at_reduction
+from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
 from so3ntk.quadrature import ALIGNED, AdaptiveGrid, Quadrature
 from so3ntk.so3 import walsh_hadamard
 from so3ntk.state import Pair
@@ -141,6 +141,7 @@ def _check_key(layers, grid, batch, rtol: float) -> tuple:
 
 
 def _before_reduction(net: Any, batches: list) -> tuple[tuple, list]:
+    require_pooled(net.layers)
     layers, reduction, _ = split_at_reduction(net.layers)
     signals = [parts_of(reduction, x).signals for x in batches]
     for batch in signals:

@@ -13,12 +13,13 @@ from jaxtyping import Array
 
 from so3ntk.blocks import host_kernels, traced_kernels
 from so3ntk.calibration import calibrate, quadrature_error, warn_if_coarse
+from so3ntk.fields import field_kernels
 from so3ntk.haar import RotationGrid
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.combinators import FanOut
 from so3ntk.layers.reduction import Reduction
 from so3ntk.layers.source import Source
-from so3ntk.plan import make_plan
+from so3ntk.plan import ends_in_field, make_plan
 from so3ntk.quadrature import AdaptiveGrid, Quadrature
 
 
@@ -76,12 +77,15 @@ class Network(Layer):
     def kernel_fn(self, x1: Any, x2: Any = None, get: str | Sequence[str] = ("nngp", "ntk")) -> Any:
         """The kernels of all pairs of two batches (x2 None: of x1 with itself).
 
-        get: "nngp" or "ntk" for one array (N1, N2); a tuple of them for ``Kernels`` with fields nngp and ntk.
+        get: "nngp" or "ntk" for one array (N1, N2); a tuple of them for ``Kernels`` with fields nngp and ntk. A network
+        that ends before pooling returns ``Fields``: its kernels at sampled motions, and these.
         The dtype is that of the signals. Works under jit, vmap and grad, in the signals and in the hyperparameters;
         for matrices too large for the device's memory, or progress, use ``so3ntk.gram``.
         Raises ValueError for signals that do not fit each other or the network.
         """
         names = check_get(get)
+        if ends_in_field(self.layers) and not any(isinstance(layer, Reduction) for layer in flatten(self.layers)):
+            return field_kernels(self.layers, self.quadrature, self.rtol, x1, x2, names)
         plan = make_plan(self.layers, self.quadrature, self.rtol, x1, x2)
         if is_traced((self, x1, x2)):
             arrays = traced_kernels(plan, names)

@@ -114,18 +114,41 @@ class Plan:
 
 def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
     """Check a network and two batches (x2 None: x1 with itself) and lay out the work."""
+    require_pooled(layers)
     layers, reduction, tail = split_at_reduction(layers)
     rows = parts_of(reduction, x1)
     columns = rows if x2 is None else parts_of(reduction, x2)
-    f, g = (read_signals(layers, parts.signals) for parts in (rows, columns))
-    _check_batches(f, g)
-    dtype = jnp.result_type(*jax.tree.leaves((f, g)))
-    f, g = jax.tree.map(lambda a: a.astype(dtype), (f, g))
+    f, g, dtype = read_batches(layers, rows.signals, columns.signals)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
     collapse = tower_span(layers) is not None and (is_traced((layers, f, g)) or interpolates(layers, f, g))
     motions = load_motions(layers, grid, rows.signals, dtype, collapse)
     rotations = 1 if motions.base is None else motions.base.size
     return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, rotations)
+
+
+def ends_in_field(layers: tuple[Layer, ...]) -> bool:
+    """Whether the network lifts and never pools: its kernel is a function of motions."""
+    inside = tuple(flatten(layers))
+    return any(isinstance(i, Lifting) for i in inside) and not any(isinstance(i, GroupPool) for i in inside)
+
+
+def require_pooled(layers: tuple[Layer, ...]) -> None:
+    """ValueError if there is no one number per pair of inputs."""
+    if ends_in_field(layers):
+        raise ValueError(
+            "the network ends in features on the group, so its kernel is a function of motions, which "
+            "net.kernel_fn(x1, x2) returns for signals on the sphere. For one number per pair of inputs add GroupPool() "
+            "after the last group layer."
+        )
+
+
+def read_batches(layers: tuple[Layer, ...], x1: Any, x2: Any) -> tuple[Any, Any, Any]:
+    """Two batches as arrays of one dtype, and that dtype, after checking both and that they fit each other."""
+    f, g = (read_signals(layers, signals) for signals in (x1, x2))
+    _check_batches(f, g)
+    dtype = jnp.result_type(*jax.tree.leaves((f, g)))
+    f, g = jax.tree.map(lambda a: a.astype(dtype), (f, g))
+    return f, g, dtype
 
 
 def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
@@ -135,11 +158,6 @@ def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
         raise ValueError(
             "kernel_fn: this network has no first layer that reads signals, so it has no kernel of its own. Begin it "
             "with Lift() or Flatten(), or use it as a block inside such a network."
-        )
-    if any(isinstance(s, Lifting) for s in sources) and not any(isinstance(i, GroupPool) for i in flatten(layers)):
-        raise NotImplementedError(
-            "kernel_fn: the network ends in features on the group; kernels before pooling are not returned yet. "
-            "Add GroupPool() after the last group layer."
         )
     return [source.arrays(signals) for source in sources][0]  # noqa: RUF015 - all of them check
 

@@ -194,14 +194,6 @@ def test_layers_out_of_order():
         serial(Relu(), Dense()).kernel_fn(X)
 
 
-@pytest.mark.parametrize(
-    "layers", [(Lift(),), (Lift(), Dense()), (Lift(), Relu()), (Lift(), Relu(), GroupConv(bandlimit=2))]
-)
-def test_a_network_that_does_not_pool(layers):
-    with raises((ValueError, NotImplementedError), r"GroupPool\(\)"):
-        serial(*layers, quadrature=GRID).kernel_fn(X)
-
-
 def test_finite_networks_are_not_there_yet():
     init_fn, apply_fn, kernel_fn = NET
     with raises(NotImplementedError, "init_fn", "kernel_fn is"):

@@ -3,7 +3,7 @@ r"""The environment of an atom as a signal on the sphere: exact harmonic coeffic
 The environment of atom i has one channel per element z of ``species`` and power p, at the direction x
 
 .. math:: f_{i,zp}(x) = \sum_{j \ne i,\ z_j = z} w_{ij} \exp(-(\hat r_{ij} \cdot x - 1)^2 / \beta), \qquad
-          w_{ij} = z_i z_j s(r_{ij}) / r_{ij}^p .
+          w_{ij} = z_i z_j s(r_{ij})\, (r_0 / r_{ij})^p .
 
 The profile is zonal, so the addition theorem gives its coefficients as a sum over the neighbours' directions,
 
@@ -50,13 +50,16 @@ def environment_coefficients(
     angular_width: Any = None,
     cutoff: float | None = None,
     edges: Edges | None = None,
+    length: float = 1.0,
 ) -> Float[Array, "atoms lm channels"]:
     r"""Coefficients of every atom's environment (formulas at the head of this file).
 
     positions (atoms, 3) in Angstrom; numbers and molecule (atoms,): atomic numbers, and which molecule each
     atom belongs to. Returns (atoms, L^2, species * powers) in the dtype of the positions: flat harmonic index
     l^2 + l + m, channels with the species major and the powers minor. An atom alone has the zero signal.
-    Units Angstrom^-p.
+
+    length, r_0 in Angstrom, is where all powers weigh the same: a longer one gives more weight to high powers,
+    hence to the nearest neighbours.
 
     Twice differentiable in the positions and in ``angular_width`` (beta; default 0.0286, 5 % at 45 degrees).
     Both may be traced; numbers, molecule and edges are NumPy arrays, from which the list of pairs is made on
@@ -71,7 +74,7 @@ def environment_coefficients(
     Memory: the output, and a few MiB for the pairs, which are summed in chunks; also under reverse-mode
     derivatives.
 
-    Raises ValueError for wrong shapes, an element not among the species, ghost atoms, a power, cutoff or
+    Raises ValueError for wrong shapes, an element not among the species, ghost atoms, a power, length, cutoff or
     (concrete) width that is not positive, a width below 1e-7, a bandlimit outside 1 to 64, and, where the
     positions are concrete, for NaN and for two atoms closer than 0.001 Angstrom. TypeError if numbers or
     molecule are traced.
@@ -79,6 +82,8 @@ def environment_coefficients(
     where = "environment_coefficients"
     bandlimit = check_bandlimit(bandlimit, where)
     powers, cutoff = _check_powers(powers, where), _check_cutoff(cutoff, where)
+    if not 0 < length < np.inf:
+        raise ValueError(f"{where}: expected a positive length in Angstrom, got {length!r}.")
     positions = jnp.asarray(positions)
     if not jnp.issubdtype(positions.dtype, jnp.floating) or positions.ndim != 2 or positions.shape[1] != 3:
         raise ValueError(
@@ -103,6 +108,7 @@ def environment_coefficients(
     charges = (numbers[edges.centre] * numbers[edges.neighbour]).astype(positions.dtype)
     rows = edges.centre * len(elements) + row[edges.neighbour]
     sums = _sum_over_edges(vectors, charges, rows, len(positions) * len(elements), powers, bandlimit, cutoff)
+    sums = sums * np.asarray([float(length) ** p for p in powers], positions.dtype)
     sums = sums.reshape(len(positions), len(elements), bandlimit**2, len(powers)).swapaxes(1, 2)
     degrees = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
     return gains[degrees, None] * sums.reshape(len(positions), bandlimit**2, len(elements) * len(powers))
@@ -165,7 +171,7 @@ def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -
 
 
 def _weights(distance: Array, charges: Array, powers: tuple[float | int, ...], cutoff: float | None) -> Array:
-    """z_i z_j s(r) / r^p: (edges, powers)."""
+    """z_i z_j s(r) / r^p, for a length of one: (edges, powers)."""
     weights = jnp.stack([charges / distance**p for p in powers], axis=-1)
     return weights if cutoff is None else weights * _switch(distance, cutoff)[:, None]
 

@@ -133,6 +133,7 @@ def environments(
     angular_width: Any = None,
     cutoff: float | None = None,
     dtype=None,
+    length: float = 1.0,
 ) -> Environments:
     """Environments of every atom of one molecule (``ase.Atoms``) or of a list of them.
 
@@ -164,6 +165,7 @@ def environments(
                 angular_width=angular_width,
                 cutoff=cutoff,
                 edges=None if cutoff is None else pairs_within(structures, cutoff),
+                length=length,
             )
         )
     return Environments(SphereSignal(jnp.asarray(coefficients, dtype), bandlimit), molecule, numbers)

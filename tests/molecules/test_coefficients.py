@@ -87,6 +87,16 @@ def test_projection_with_a_cutoff():
     np.testing.assert_allclose(ours, expected, atol=1e3 * EPS * scale(expected))
 
 
+def test_length_is_the_unit_of_distances():
+    positions, numbers, molecule = batch_of("CH3CH2OH", "HCN")
+    ours = environment_coefficients(positions, numbers, molecule, bandlimit=4, length=1.7)
+    expected = environment_coefficients(positions / 1.7, numbers, molecule, bandlimit=4)
+    np.testing.assert_allclose(ours, expected, atol=100 * EPS * scale(expected))
+    for length in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="expected a positive length in Angstrom"):
+            environment_coefficients(positions, numbers, molecule, length=length)
+
+
 @pytest.mark.parametrize("width", [1e-7, 1e-5, 1e-3, DEFAULT_ANGULAR_WIDTH, 1.0, 100.0])
 def test_profile(width):
     gains = profile_gains(width, 64, jnp.float64)

@@ -46,6 +46,13 @@ def evaluate(net: Network, f: np.ndarray, g: np.ndarray, rotations, weights) -> 
     return state.pair[..., 0], state.tangent[..., 0]
 
 
+def evaluate_field(net: Network, f: np.ndarray, g: np.ndarray, rotations) -> tuple[np.ndarray, np.ndarray]:
+    """NNGP and NTK before pooling, each (n, m, r), at the given rotations."""
+    motions = Motions(np.concatenate([rotations.as_matrix(), np.eye(3)[None]]), np.zeros(0))
+    state = _run(net, (np.asarray(f, np.float64), np.asarray(g, np.float64)), motions)
+    return state.pair[..., :-1], state.tangent[..., :-1]
+
+
 @functools.singledispatch
 def _run(layer: Any, state: Any, motions: Motions) -> Any:
     raise NotImplementedError(type(layer).__name__)

@@ -1,0 +1,86 @@
+"""Learning curves on QM9 beside SOAP and FCHL19: errors and Gram times of the same molecules.
+
+    python benchmarks/learning_qm9.py [--seeds 0 1 2] [--sizes 50 100 200] [--test 150] [--path FILE]
+
+Install ``so3ntk[molecules,peers]``. For each seed: max(sizes) + test molecules, U0 after a composition fit on the
+training molecules, ridges by leave-one-out (KernelRegressor) for every kernel alike. Printed: the mean absolute error
+in kcal/mol averaged over the seeds, and in brackets the seeds' values at the largest size; and the seconds each Gram
+matrix of all molecules took, one after the other in this process, compilation and representations included.
+
+SO(3), MLP: the documented network for energies (so3ntk.molecules.energies), NTK and NNGP, float32, rotation grid
+calibrated to rtol on the first seed's environments. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like
+atoms. FCHL19: qmllib's local kernel, sigma = 2 and 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections import defaultdict
+from importlib.metadata import version
+
+import jax
+import numpy as np
+from ase.units import kcal, mol
+from peers import SOAP_CUTOFF, SOAP_WIDTH, fchl19_kernel, soap_kernel
+
+from so3ntk import gram
+from so3ntk.molecules import environments, load_qm9
+from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, energy_network, learning_curve, mlp_network
+
+
+def kernels_of(atoms, networks, seconds) -> dict[str, np.ndarray]:
+    """All Gram matrices; appends the seconds each took."""
+
+    def timed(name, make):
+        begun = time.perf_counter()
+        matrix = np.asarray(make(), np.float64)
+        seconds[name].append(time.perf_counter() - begun)
+        return matrix
+
+    def network_kernel(net, get):
+        return gram(net, environments(atoms, **ENERGY_ENVIRONMENTS), get=get, progress=False)
+
+    calls = {
+        "MLP, NTK": lambda: network_kernel(networks["mlp"], "ntk"),
+        "SO(3), NTK": lambda: network_kernel(networks["so3"], "ntk"),
+        "SO(3), NNGP": lambda: network_kernel(networks["so3"], "nngp"),
+        f"SOAP, {SOAP_CUTOFF:g} A, {SOAP_WIDTH:g} A": lambda: soap_kernel(atoms),
+        "FCHL19, sigma 2": lambda: fchl19_kernel(atoms, 2.0),
+        "FCHL19, sigma 20": lambda: fchl19_kernel(atoms, 20.0),
+    }
+    return {name: timed(name, make) for name, make in calls.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200])
+    parser.add_argument("--test", type=int, default=150)
+    parser.add_argument("--rtol", type=float, default=1e-4)
+    parser.add_argument("--path", help="QM9 as npz or CSV folder; default: package qm9pack")
+    args = parser.parse_args()
+    networks = {"mlp": mlp_network(), "so3": energy_network(rtol=args.rtol)}
+    errors, seconds = defaultdict(list), defaultdict(list)
+    for seed in args.seeds:
+        data = load_qm9(max(args.sizes) + args.test, seed=seed, path=args.path)
+        if seed == args.seeds[0]:
+            networks["so3"] = networks["so3"].calibrate(environments(data.atoms, **ENERGY_ENVIRONMENTS))
+        kernels = kernels_of(data.atoms, networks, seconds)
+        for point in learning_curve(kernels, data.atoms, data.targets / (kcal / mol), args.sizes, args.test):
+            errors[point.method, point.size].append(point.mae)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "dscribe", "qmllib"))
+    print(f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].platform} device(s), Python "
+          f"{platform.python_version()}, {versions}; {ENERGY_ENVIRONMENTS}; grid {networks['so3'].quadrature}")  # fmt: skip
+    print(f"{'MAE of U0 [kcal/mol], training molecules':<42}" + "".join(f"{s:>8}" for s in args.sizes)
+          + f"{'Gram [s]':>10}   seeds {args.seeds}")  # fmt: skip
+    for method in dict.fromkeys(name for name, _ in errors):
+        means = "".join(f"{np.mean(errors[method, size]):>8.2f}" for size in args.sizes)
+        each = ", ".join(f"{error:.2f}" for error in errors[method, args.sizes[-1]])
+        taken = f"{np.median(seconds[method]):>10.1f}" if method in seconds else f"{'':>10}"
+        print(f"{method:<42}{means}{taken}   ({each})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

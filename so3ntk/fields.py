@@ -1,0 +1,63 @@
+r"""Kernels before pooling: functions of the relative motion of two signals.
+
+A network that ends in features on the group has the kernel K_r(f, f') = K_{g, r^-1 g}(f, f'), the same for all g. Its
+mean over r is the pooled kernel, and :math:`K_r(f, \rho(s) f') = K_{rs}(f, f')`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from so3ntk.evaluate import needs_selves, run_layers
+from so3ntk.geometry import Signal
+from so3ntk.layers.base import Layer
+from so3ntk.plan import choose_grid, load_motions, read_batches
+from so3ntk.quadrature import AdaptiveGrid, Quadrature
+from so3ntk.state import Pair
+
+
+class Fields(NamedTuple):
+    """Kernels on sampled motions; a name not asked for is None.
+
+    nngp, ntk: (N1, N2, motions); motions: rotation matrices r, (motions, 3, 3); weights: of the quadrature, (motions,),
+    so that ``nngp @ weights`` is the pooled kernel. All in the dtype of the signals.
+    """
+
+    nngp: Float[Array, "n m r"] | None
+    ntk: Float[Array, "n m r"] | None
+    motions: Float[Array, "r 3 3"]
+    weights: Float[Array, " r"]
+
+
+def field_kernels(
+    layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any, names: tuple[str, ...]
+) -> Fields:
+    """The kernels named, of all pairs of two batches (x2 None: of x1 with itself), on the grid of motions.
+
+    The grid is the one given or that of the rule, for an ``AdaptiveGrid`` its base. Holds N1 N2 numbers per motion.
+    """
+    f, g, dtype = read_batches(layers, x1, x1 if x2 is None else x2)
+    grid = choose_grid(layers, quadrature, rtol, x1)
+    if grid is None:
+        raise TypeError("kernel_fn: a network without motions has no field.")
+    rotations = grid.base if isinstance(grid, AdaptiveGrid) else grid
+    motions = load_motions(layers, rotations, x1, dtype, collapse=False)
+    values = dict(zip(names, _fields(layers, motions.base, f, g, names), strict=True))
+    matrices = jnp.asarray(rotations.rotations.as_matrix(), dtype)
+    return Fields(values.get("nngp"), values.get("ntk"), matrices, jnp.asarray(rotations.weights, dtype))
+
+
+@eqx.filter_jit
+def _fields(layers: tuple[Layer, ...], grid: Any, f: Signal, g: Signal, names: tuple[str, ...]) -> tuple[Array, " ..."]:
+    selves = needs_selves(layers)
+
+    def one(f, g):
+        state = run_layers(layers, Pair(f, g, grid, selves))
+        return tuple(state.geometry.samples(getattr(state, name)) for name in names)
+
+    return jax.lax.map(lambda f: jax.vmap(lambda g: one(f, g))(g), f)
