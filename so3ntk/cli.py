@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the draw of molecules")
     add("--bandlimit", type=_positive, default=4, help="degrees l < L of the environments")
     add("--powers", type=float, nargs="+", default=[1.0, 2.0, 4.0, 6.0], help="p of the weights 1 / r^p")
+    add("--length", type=float, default=1.6, help="where all powers weigh the same, in Angstrom")
     add("--depth", type=_positive, default=1, help="nonlinearities before pooling")
     add("--activation", choices=ACTIVATIONS, default="relu", help="nonlinearity")
     add("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
@@ -82,7 +83,8 @@ def run_molecules(args: argparse.Namespace) -> int:
     data = _load(args)
     print(f"{len(data)} molecules, {sum(map(len, data.atoms))} atoms, target {data.target} ({data.unit})")
     species = tuple(sorted({symbol for atoms in data.atoms for symbol in atoms.get_chemical_symbols()}))
-    x = environments(data.atoms, species=species, powers=tuple(args.powers), bandlimit=args.bandlimit)
+    powers, length = tuple(args.powers), args.length
+    x = environments(data.atoms, species=species, powers=powers, bandlimit=args.bandlimit, length=length)
     activation = _activation(args.activation)
     so3 = energy_network(args.depth, activation, rtol=args.rtol).calibrate(x)
     print(f"rotation grid for rtol {args.rtol:g}: {so3.quadrature}")

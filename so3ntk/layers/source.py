@@ -59,8 +59,8 @@ class Lifting(Source):
 
     @property
     def homogeneity(self) -> float | None:
-        """1 without a bias, else None."""
-        return 1.0 if self.b_std is None else None
+        """Of its tangent kernel in the NNGP after lifting: they are equal, unless a standard bias sets them apart."""
+        return 1.0 if self.parametrization == "ntk" or self.b_std is None else None
 
     def scales(self, f: Signal) -> Scales:
         """W^2, b^2 and their gains in the tangent kernel."""

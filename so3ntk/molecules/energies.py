@@ -18,6 +18,10 @@ from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.network import Network, serial
 
 
+#: The environments for energies: ``environments(atoms, **ENERGY_ENVIRONMENTS)``.
+ENERGY_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
+
+
 def energy_network(
     depth: int = 1, activation: Activation | None = None, b_std: float | None = 1.5, **options: Any
 ) -> Network:
@@ -29,7 +33,7 @@ def energy_network(
     """
     _check_depth(depth)
     activation = Relu() if activation is None else activation
-    hidden = [layer for _ in range(depth - 1) for layer in (activation, GroupConv(b_std=b_std))]
+    hidden = [layer for _ in range(depth - 1) for layer in (activation, GroupConv())]
     last = (GroupPool(), Dense(), AtomSum(match_species=True))
     return serial(Lift(b_std=b_std), *hidden, activation, *last, **options)
 
@@ -38,8 +42,8 @@ def mlp_network(depth: int = 1, activation: Activation | None = None, b_std: flo
     """The same network without symmetry: the coefficients of an environment into a fully connected network."""
     _check_depth(depth)
     activation = Relu() if activation is None else activation
-    hidden = [layer for _ in range(depth) for layer in (Dense(b_std=b_std), activation)]
-    return serial(Flatten(), *hidden, Dense(), AtomSum(match_species=True))
+    hidden = [layer for _ in range(depth - 1) for layer in (activation, Dense())]
+    return serial(Flatten(), Dense(b_std=b_std), *hidden, activation, Dense(), AtomSum(match_species=True))
 
 
 @dataclass(frozen=True)
