@@ -80,7 +80,8 @@ class Network(Layer):
         get: "nngp" or "ntk" for one array (N1, N2); a tuple of them for ``Kernels`` with fields nngp and ntk. A network
         that ends before pooling returns ``Fields``: its kernels at sampled motions, and these.
         The dtype is that of the signals. Works under jit, vmap and grad, in the signals and in the hyperparameters
-        (``equinox.filter_jit``, or ``jax.jit`` of a function that closes over the network); for matrices too large for the device's memory, or progress, use ``so3ntk.gram``.
+        (``equinox.filter_jit``, or ``jax.jit`` of a function that closes over the network); for matrices
+        too large for the device's memory, or progress, use ``so3ntk.gram``.
         Raises ValueError for signals that do not fit each other or the network.
         """
         names = check_get(get)

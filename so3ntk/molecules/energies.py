@@ -17,19 +17,18 @@ from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.network import Network, serial
 
-
 #: The environments for energies: ``environments(atoms, **ENERGY_ENVIRONMENTS)``.
 ENERGY_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
 
 
 def energy_network(
-    depth: int = 1, activation: Activation | None = None, b_std: float | None = 1.5, **options: Any
+    depth: int = 1, activation: Activation | None = None, b_std: float | None = 3.0, **options: Any
 ) -> Network:
     """The SO(3) network for energies: Lift, depth nonlinearities with GroupConv between, GroupPool, Dense, AtomSum.
 
-    activation: Relu() by default; b_std: of the biases before the nonlinearities, on the scale of the environments
-    (1 to 3 lowers the error on QM9 by a tenth against no bias). options (quadrature, rtol) go to ``serial``. Atoms of
-    one element share weights.
+    activation: Relu() by default; b_std: of the biases of Lift, on the scale of ``ENERGY_ENVIRONMENTS``; options
+    (quadrature, rtol) go to ``serial``. Atoms of one element share weights. The defaults are the best of those tried on
+    QM9 with 200 training molecules: see benchmarks/RESULTS.md.
     """
     _check_depth(depth)
     activation = Relu() if activation is None else activation
@@ -38,7 +37,7 @@ def energy_network(
     return serial(Lift(b_std=b_std), *hidden, activation, *last, **options)
 
 
-def mlp_network(depth: int = 1, activation: Activation | None = None, b_std: float | None = 1.5) -> Network:
+def mlp_network(depth: int = 1, activation: Activation | None = None, b_std: float | None = 3.0) -> Network:
     """The same network without symmetry: the coefficients of an environment into a fully connected network."""
     _check_depth(depth)
     activation = Relu() if activation is None else activation
