@@ -108,9 +108,9 @@ class Network(Layer):
         """This network with the coarsest grid that reaches ``rtol`` on the signals x; see ``calibration.calibrate``."""
         return dataclasses.replace(self, quadrature=calibrate(self, x, signals))
 
-    def quadrature_error(self, x1: Any, x2: Any = None, get: str = "ntk") -> float:
+    def quadrature_error(self, x1: Any, x2: Any = None, get: str = "ntk", signals: int = 12) -> float:
         """The largest error of the grid on such pairs, by refinement; see ``calibration.quadrature_error``."""
-        return quadrature_error(self, x1, x2, get)
+        return quadrature_error(self, x1, x2, get, signals)
 
 
 def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1e-4) -> Network:
