@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200])
     parser.add_argument("--test", type=int, default=150)
-    parser.add_argument("--rtol", type=float, default=1e-4)
+    parser.add_argument("--rtol", type=float, default=1e-5)
     parser.add_argument("--path", help="QM9 as npz or CSV folder; default: package qm9pack")
     args = parser.parse_args()
     networks = {"mlp": mlp_network(), "so3": energy_network(rtol=args.rtol)}

@@ -68,8 +68,8 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
 def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
 
-    Measured on all pairs of up to ``signals`` signals spread evenly over the batch; pairs aligned beyond 0.9, such as
-    each signal with itself, get a finer grid of their own where they need it. The error of a grid is its difference
+    Measured on all pairs of up to ``signals`` signals spread evenly over the batch. If only pairs of a signal with
+    itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its difference
     from the grid two levels finer. Warns (QuadratureWarning) if the finest level does not reach the tolerance.
     """
     layers, (batch,) = _before_reduction(net, [x])
@@ -104,7 +104,9 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     fine = ProductGrid(chosen.get(True, levels[-1]))
     base = ProductGrid(min(chosen.get(False, fine.n), fine.n))  # unmeasured: the fine grid serves all
     quadrature: Quadrature = fine
-    if base != fine:  # the base grid misses peaks by what it misses of c = 1 for a signal with itself
+    others_aligned = bool(np.any(results[-1].alignment[sample.i != sample.j] > ALIGNED))
+    if base != fine and not others_aligned:  # else most rows of a tile would be computed twice
+        # The base grid misses peaks by what it misses of c = 1 for a signal with itself
         own = results[levels.index(base.n)].alignment[sample.i == sample.j]
         quadrature = AdaptiveGrid(base, fine, round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3))
     _checked.add(_check_key(layers, quadrature, batch, net.rtol))

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--depth", type=_positive, default=1, help="nonlinearities before pooling")
     add("--activation", choices=ACTIVATIONS, default="relu", help="nonlinearity")
     add("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
-    add("--rtol", type=float, default=1e-4, help="quadrature error that the rotation grid is calibrated to")
+    add("--rtol", type=float, default=1e-5, help="quadrature error that the rotation grid is calibrated to")
     add("--precision", choices=("float32", "float64"), default="float32", help="of the kernels")
     add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results")
     add("--out", default="so3ntk-results", help="folder of the results")

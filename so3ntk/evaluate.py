@@ -21,6 +21,9 @@ from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
 from so3ntk.tower import Tower, inverse_or_zero, node_count
 
+#: Rows of a tile that are computed again on the fine grid if any pair in them is aligned.
+REFINED_ROWS = 8
+
 
 class Result(NamedTuple):
     """The kernels asked for, in their order, and the pair's alignment: the largest correlation c over all motions.
@@ -178,34 +181,26 @@ def tile_kernels(
     layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...]
 ) -> tuple[Array, " ..."]:
     """The kernels, each (n, m), of all pairs of two small batches."""
-    one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.base), motions.nodes, get)  # noqa: E731
-    result = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(f, g)
-    return result.kernels if motions.fine is None else _refine(layers, motions, f, g, get, result)
+    kernels, alignment = _all_pairs(layers, motions.base, motions.nodes, f, g, get)
+    if motions.fine is None:
+        return kernels
+
+    def refine(rows):
+        f, kernels, aligned = rows
+        fine = lambda: _all_pairs(layers, motions.fine, motions.nodes, f, g, get).kernels  # noqa: E731
+        refined = jax.lax.cond(jnp.any(aligned), fine, lambda: kernels)
+        return tuple(jnp.where(aligned, new, old) for new, old in zip(refined, kernels, strict=True))
+
+    # A few rows at a time: those without an aligned pair are left as they are.
+    aligned = jax.lax.stop_gradient(alignment) > motions.threshold
+    step = math.gcd(len(alignment), REFINED_ROWS)
+    slabs = jax.tree.map(lambda a: a.reshape(len(alignment) // step, step, *a.shape[1:]), (f, kernels, aligned))
+    return tuple(k.reshape(alignment.shape) for k in jax.lax.map(refine, slabs))
 
 
-def _refine(
-    layers, motions: Motions, f: Signal, g: Signal, get: tuple[str, ...], result: Result
-) -> tuple[Array, " ..."]:
-    """The aligned pairs of a tile again on the fine grid: sorted by alignment, in chunks, as far as they go."""
-    n, m = result.alignment.shape
-    chunk = math.gcd(n * m, 16)
-    alignment = jax.lax.stop_gradient(result.alignment.ravel())
-    base = jnp.stack([kernel.ravel() for kernel in result.kernels])
-    order = jnp.argsort(-alignment)
-
-    def fine(ids):
-        pairs = (jax.tree.map(lambda a: a[ids // m], f), jax.tree.map(lambda a: a[ids % m], g))
-        one = lambda f, g: pair_kernels(layers, Pair(f, g, motions.fine), motions.nodes, get)  # noqa: E731
-        return jnp.stack(jax.vmap(one)(*pairs).kernels)
-
-    def refine(ids):
-        aligned = alignment[ids] > motions.threshold
-        refined = jax.lax.cond(aligned[0], fine, lambda ids: base[:, ids], ids)
-        return jnp.where(aligned, refined, base[:, ids])
-
-    values = jax.lax.map(refine, order.reshape(-1, chunk)).transpose(1, 0, 2).reshape(len(get), n * m)
-    refined = jnp.zeros_like(base).at[:, order].set(values)
-    return tuple(kernel.reshape(n, m) for kernel in refined)
+def _all_pairs(layers, grid: Any, nodes: int, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
+    one = lambda f, g: pair_kernels(layers, Pair(f, g, grid), nodes, get)  # noqa: E731
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(f, g)
 
 
 @eqx.filter_jit
