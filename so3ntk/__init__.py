@@ -15,6 +15,7 @@ from so3ntk.activations import (
     Sin,
 )
 from so3ntk.calibration import QuadratureWarning
+from so3ntk.classifier import KernelClassifier
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.errors import NotPositiveDefiniteError, PrecisionError, RidgePathWarning
 from so3ntk.estimators import KernelRegressor

@@ -1,0 +1,154 @@
+"""What the estimators share: their parameters, what they accept as inputs, and the kernels of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.utils.validation import check_array, validate_data
+
+from so3ntk.activations import Relu
+from so3ntk.errors import PrecisionError
+from so3ntk.gram import gram
+from so3ntk.layers import Dense, Flatten
+from so3ntk.network import Network, serial
+from so3ntk.ridge import Spectrum, loo_path, rms, solve
+
+#: Candidates for the ridge, in units of the mean of K's diagonal.
+RELATIVE_RIDGES = np.logspace(-10, 1, 45)
+#: Largest |K - K^T| of a precomputed kernel, relative to its largest entry: rounding of single precision.
+ASYMMETRY = 1e-5
+
+
+def default_network() -> Network:
+    """The network of ``net=None``, on arrays (n, d): two hidden ReLU layers, W_std = sqrt(2), b_std = 1.
+
+    It averages over the d columns: bring them to unit variance first (``StandardScaler``).
+    """
+    hidden = [layer for _ in range(2) for layer in (Dense(W_std=2**0.5, b_std=1.0), Relu())]
+    return serial(Flatten(), *hidden, Dense(W_std=2**0.5, b_std=1.0))
+
+
+def is_precomputed(net: Any) -> bool:
+    """Whether X is to be the kernel itself."""
+    return isinstance(net, str) and net == "precomputed"
+
+
+def check_parameters(estimator: Any) -> None:
+    """TypeError or ValueError for parameters that no data can make right."""
+    where, net, ridge = type(estimator).__name__, estimator.net, estimator.ridge
+    if not (net is None or isinstance(net, Network) or is_precomputed(net)):
+        raise TypeError(
+            f'{where}: expected net to be None, a Network (so3ntk.serial(...)) or "precomputed", got '
+            f"{net!r}. Of a stax triple give the network itself."
+        )
+    if estimator.kernel not in ("ntk", "nngp"):
+        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {estimator.kernel!r}.')
+    number = isinstance(ridge, int | float | np.integer | np.floating) and not isinstance(ridge, bool)
+    if ridge is not None and not (number and 0 <= ridge < np.inf):
+        raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
+
+
+def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
+    """The inputs: kernels and 2-D arrays as scikit-learn checks them, other batches as they are."""
+    where, validate = type(estimator).__name__, untyped(validate_data)
+    if is_precomputed(estimator.net):
+        values = untyped(check_array)(X, dtype=np.float64, ensure_all_finite=False, estimator=where)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{_first_not_finite(values, where)} Look at these two inputs.")
+        validate(estimator, X, reset=reset, skip_check_array=True)
+        return values
+    if estimator.net is None or isinstance(X, list) or getattr(X, "ndim", None) == 2:
+        return validate(estimator, X, reset=reset, dtype=[np.float64, np.float32])
+    if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
+        raise TypeError(
+            f"{where}: expected a batch of inputs that the network's first layer reads (a SphereSignal, "
+            f"Environments or an array), got {type(X).__name__}."
+        )
+    if reset and len(X) == 0:
+        raise ValueError(f"{where}: expected at least one training input, got an empty batch.")
+    return X
+
+
+def untyped(function: Any) -> Any:
+    """scikit-learn's annotations follow its defaults, not what it accepts."""
+    return function
+
+
+def training_kernel(estimator: Any, X: Any) -> Float[np.ndarray, "n n"]:
+    """The finite float64 kernel of checked training inputs, symmetric to the bit."""
+    if is_precomputed(estimator.net):
+        return _symmetric(X, type(estimator).__name__)
+    return _network_kernel(estimator, X, None)
+
+
+def cross_kernel(estimator: Any, X: Any) -> Float[np.ndarray, "m n"]:
+    """The finite float64 kernel of checked test inputs with the training inputs ``X_fit_``."""
+    return X if is_precomputed(estimator.net) else _network_kernel(estimator, X, estimator.X_fit_)
+
+
+def network_of(estimator: Any) -> Network:
+    """The estimator's network, or the one of ``net=None``."""
+    return default_network() if estimator.net is None else estimator.net
+
+
+def loo_errors(
+    estimator: Any, kernel: Float[np.ndarray, "n n"], spectrum: Spectrum, y: Float[np.ndarray, "n k"]
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """The ridges to try, ascending, and their leave-one-out errors; of ``ridge`` alone where it is given.
+
+    Raises NotPositiveDefiniteError if that one is too small, ValueError for a wrong ``ridge_path``.
+    """
+    where = type(estimator).__name__
+    if estimator.ridge is None:
+        ridges = _candidates(estimator.ridge_path, kernel, where)
+        return ridges, loo_path(spectrum, y, ridges)
+    ridge = float(estimator.ridge)
+    spectrum.require(ridge, where)
+    return np.array([ridge]), np.array([rms(solve(spectrum, y, ridge).loo)])
+
+
+def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray, "n n"]:
+    """A precomputed kernel of the training inputs, symmetric to the bit."""
+    if kernel.shape[0] != kernel.shape[1]:
+        raise ValueError(
+            f'{where}: expected a square kernel (n, n) of the training inputs for net="precomputed", got '
+            f"{kernel.shape}. For features (n, d) use net=None."
+        )
+    asymmetry = np.abs(kernel - kernel.T)
+    i, j = np.unravel_index(np.argmax(asymmetry), kernel.shape)
+    if asymmetry[i, j] > ASYMMETRY * np.max(np.abs(kernel)):
+        raise ValueError(
+            f"{where}: expected a symmetric kernel, but K[{i}, {j}] = {kernel[i, j]:.6g} and K[{j}, {i}] = "
+            f"{kernel[j, i]:.6g}. Rows and columns must be the same inputs in the same order."
+        )
+    return (kernel + kernel.T) / 2
+
+
+def _network_kernel(estimator: Any, x1: Any, x2: Any) -> Float[np.ndarray, "n m"]:
+    """The finite float64 kernel of the estimator's network."""
+    options = {"memory": estimator.memory, "progress": estimator.progress}
+    values = np.asarray(gram(network_of(estimator), x1, x2, estimator.kernel, **options), np.float64)
+    if not np.isfinite(values).all():
+        raise PrecisionError(
+            f"{_first_not_finite(values, type(estimator).__name__)} The inputs are finite, so the network "
+            "overflows: rescale the inputs, or compute in double precision."
+        )
+    return values
+
+
+def _candidates(path: Any, kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray, " p"]:
+    """The ridges to try, ascending."""
+    if path is None:
+        scale = float(np.mean(np.abs(np.diag(kernel))))
+        return RELATIVE_RIDGES * (scale if scale > 0 else 1.0)
+    ridges = np.asarray(path, np.float64)
+    if ridges.ndim != 1 or len(ridges) == 0 or not np.all((ridges >= 0) & np.isfinite(ridges)):
+        raise ValueError(f"{where}: expected ridge_path to be a list of finite numbers >= 0, got {path!r}.")
+    return np.unique(ridges)
+
+
+def _first_not_finite(kernel: Float[np.ndarray, "n m"], where: str) -> str:
+    i, j = np.unravel_index(np.argmin(np.isfinite(kernel)), kernel.shape)
+    return f"{where}: the kernel holds NaN or infinity, first K[{i}, {j}] = {kernel[i, j]}."
