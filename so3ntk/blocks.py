@@ -24,8 +24,8 @@ def _block_side(plan: Plan, tile: int | None, budget: int) -> int:
     fixed = plan.bytes_fixed
     if fixed > budget:
         raise MemoryError(
-            f"gram: the rotation tables and one tile need {fixed / 2**20:.0f} MiB, more than the budget of "
-            f"{budget / 2**20:.0f} MiB. Raise memory=, or use a coarser quadrature."
+            f"gram: the rotation tables and one tile need {-(-fixed // 2**20)} MiB, more than the budget of "
+            f"{budget // 2**20} MiB. Raise memory=, or use a coarser quadrature."
         )
     if tile is not None:
         if isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1:
@@ -65,23 +65,21 @@ def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -
     needed = plan.names_needed(names)
     shape = (plan.rows.count, plan.columns.count)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
-    diagonal = {name: np.zeros(shape, plan.accumulator) for name in needed} if plan.symmetric else sums
     total = sum(len(r) * len(c) for r, c, _ in _blocks(plan, side))
     with tqdm(total=total, unit=" pairs", unit_scale=True, disable=not progress, desc="Gram matrix") as bar:
         pending = None
         for rows, columns, on_diagonal in _blocks(plan, side):
             values = _dispatch(plan, needed, rows, columns)
             if pending is not None:  # the device computes a block while the host adds the one before
-                _add(plan, *pending)
-                bar.update(len(pending[1]) * len(pending[2]))
-            pending = (diagonal if on_diagonal else sums, rows, columns, values)
+                _add(plan, sums, *pending)
+                bar.update(len(pending[0]) * len(pending[1]))
+            pending = (rows, columns, values, on_diagonal)
         if pending is not None:
-            _add(plan, *pending)
-            bar.update(len(pending[1]) * len(pending[2]))
-    if plan.symmetric:  # sums of two mirrored terms commute: symmetric to the bit
-        for name in needed:
-            lower, own = sums[name], diagonal[name]
-            sums[name] = (lower + lower.T) + (own + own.T) / 2
+            _add(plan, sums, *pending)
+            bar.update(len(pending[0]) * len(pending[1]))
+    if plan.symmetric:
+        for matrix in sums.values():
+            _add_mirror_image(matrix)
     return plan.finish(names, sums)
 
 
@@ -102,13 +100,24 @@ def _padded(signals: Any, indices: np.ndarray, tile: int) -> Any:
     return jax.tree.map(lambda a: a[padded], signals)
 
 
-def _add(plan: Plan, sums: dict[str, np.ndarray], rows: np.ndarray, columns: np.ndarray, values) -> None:
+def _add(plan: Plan, sums: dict[str, np.ndarray], rows, columns, values, on_diagonal: bool) -> None:
     for total, value in zip(sums.values(), values, strict=True):
         block = np.asarray(value)[: len(rows), : len(columns)]
+        if on_diagonal:  # both triangles are there; the mirror image is added at the end
+            block = (block + block.T) / 4
         if plan.reduces:
             add_by_owner(total, block, plan.rows.owner[rows], plan.columns.owner[columns])
         else:
             total[np.ix_(rows, columns)] = block
+
+
+def _add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
+    """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
+    for start in range(0, len(matrix), BLOCK):
+        rows = slice(start, start + BLOCK)
+        both = matrix[rows, : start + BLOCK] + matrix[: start + BLOCK, rows].T
+        matrix[rows, : start + BLOCK] = both
+        matrix[: start + BLOCK, rows] = both.T
 
 
 def add_by_owner(total: Float[np.ndarray, "n m"], block: Float[np.ndarray, "a b"], row_owner, column_owner) -> None:

@@ -52,7 +52,7 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
     r"""The largest quadrature error of the pooled kernels, :math:`|K - K_{fine}| / \sqrt{K(x,x) K(x',x')}`.
 
     Estimated by refinement, K_fine being on a grid twice as fine per axis, over all pairs of up to ``signals`` signals
-    of x1 and x2 spread evenly over the batches (for molecules: of atoms). 0 for networks without motions.
+    of x1 and x2, spread evenly over their norms (for molecules: of atoms). 0 for networks without motions.
     """
     if get not in ("nngp", "ntk"):
         raise ValueError(f'quadrature_error: expected get to be "nngp" or "ntk", got {get!r}.')
@@ -68,7 +68,7 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
 def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
 
-    Measured on all pairs of up to ``signals`` signals spread evenly over the batch. If only pairs of a signal with
+    Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
     itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its difference
     from the grid two levels finer. Warns (QuadratureWarning) if the finest level does not reach the tolerance.
     """
@@ -99,7 +99,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             f"calibrate: rotation grids up to {levels[-1]} points per axis do not reach rtol={net.rtol:.0e} on these "
             "signals; the finest is used. Lower the bandlimit, raise rtol, or use smoother activations.",
             QuadratureWarning,
-            stacklevel=3,
+            stacklevel=4,  # Network.calibrate, through equinox
         )
     fine = ProductGrid(chosen.get(True, levels[-1]))
     base = ProductGrid(min(chosen.get(False, fine.n), fine.n))  # unmeasured: the fine grid serves all
@@ -116,7 +116,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
 _checked: set = set()
 
 
-def warn_if_coarse(net: Any, x: Any) -> None:
+def warn_if_coarse(net: Any, x: Any, stacklevel: int) -> None:
     """Once for each network and grid: estimate the error on a few of the signals, and warn if it exceeds rtol."""
     layers, (batch,) = _before_reduction(net, [x])
     grid = choose_grid(layers, net.quadrature, net.rtol, batch)
@@ -133,7 +133,7 @@ def warn_if_coarse(net: Any, x: Any) -> None:
             f"rtol={net.rtol:.0e}, relative to sqrt(K(x, x) K(x', x')). Use net.calibrate(x), a finer quadrature=, or "
             "raise rtol.",
             QuadratureWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 
@@ -156,8 +156,13 @@ def _sample(layers, batches: list, signals: int) -> Sample:
     for batch in batches:
         if len(batch) == 0:
             raise ValueError("quadrature: expected at least one signal to measure errors on, got an empty batch.")
-        rows = np.unique(np.linspace(0, len(batch) - 1, min(signals, len(batch))).astype(int))
-        chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], read_signals(layers, batch)))
+        arrays = read_signals(layers, batch)
+        squares = sum(
+            np.square(leaf, dtype=np.float64).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(arrays)
+        )
+        order = np.argsort(squares, kind="stable")  # quantiles of the norm: the largest signals are the hardest
+        rows = order[np.unique(np.linspace(0, len(batch) - 1, min(signals, len(batch))).astype(int))]
+        chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], arrays))
     arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *chosen)
     i, j = np.triu_indices(len(jax.tree.leaves(arrays)[0]))
     collapses = tower_span(layers) is not None and interpolates(layers, arrays, arrays)

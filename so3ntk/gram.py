@@ -38,7 +38,7 @@ def gram(
         raise NotImplementedError("gram: store= and client= are not implemented yet; the result is kept in memory.")
     names = check_get(get)
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
-    warn_if_coarse(net, x1)
+    warn_if_coarse(net, x1, 3)
     values = host_kernels(plan, names, tile=tile, memory=memory, progress=progress)
     found = dict(zip(names, values, strict=True))
     return found[get] if isinstance(get, str) else Kernels(found.get("nngp"), found.get("ntk"))

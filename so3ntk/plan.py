@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.evaluate import Motions, interpolates, tower_span
+from so3ntk.evaluate import Motions, homogeneity_of, interpolates, tower_span
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
@@ -109,7 +109,7 @@ class Plan:
             for layer in self.tail:
                 state = layer(state)
             sums = {"nngp": state.nngp, "ntk": state.ntk}
-        return [sums[name].astype(self.dtype) for name in names]
+        return [sums[name] if sums[name].dtype == self.dtype else sums[name].astype(self.dtype) for name in names]
 
 
 def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
@@ -120,10 +120,21 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     columns = rows if x2 is None else parts_of(reduction, x2)
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
-    collapse = tower_span(layers) is not None and (is_traced((layers, f, g)) or interpolates(layers, f, g))
+    collapse = _collapses(layers, f, g)
     motions = load_motions(layers, grid, rows.signals, dtype, collapse)
     rotations = 1 if motions.base is None else motions.base.size
     return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, rotations)
+
+
+def _collapses(layers: tuple[Layer, ...], f: Any, g: Any) -> bool:
+    """Whether the network has a tower that a polynomial represents.
+
+    Traced variances cannot be judged: then only towers whose shape does not depend on them collapse.
+    """
+    span = tower_span(layers)
+    if span is None:
+        return False
+    return homogeneity_of(layers[:span]) == 1 if is_traced((layers, f, g)) else interpolates(layers, f, g)
 
 
 def ends_in_field(layers: tuple[Layer, ...]) -> bool:

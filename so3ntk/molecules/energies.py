@@ -27,8 +27,9 @@ def energy_network(
     """The SO(3) network for energies: Lift, depth nonlinearities with GroupConv between, GroupPool, Dense, AtomSum.
 
     activation: Relu() by default; b_std: of the biases of Lift, on the scale of ``ENERGY_ENVIRONMENTS``; options
-    (quadrature, rtol) go to ``serial``, with rtol 1e-5: coarser grids cost accuracy of the regression. Atoms of one element share weights. The defaults are the best of those tried on
-    QM9 with 200 training molecules: see benchmarks/RESULTS.md.
+    (quadrature, rtol) go to ``serial``, with rtol 1e-5 by default: on coarser grids the regression is less accurate.
+    Atoms of one element share weights. The defaults are the best of those tried on QM9 with 200 training molecules:
+    see benchmarks/RESULTS.md.
     """
     _check_depth(depth)
     activation = Relu() if activation is None else activation
