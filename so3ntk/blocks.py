@@ -15,7 +15,7 @@ from so3ntk.evaluate import block_kernels
 from so3ntk.layers.base import is_traced
 from so3ntk.plan import Plan, parse_memory
 
-#: Rows and columns of one dispatch where memory allows: about a second of work, which a progress bar can show.
+#: Rows of a matrix that are mirrored at a time.
 BLOCK = 512
 
 
@@ -31,7 +31,7 @@ def _block_side(plan: Plan, tile: int | None, budget: int) -> int:
         if isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1:
             raise ValueError(f"gram: expected tile to be a positive integer, got {tile!r}.")
         return int(tile)
-    side = BLOCK
+    side = plan.block
     while side > 32 and fixed + plan.bytes_per_row * 2 * side + plan.bytes_per_pair * side**2 > budget:
         side //= 2
     return side

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Point, Signal
-from so3ntk.layers.base import Layer
+from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.combinators import Identity
 from so3ntk.layers.dense import Dense
 from so3ntk.layers.group_pool import GroupPool
@@ -54,7 +54,7 @@ def needs_selves(layers: tuple[Layer, ...]) -> bool:
     for layer in layers:
         if coupled and layer.uses_variances:
             return True
-        coupled = coupled or not layer.pointwise
+        coupled = coupled or not layer.keeps_variances
     return False
 
 
@@ -145,6 +145,31 @@ def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[
     return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)
 
 
+def pool_position(layers: tuple[Layer, ...]) -> int | None:
+    """How many layers there are up to GroupPool; None without one among them."""
+    return next((i + 1 for i, layer in enumerate(layers) if isinstance(layer, GroupPool)), None)
+
+
+def by_motion(layers: tuple[Layer, ...]) -> bool:
+    """Whether the layers up to GroupPool act at each motion separately, on fields over positions."""
+    local = any(isinstance(layer, Lifting) and layer.separate for layer in flatten(layers))
+    return local and pool_position(layers) is not None
+
+
+def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
+    """The kernels up to GroupPool, motion by motion: no more than one motion's field is ever held."""
+    body = layers[:-1]
+
+    def add(sums, motion):
+        state = run_layers(body, Pair(pair.f, pair.g, motion))
+        return sums + jnp.stack([state.geometry.mean(getattr(state, name)) for name in get]), None
+
+    motions = pair.grid
+    sums, _ = jax.lax.scan(add, jnp.zeros(len(get), jax.tree.leaves(pair.f)[0].dtype), motions)
+    means = sums / len(jax.tree.leaves(motions)[0])
+    return Result(tuple(means), jnp.full_like(means[0], -1))
+
+
 def layer_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
     """The kernels by their definition, every layer on the whole field."""
     state = run_layers(layers, Pair(pair.f, pair.g, pair.grid, needs_selves(layers)))
@@ -160,21 +185,29 @@ def _alignment(lift: Any, pair: Pair) -> Float[Array, ""]:
 
 
 def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
-    """The kernels of one pair after all layers; nodes = 0 runs every layer on the whole field."""
-    span = tower_span(layers) if nodes else None
+    """The kernels of one pair after all layers; nodes = 0 runs every layer of a tower on the whole field."""
+    if by_motion(layers):
+        span, pooled = pool_position(layers), motion_kernels
+    else:
+        span = tower_span(layers) if nodes else None
+        pooled = lambda body, pair, get: tower_kernels(body, pair, nodes, get)  # noqa: E731
     if span is None:
         return layer_kernels(layers, pair, get)
     body, head = layers[:span], layers[span:]
     if not head:
-        return tower_kernels(body, pair, nodes, get)
-    (nngp, ntk), alignment = tower_kernels(body, pair, nodes, ("nngp", "ntk"))
+        return pooled(body, pair, get)
+    (nngp, ntk), alignment = pooled(body, pair, ("nngp", "ntk"))
     q1, q2 = None, None
     if needs_selves(layers):  # under vmap these are computed once per signal, not per pair
-        own = [tower_kernels(body, Pair(f, f, pair.grid), nodes, ("nngp",)) for f in (pair.f, pair.g)]
+        own = [pooled(body, Pair(f, f, pair.grid), ("nngp",)) for f in (pair.f, pair.g)]
         q1, q2 = (result.kernels[0] for result in own)
-    width = eqx.filter_eval_shape(run_layers, body, pair).width
-    state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width))
+    state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width_after(body)))
     return Result(tuple(getattr(state, name) for name in get), alignment)
+
+
+def width_after(layers: tuple[Layer, ...]) -> int | None:
+    """The width of the last layer that has one."""
+    return next((layer.width for layer in reversed(tuple(flatten(layers))) if hasattr(layer, "width")), None)  # pyright: ignore
 
 
 def tile_kernels(

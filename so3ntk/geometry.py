@@ -60,6 +60,14 @@ class Geometry(eqx.Module):
         values = self.samples(self.correlate(f, g))
         return jax.lax.map(lambda p: self.mean(function(p, values)), parameters), jnp.max(values)
 
+    def average_variance(self, variance: Float[Array, " ..."], support: Any) -> Float[Array, " ..."] | None:
+        """The variance after the same average; None where it depends on more than variances (the self state's field)."""
+        return None
+
+    def after(self, support: Any) -> Geometry:
+        """The geometry of the averaged field: itself, unless a filter leaves fewer positions."""
+        return self
+
     def average(self, field: Field, support: Any) -> Field:
         """The average over a support, or in general the linear map of a filter, at each motion."""
         raise NotImplementedError(f"{type(self).__name__} has no filter of the kind {support!r}.")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.evaluate import Motions, homogeneity_of, interpolates, tower_span
+from so3ntk.evaluate import Motions, by_motion, homogeneity_of, interpolates, tower_span
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
@@ -34,6 +34,7 @@ class Plan:
     """The evaluation of a network on two batches.
 
     layers: those before a sum over parts; tail: those after it. f, g: signals as arrays; rows, columns: who owns them.
+    numbers: of one pair's field, as many as are held at once.
     """
 
     layers: tuple[Layer, ...]
@@ -46,7 +47,7 @@ class Plan:
     symmetric: bool
     reduces: bool
     dtype: Any
-    rotations: int
+    numbers: int
 
     @property
     def accumulator(self):
@@ -75,12 +76,12 @@ class Plan:
     def bytes_per_tile_pair(self) -> int:
         """Of one pair's fields: one number per motion where layers collapse, else several."""
         copies = 1 if self.motions.nodes else 8
-        return max(1, self.rotations) * copies * jnp.dtype(self.dtype).itemsize
+        return max(1, self.numbers) * copies * jnp.dtype(self.dtype).itemsize
 
     @property
     def _expansion(self) -> int:
         """How many times longer a row of blocks (sum (2l + 1)^2) is than the coefficients (L^2)."""
-        bandlimit = self.motions.base.bandlimit if self.motions.base is not None else 1
+        bandlimit = self.motions.base.bandlimit if isinstance(self.motions.base, Grid) else 1
         return math.ceil((4 * bandlimit**2 - 1) / (3 * bandlimit))
 
     def tile(self, n: int, m: int) -> tuple[int, int]:
@@ -92,6 +93,11 @@ class Plan:
         while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
             side //= 2
         return min(side, max(8, _power_of_two(n))), min(side, max(8, _power_of_two(m)))
+
+    @property
+    def block(self) -> int:
+        """Rows and columns of one dispatch where memory allows: about a second of work, which a progress bar can show."""
+        return 64 if by_motion(self.layers) else 512
 
     @property
     def one_by_one(self) -> bool:
@@ -122,8 +128,12 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
     collapse = _collapses(layers, f, g)
     motions = load_motions(layers, grid, rows.signals, dtype, collapse)
-    rotations = 1 if motions.base is None else motions.base.size
-    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, rotations)
+    numbers = 1 if motions.base is None else motions.base.size
+    for lift in flatten(layers):
+        if isinstance(lift, Lifting) and lift.numbers_per_pair(f) is not None:
+            motions = Motions(lift.motions(f), None, None, motions.nodes)
+            numbers = lift.numbers_per_pair(f) or numbers
+    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, numbers)
 
 
 def _collapses(layers: tuple[Layer, ...], f: Any, g: Any) -> bool:

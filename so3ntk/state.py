@@ -26,7 +26,7 @@ class State(eqx.Module):
 
     nngp, ntk: fields K_r(x) and Theta_r(x) of the geometry; ntk is None in the state of a signal with itself, whose
     tangent kernel nobody needs.
-    variance1: q(x), the kernel of f with itself at one position; variance2: q'(r^-1 x), that of f' along the motion.
+    variance1, variance2: q(x) and q'(x), the kernels of f and of f' with themselves at one position.
     self1, self2: the states of (f, f) and (f', f') over all motions, carried only in networks where a variance
     depends on more than variances (a band-limited convolution, a nonlinearity after pooling), else None. Without
     them such a layer leaves the variances unknown, None.
@@ -59,12 +59,13 @@ class State(eqx.Module):
                 "must carry self states (Network decides this from Layer.pointwise and Layer.uses_variances)."
             )
         kernel = self.geometry.samples(self.nngp)
+        moved = self.geometry.transport(self.variance2)
         ntk = None
         if not self.is_self:
-            slope = derivative_dual(kernel, self.variance1, self.variance2)
+            slope = derivative_dual(kernel, self.variance1, moved)
             ntk = slope * self.geometry.samples(self.ntk)
         self1, self2 = self.map_selves(lambda s: s.activate(dual, derivative_dual, variance))
-        nngp = dual(kernel, self.variance1, self.variance2)
+        nngp = dual(kernel, self.variance1, moved)
         q1, q2 = variance(self.variance1), variance(self.variance2)
         return State(self.geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 
@@ -78,14 +79,24 @@ class State(eqx.Module):
         return State(self.geometry, nngp, ntk, q1, q2, self1, self2, width)
 
     def filter(self, filter: Any, scales: Scales, width: int | None) -> State:
-        """A filter that couples motions; the variances are then the self states' kernels at the identity motion."""
+        """A filter: its average at each motion, or a map that couples motions.
+
+        In the latter case the variances are the self states' kernels at the identity motion.
+        """
+        geometry = self.geometry.after(filter)
         nngp, ntk = self._linear(lambda field: self.geometry.average(field, filter), scales)
-        if self.is_self:
-            variance = self.geometry.at_identity(nngp)
-            return State(self.geometry, nngp, ntk, variance, variance, width=width)
+        averaged = [
+            self.geometry.average_variance(q, filter) for q in (self.variance1, self.variance2) if q is not None
+        ]
+        if len(averaged) == 2 and None not in averaged:
+            q1, q2 = (_plus(q * scales.weight, scales.bias) for q in averaged)
+        elif self.is_self:
+            q1 = q2 = self.geometry.at_identity(nngp)
+        else:
+            q1 = q2 = None
         self1, self2 = self.map_selves(lambda s: s.filter(filter, scales, width))
-        q1, q2 = (None if s is None else s.variance1 for s in (self1, self2))
-        return State(self.geometry, nngp, ntk, q1, q2, self1, self2, width)
+        q1, q2 = (q if q is not None or s is None else s.variance1 for q, s in ((q1, self1), (q2, self2)))
+        return State(geometry, nngp, ntk, q1, q2, self1, self2, width)
 
     def _linear(self, average: Callable, scales: Scales) -> tuple[Field, Field]:
         geometry = self.geometry

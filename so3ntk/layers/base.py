@@ -33,6 +33,11 @@ class Layer(eqx.Module):
         return True
 
     @property
+    def keeps_variances(self) -> bool:
+        """Whether the variances after the layer follow from those before it, without the kernels of self states."""
+        return self.pointwise
+
+    @property
     def uses_variances(self) -> bool:
         """Whether the layer needs the variances of both inputs: true of nonlinearities."""
         return False

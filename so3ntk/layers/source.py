@@ -53,6 +53,19 @@ class Lifting(Source):
     def geometry(self, grid: Any) -> Geometry:
         """The geometry on given sampled motions."""
 
+    @property
+    def separate(self) -> bool:
+        """Whether fields depend on the position, and layers act at each motion separately: then motion by motion."""
+        return False
+
+    def motions(self, signals: Any) -> Any:
+        """All motions of a batch's group, as a pytree with a leading axis; None where a quadrature supplies them."""
+        return None
+
+    def numbers_per_pair(self, signals: Any) -> int | None:
+        """How many numbers of one pair's field are held at once; None: one for each rotation of the quadrature."""
+        return None
+
     @abstractmethod
     def channels(self, f: Signal) -> int:
         """Channels of one signal."""
@@ -93,5 +106,5 @@ class Lifting(Source):
         correlation = geometry.correlate(pair.f, pair.g)
         q1, q2 = (geometry.variance(signal) for signal in (pair.f, pair.g))
         # Before lifting there is nothing to train: the tangent kernel of the input is zero.
-        state = State(geometry, correlation, geometry.scale(correlation, 0), q1, geometry.transport(q2))
+        state = State(geometry, correlation, geometry.scale(correlation, 0), q1, q2)
         return state.affine(self.scales(pair.f), self.width)

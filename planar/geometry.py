@@ -1,0 +1,127 @@
+r"""Roto-translations acting on images: two geometries of so3ntk's protocol.
+
+The relative motion is a displacement d and an element h of a finite group: [rho(r) f'](x) = (h f')(x + d), so
+
+.. math:: K_{h,d}(x) = \mathrm{mean}_c\, f_c(x)\, (h f')_c(x + d), \qquad x + d \bmod n .
+
+Filters act at each motion separately. ``LocalGeometry`` is one motion: a field over the n x n positions, small enough
+to stay in a cache through the whole depth. With filters of global support fields do not depend on the position:
+``GlobalGeometry`` holds all motions, by FFT.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from planar.groups import views
+from planar.windows import Window, inside, window_mean
+from so3ntk.geometry import Geometry
+
+
+class Motion(eqx.Module):
+    """One motion, or many along a leading axis: the index of a group element, and a displacement in pixels."""
+
+    element: Int[Array, " ..."]
+    displacement: Int[Array, "... 2"]
+
+
+class LocalGeometry(Geometry):
+    """One displacement between two images n x n; values at the positions low <= x < high are in use."""
+
+    displacement: Int[Array, 2]
+    size: int = eqx.field(static=True)
+    low: int = eqx.field(static=True)
+    high: int = eqx.field(static=True)
+
+    def correlate(self, f: Float[Array, "n n c"], g: Float[Array, "n n c"]) -> Float[Array, "n n"]:
+        """mean_c f(x) g(x + d)."""
+        return jnp.mean(f * self.transport(g), axis=-1)
+
+    def variance(self, f: Float[Array, "n n c"]) -> Float[Array, "n n"]:
+        """mean_c f(x)^2."""
+        return jnp.mean(f * f, axis=-1)
+
+    def transport(self, variance: Float[Array, "n n ..."]) -> Float[Array, "n n ..."]:
+        """q(x + d)."""
+        return jnp.roll(jnp.roll(variance, -self.displacement[0], axis=0), -self.displacement[1], axis=1)
+
+    def mean(self, field: Float[Array, "n n"]) -> Float[Array, ""]:
+        """The sum over positions x, x + d in use, scaled so that its mean over the motions is the mean over pairs."""
+        pixels, extent = jnp.arange(self.size), (self.low, self.high)
+        rows, columns = (
+            inside(pixels, extent) & inside((pixels + self.displacement[axis]) % self.size, extent) for axis in (0, 1)
+        )
+        weights = rows[:, None] & columns[None, :]
+        return jnp.sum(jnp.where(weights, field, 0)) * (self.size**2 / (self.high - self.low) ** 4)
+
+    def average(self, field: Float[Array, "n n"], support: Window | None) -> Float[Array, "n n"]:
+        """The mean over a window at x and x + d; None: over all positions."""
+        if support is None:
+            return jnp.broadcast_to(jnp.mean(field), field.shape)
+        return window_mean(field, support, self.displacement, (self.low, self.high))
+
+    def average_variance(self, variance: Float[Array, "n n"], support: Window | None) -> Float[Array, "n n"]:
+        """The same of a variance: the kernel of an image with itself at no displacement."""
+        if support is None:
+            return jnp.broadcast_to(jnp.mean(variance), variance.shape)
+        return window_mean(variance, support, jnp.zeros(2, int), (self.low, self.high))
+
+    def after(self, support: Window | None) -> LocalGeometry:
+        """Fewer positions after a "VALID" window. ValueError where none is left, or a circle was cut open."""
+        whole = (self.low, self.high) == (0, self.size)
+        if not whole and (support is None or support.padding == "CIRCULAR"):
+            raise ValueError(
+                "GroupConv: padding 'CIRCULAR' (and global support) after a layer with padding 'VALID' is not "
+                "implemented: the image is no longer a torus. Use 'SAME' or 'VALID'."
+            )
+        if support is None:
+            return self
+        if support.size > self.high - self.low:
+            raise ValueError(
+                f"a filter of {support.size} x {support.size} pixels is larger than the {self.high - self.low} x "
+                f"{self.high - self.low} positions it acts on."
+            )
+        low, high = support.extent(self.low, self.high)
+        return LocalGeometry(self.displacement, self.size, low, high)
+
+
+class GlobalGeometry(Geometry):
+    """All motions of a group at once: fields (|H|, n, n) of the element and the displacement."""
+
+    group: str = eqx.field(static=True)
+
+    def correlate(self, f: Float[Array, "n n c"], g: Float[Array, "n n c"]) -> Float[Array, "h n n"]:
+        """The cyclic cross-correlation with each view of g, by FFT."""
+        spectrum = jnp.fft.rfft2(f, axes=(0, 1))
+        others = jnp.fft.rfft2(views(g, self.group), axes=(1, 2))
+        products = jnp.mean(jnp.conj(spectrum) * others, axis=-1)
+        return jnp.fft.irfft2(products, s=f.shape[:2], axes=(1, 2)) / (f.shape[0] * f.shape[1])
+
+    def variance(self, f: Float[Array, "n n c"]) -> Float[Array, ""]:
+        """The mean square over positions and channels."""
+        return jnp.mean(f * f)
+
+    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
+        """The identity."""
+        return variance
+
+    def mean(self, field: Float[Array, "h n n"]) -> Float[Array, ""]:
+        """The mean over elements and displacements."""
+        return jnp.mean(field)
+
+    def average(self, field: Float[Array, "h n n"], support: Any) -> Float[Array, "h n n"]:
+        """The identity: the field does not depend on the position, and a circle has no border."""
+        if support is not None and support.padding != "CIRCULAR":
+            raise ValueError(
+                "GroupConv: after a filter of global support the features are circular; "
+                f"padding {support.padding!r} would see a border that is no longer there. Use padding='CIRCULAR'."
+            )
+        return field
+
+    def average_variance(self, variance: Float[Array, ""], support: Any) -> Float[Array, ""]:
+        """The identity."""
+        return variance

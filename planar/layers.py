@@ -1,0 +1,192 @@
+"""Lifting, group convolution and flattening of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from planar.geometry import GlobalGeometry, LocalGeometry, Motion
+from planar.groups import GROUPS, check_group, views
+from planar.windows import Window, check_window
+from so3ntk.geometry import Geometry, Point
+from so3ntk.layers.base import Layer, Scalar
+from so3ntk.layers.source import Lifting, Source
+from so3ntk.parametrization import Scales, check_parametrization
+from so3ntk.state import Pair, State
+
+
+class Lift(Lifting):
+    r"""The first group convolution: from images (N, H, W, C) to features on roto-translations.
+
+    .. math:: K_{h,d}(x) = W^2 \frac{1}{k^2} \sum_{w} \frac1C \sum_c f_c(x + w)\,(hf')_c(x + d + w) + b^2,
+              \qquad \Theta = K
+
+    filter_shape: (k, k), or None for global support. padding: "CIRCULAR", "SAME" or "VALID". group: "C1" (an ordinary
+    CNN), "C2", "C4" or "D4" (quarter turns and reflections). width, W_std, b_std, parametrization: as for
+    ``so3ntk.Lift``. Images are square. Raises ValueError for filters that break the symmetry.
+    """
+
+    window: Window | None = eqx.field(static=True)
+    group: str = eqx.field(static=True)
+    width: int | None = eqx.field(static=True)
+    W_std: Scalar
+    b_std: Scalar | None
+    parametrization: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        filter_shape: tuple[int, int] | None,
+        padding: str = "CIRCULAR",
+        group: str = "C4",
+        *,
+        width: int | None = None,
+        W_std: Scalar = 1.0,
+        b_std: Scalar | None = None,
+        parametrization: str = "ntk",
+    ):
+        self.window = check_window("planar.Lift", filter_shape, padding)
+        self.group, self.width = check_group(group, "planar.Lift"), width
+        self.W_std, self.b_std = W_std, b_std
+        self.parametrization = check_parametrization("planar.Lift", parametrization, width)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the field does not depend on the position: global support."""
+        return self.window is None
+
+    @property
+    def separate(self) -> bool:
+        """Whether the support is local."""
+        return self.window is not None
+
+    def arrays(self, x: Any) -> Float[Array, "n h w c"]:
+        """The images; integers become floats. ValueError for arrays that are not square images."""
+        return read_images(x, "planar.Lift")
+
+    def geometry(self, grid: Any) -> Geometry:
+        """All motions, for global support; local ones are made in ``begin``, for one motion."""
+        return GlobalGeometry(self.group)
+
+    def channels(self, f: Float[Array, "h w c"]) -> int:
+        """The last axis."""
+        return f.shape[-1]
+
+    def motions(self, images: Float[Array, "n h w c"]) -> Motion | None:
+        """All motions, elements major, to be evaluated one by one; None for global support."""
+        if self.window is None:
+            return None
+        size = images.shape[1]
+        axes = np.arange(len(GROUPS[self.group])), np.arange(size), np.arange(size)
+        element, dy, dx = (a.ravel() for a in np.meshgrid(*axes, indexing="ij"))
+        return Motion(jnp.asarray(element), jnp.asarray(np.stack([dy, dx], axis=-1)))
+
+    def numbers_per_pair(self, images: Float[Array, "n h w c"]) -> int:
+        """Of a field: of one displacement, or of all motions for global support."""
+        size = images.shape[1]
+        return size**2 * (len(GROUPS[self.group]) if self.window is None else 1)
+
+    def begin(self, pair: Pair) -> State:
+        """The state at the pair's motion; all motions for global support."""
+        if self.window is None:
+            return super().begin(pair)
+        motion: Any = pair.grid
+        f, g = pair.f, views(pair.g, self.group)[motion.element]
+        size = f.shape[0]
+        geometry = LocalGeometry(motion.displacement, size, 0, size)
+        correlation = geometry.correlate(f, g)
+        variances = geometry.variance(f), geometry.variance(g)
+        state = State(geometry, correlation, jnp.zeros_like(correlation), *variances)
+        return state.filter(self.window, self.scales(f), self.width)
+
+
+class GroupConv(Layer):
+    r"""Convolution of features on roto-translations; A is the mean over a window at x and x + d.
+
+    .. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow K + W^2 A \Theta, \qquad
+              q \leftarrow W^2 A q + b^2
+
+    Arguments as for ``planar.Lift``; the group is that of the lifting layer.
+    """
+
+    window: Window | None = eqx.field(static=True)
+    width: int | None = eqx.field(static=True)
+    W_std: Scalar
+    b_std: Scalar | None
+    parametrization: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        filter_shape: tuple[int, int] | None,
+        padding: str = "CIRCULAR",
+        *,
+        width: int | None = None,
+        W_std: Scalar = 1.0,
+        b_std: Scalar | None = None,
+        parametrization: str = "ntk",
+    ):
+        self.window = check_window("planar.GroupConv", filter_shape, padding)
+        self.width, self.W_std, self.b_std = width, W_std, b_std
+        self.parametrization = check_parametrization("planar.GroupConv", parametrization, width)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether support is global: after a global ``Lift`` the layer is then the identity on the field."""
+        return self.window is None
+
+    @property
+    def keeps_variances(self) -> bool:
+        """True: the variances after the layer are averages of those before it."""
+        return True
+
+    @property
+    def homogeneity(self) -> float | None:
+        """1 without a bias, else None."""
+        return 1.0 if self.b_std is None else None
+
+    def __call__(self, state: State) -> State:
+        """The state after the convolution. ValueError after pooling or flattening."""
+        if isinstance(state.geometry, Point) and type(state.geometry) is Point:
+            raise ValueError(
+                "planar.GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
+                "Use Dense here, or move GroupConv before the pooling."
+            )
+        scales = Scales.of("planar.GroupConv", self.W_std, self.b_std, self.parametrization, state.width)
+        if self.window is None and not isinstance(state.geometry, LocalGeometry):
+            return state.affine(scales, self.width)
+        return state.filter(self.window, scales, self.width)
+
+
+class Flatten(Source):
+    r"""An image as the vector of its pixels and channels: K = f . f' / (H W C), the input of a fully connected network."""
+
+    def arrays(self, x: Any) -> Float[Array, "n p"]:
+        """The images as rows."""
+        images = read_images(x, "planar.Flatten", square=False)
+        return images.reshape(len(images), int(np.prod(images.shape[1:])))
+
+    def begin(self, pair: Pair) -> State:
+        """Kernel and variances of two vectors; nothing is trained yet, so Theta = 0."""
+        geometry = Point()
+        kernel = geometry.correlate(pair.f, pair.g)
+        variances = geometry.variance(pair.f), geometry.variance(pair.g)
+        return State(geometry, kernel, jnp.zeros_like(kernel), *variances, width=pair.f.size)
+
+
+def read_images(x: Any, where: str, square: bool = True) -> Float[Array, "n h w c"]:
+    """An array (N, H, W, C) of real numbers; ``ImageData`` gives its images."""
+    images = jnp.asarray(getattr(x, "images", x))
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        hint = " For one channel add the axis: images[..., None]." if images.ndim == 3 else ""
+        raise ValueError(f"{where}: expected images (N, H, W, C), got an array of shape {images.shape}.{hint}")
+    if square and images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"{where}: expected square images, which quarter turns map to themselves, got {images.shape[1]} x "
+            f"{images.shape[2]} pixels. Crop or pad them."
+        )
+    if jnp.iscomplexobj(images):
+        raise TypeError(f"{where}: expected real images, got complex ones.")
+    return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(float)

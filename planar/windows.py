@@ -1,0 +1,93 @@
+"""Square windows on a square image: what a filter averages over, at one displacement between two images.
+
+A field at displacement d is stored cyclically, x against x' = (x + d) mod n. A window of zero padding is cut where x
+*or* x' leaves the image, so exactly n^4 numbers exist per pair whatever the padding. Axes are treated one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+HIGHEST = jax.lax.Precision.HIGHEST
+PADDINGS = ("CIRCULAR", "SAME", "VALID")
+
+
+@dataclass(frozen=True)
+class Window:
+    """size x size pixels with a padding: "CIRCULAR", "SAME" (zeros outside) or "VALID" (inside only).
+
+    Odd windows are centred; an even one, allowed for "VALID" alone, begins at its pixel.
+    """
+
+    size: int
+    padding: str
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Pixels relative to the position, along one axis."""
+        first = -(self.size // 2) if self.size % 2 else 0
+        return tuple(range(first, first + self.size))
+
+    def extent(self, low: int, high: int) -> tuple[int, int]:
+        """The positions low <= x < high that have a window, out of those that have a value."""
+        if self.padding != "VALID":
+            return low, high
+        return low - self.offsets[0], high - self.offsets[-1]
+
+
+def window_mean(
+    field: Float[Array, "n n"], window: Window, displacement: Int[Array, 2], extent: tuple[int, int]
+) -> Float[Array, "n n"]:
+    """The sum over the window of the field at one displacement, divided by the number of pixels of a whole window.
+
+    As two products with banded matrices: slices would be fused with the nonlinearity before, and recompute it for each
+    pixel of the window (measured: three to six times slower), and a product does not depend on the window's size.
+    """
+    rows, columns = (_band(len(field), window, shift, extent, field.dtype) for shift in displacement)
+    return jnp.matmul(jnp.matmul(rows, field, precision=HIGHEST), columns.T, precision=HIGHEST) / window.size**2
+
+
+def _band(n: int, window: Window, shift: Array, extent: tuple[int, int], dtype: Any) -> Float[Array, "n n"]:
+    """1 where pixel y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis."""
+    x, y = np.arange(n)[:, None], np.arange(n)[None, :]
+    first, last = window.offsets[0], window.offsets[-1]
+    if window.padding == "CIRCULAR":
+        return jnp.asarray((y - x - first) % n < window.size, dtype)
+
+    def seen(x, y):
+        return (y - x >= first) & (y - x <= last) & inside(y, extent)
+
+    return (seen(x, y) & seen((x + shift) % n, (y + shift) % n)).astype(dtype)
+
+
+def inside(position: Any, extent: tuple[int, int]) -> Any:
+    """Whether low <= position < high."""
+    return (position >= extent[0]) & (position < extent[1])
+
+
+def check_window(where: str, filter_shape, padding: str) -> Window | None:
+    """The window of a layer's arguments, None for a global filter; ValueError for what is no square window."""
+    if padding not in PADDINGS:
+        raise ValueError(f"{where}: expected padding to be one of {', '.join(PADDINGS)}, got {padding!r}.")
+    if filter_shape is None:
+        if padding != "CIRCULAR":
+            raise ValueError(f"{where}: filters of global support (filter_shape=None) need padding='CIRCULAR'.")
+        return None
+    shape = tuple(filter_shape) if np.iterable(filter_shape) else ()
+    if len(shape) != 2 or shape[0] != shape[1] or not all(isinstance(k, int | np.integer) and k > 0 for k in shape):
+        raise ValueError(
+            f"{where}: expected filter_shape to be a square (k, k) with k > 0, or None for global support, got "
+            f"{filter_shape!r}. Filters that are not square are not invariant under quarter turns."
+        )
+    if shape[0] % 2 == 0 and padding != "VALID":
+        raise ValueError(
+            f"{where}: an even filter {shape} has no centre pixel, so with padding {padding!r} it would shift the image "
+            "and break the symmetry under quarter turns. Use an odd filter, or padding='VALID'."
+        )
+    return Window(int(shape[0]), padding)
