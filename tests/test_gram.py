@@ -83,8 +83,8 @@ def test_one_row_and_the_names_asked_for():
     assert isinstance(only, Kernels)
     assert only.ntk is None
     swapped = gram(MLP, x, get=("ntk", "nngp"), progress=False)
-    np.testing.assert_array_equal(swapped.ntk, ntk)
-    np.testing.assert_array_equal(swapped.nngp, only.nngp)
+    np.testing.assert_allclose(swapped.ntk, ntk, rtol=8 * EPS)  # two kernels in one program round otherwise
+    np.testing.assert_allclose(swapped.nngp, only.nngp, rtol=8 * EPS)
     assert np.abs(only.nngp - ntk).max() > 0.1  # they are not one kernel
 
 
