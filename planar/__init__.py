@@ -1,8 +1,21 @@
 """Roto-translations acting on images: the second geometry of so3ntk. Networks are made with ``so3ntk.serial``."""
 
 from planar import datasets
+from planar.augmentation import ImageMotion, ImageMotions, motions
 from planar.groups import GROUPS
 from planar.layers import Flatten, GroupConv, Lift
+from planar.pooling import AvgPool
 from so3ntk.layers import GroupPool
 
-__all__ = ["GROUPS", "Flatten", "GroupConv", "GroupPool", "Lift", "datasets"]
+__all__ = [
+    "GROUPS",
+    "AvgPool",
+    "Flatten",
+    "GroupConv",
+    "GroupPool",
+    "ImageMotion",
+    "ImageMotions",
+    "Lift",
+    "datasets",
+    "motions",
+]

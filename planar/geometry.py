@@ -11,10 +11,13 @@ to stay in a cache through the whole depth. With filters of global support field
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from planar.groups import views
@@ -27,6 +30,22 @@ class Motion(eqx.Module):
 
     element: Int[Array, " ..."]
     displacement: Int[Array, "... 2"]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A tiling by window x window positions."""
+
+    window: int
+
+    def count(self, positions: int) -> int:
+        """Tiles along one axis. ValueError if the window does not divide the positions."""
+        if positions % self.window:
+            raise ValueError(
+                f"planar.AvgPool: windows of {self.window} x {self.window} do not tile the {positions} x {positions} "
+                "positions, so quarter turns would not map tiles to tiles. Use a window that divides them, or crop."
+            )
+        return positions // self.window
 
 
 class LocalGeometry(Geometry):
@@ -69,6 +88,15 @@ class LocalGeometry(Geometry):
         if support is None:
             return jnp.broadcast_to(jnp.mean(variance), variance.shape)
         return window_mean(variance, support, jnp.zeros(2, int), (self.low, self.high))
+
+    def gather(self, fields: Float[Array, "hdd n n"]) -> Float[Array, "h m m m m"]:
+        """Axes (element, displacement, position), both modulo the number m of positions in use along an axis."""
+        n, m = self.size, self.high - self.low
+        fields = fields.reshape(-1, n, n, n, n)
+        x = np.arange(m)
+        displacement = ((x[None] + x[:, None]) % m - x[None]) % n  # of x and (x + d) mod m, as the pixels have it
+        rows, columns = displacement[:, None, :, None], displacement[None, :, None, :]
+        return fields[:, rows, columns, self.low + x[:, None], self.low + x[None]]
 
     def after(self, support: Window | None) -> LocalGeometry:
         """Fewer positions after a "VALID" window. ValueError where none is left, or a circle was cut open."""
@@ -114,13 +142,26 @@ class GlobalGeometry(Geometry):
         return jnp.mean(field)
 
     def average(self, field: Float[Array, "h n n"], support: Any) -> Float[Array, "h n n"]:
-        """The identity: the field does not depend on the position, and a circle has no border."""
+        """The identity: the field does not depend on the position, and a circle has no border.
+
+        ``Tiles`` average over the positions in a tile of either image and keep the displacements between tiles.
+        """
+        if isinstance(support, Tiles):
+            w = support.window
+            support.count(field.shape[-1])
+            for axis, sign in product((-2, -1), (-1, 1)):
+                field = sum(jnp.roll(field, sign * i, axis) for i in range(w)) / w  # pyright: ignore
+            return field[:, ::w, ::w]
         if support is not None and support.padding != "CIRCULAR":
             raise ValueError(
                 "GroupConv: after a filter of global support the features are circular; "
                 f"padding {support.padding!r} would see a border that is no longer there. Use padding='CIRCULAR'."
             )
         return field
+
+    def at_identity(self, field: Float[Array, "h n n"]) -> Float[Array, ""]:
+        """The value of the identity at no displacement."""
+        return field[0, 0, 0]
 
     def average_variance(self, variance: Float[Array, ""], support: Any) -> Float[Array, ""]:
         """The identity."""

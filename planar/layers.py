@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, views
+from planar.pooling import AvgPool, all_motions
 from planar.windows import Window, check_window
 from so3ntk.geometry import Geometry, Point
-from so3ntk.layers.base import Layer, Scalar
+from so3ntk.layers.base import Layer, Scalar, flatten
 from so3ntk.layers.source import Lifting, Source
 from so3ntk.parametrization import Scales, check_parametrization
 from so3ntk.state import Pair, State
@@ -27,7 +28,11 @@ class Lift(Lifting):
 
     filter_shape: (k, k), or None for global support. padding: "CIRCULAR", "SAME" or "VALID". group: "C1" (an ordinary
     CNN), "C2", "C4" or "D4" (quarter turns and reflections). width, W_std, b_std, parametrization: as for
-    ``so3ntk.Lift``. Images are square. Raises ValueError for filters that break the symmetry.
+    ``so3ntk.Lift``. Images are square.
+
+    A network that ends before pooling returns ``Fields`` with axes (N1, N2, h, d, d, x, x): elements in the order of
+    ``GROUPS``, displacements and positions modulo the number of positions; for global support (N1, N2, h, d, d), the
+    same at all positions. Raises ValueError for filters that break the symmetry.
     """
 
     window: Window | None = eqx.field(static=True)
@@ -79,15 +84,24 @@ class Lift(Lifting):
         """All motions, elements major, to be evaluated one by one; None for global support."""
         if self.window is None:
             return None
-        size = images.shape[1]
-        axes = np.arange(len(GROUPS[self.group])), np.arange(size), np.arange(size)
-        element, dy, dx = (a.ravel() for a in np.meshgrid(*axes, indexing="ij"))
-        return Motion(jnp.asarray(element), jnp.asarray(np.stack([dy, dx], axis=-1)))
+        return all_motions(len(GROUPS[self.group]), images.shape[1])
 
-    def numbers_per_pair(self, images: Float[Array, "n h w c"]) -> int:
-        """Of a field: of one displacement, or of all motions for global support."""
-        size = images.shape[1]
-        return size**2 * (len(GROUPS[self.group]) if self.window is None else 1)
+    def numbers_per_pair(self, images: Float[Array, "n h w c"], layers: tuple[Layer, ...]) -> int:
+        """Of a field of one displacement, and of the coarse fields of an ``AvgPool``; all motions for global support."""
+        size, elements = images.shape[1], len(GROUPS[self.group])
+        if self.window is None:
+            return size**2 * elements
+        windows = [layer.window for layer in flatten(layers) if isinstance(layer, AvgPool)]
+        return size**2 + (2 * elements * (size // windows[0]) ** 4 if windows else 0)
+
+    def self_pairs(self, pair: Pair) -> tuple[Pair, Pair]:
+        """Each signal with itself; at one motion of local support (h, d): f with f and h f' with h f', at d."""
+        if self.window is None:
+            return super().self_pairs(pair)
+        motion: Any = pair.grid
+        still = Motion(jnp.zeros_like(motion.element), motion.displacement)
+        g = views(pair.g, self.group)[motion.element]
+        return Pair(pair.f, pair.f, still), Pair(g, g, still)
 
     def begin(self, pair: Pair) -> State:
         """The state at the pair's motion; all motions for global support."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,6 +16,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.geometry import Point, Signal
 from so3ntk.layers.base import Layer, flatten
+from so3ntk.layers.coarsening import Coarsening
 from so3ntk.layers.combinators import Identity
 from so3ntk.layers.dense import Dense
 from so3ntk.layers.group_pool import GroupPool
@@ -152,19 +155,41 @@ def pool_position(layers: tuple[Layer, ...]) -> int | None:
 
 def by_motion(layers: tuple[Layer, ...]) -> bool:
     """Whether the layers up to GroupPool act at each motion separately, on fields over positions."""
-    local = any(isinstance(layer, Lifting) and layer.separate for layer in flatten(layers))
-    return local and pool_position(layers) is not None
+    return lifts_separately(layers) and pool_position(layers) is not None
+
+
+def lifts_separately(layers: tuple[Layer, ...]) -> bool:
+    """Whether fields depend on the position: local support."""
+    return any(isinstance(layer, Lifting) and layer.separate for layer in flatten(layers))
+
+
+def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[Any], State], Any]:
+    """The state after the layers as a function of the motion, and all motions: no field of several motions is held.
+
+    Except at a ``Coarsening``, which couples motions: it holds those of its coarse lattice.
+    """
+    cuts = [i for i, layer in enumerate(layers) if isinstance(layer, Coarsening)]
+    selves = needs_selves(layers)
+    first = layers[: cuts[0]] if cuts else layers
+
+    def state_at(motion: Any) -> State:
+        return run_layers(first, Pair(pair.f, pair.g, motion, selves))
+
+    states, motions = state_at, pair.grid
+    for start, end in pairwise([*cuts, len(layers)]):
+        coarse, motions = layers[start].collect(states, motions)  # pyright: ignore[reportAttributeAccessIssue]
+        states = lambda motion, coarse=coarse, body=layers[start + 1 : end]: run_layers(body, coarse(motion))  # noqa: E731
+    return states, motions
 
 
 def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
-    """The kernels up to GroupPool, motion by motion: no more than one motion's field is ever held."""
-    body = layers[:-1]
+    """The kernels up to GroupPool, motion by motion."""
+    states, motions = states_by_motion(layers[:-1], pair)
 
     def add(sums, motion):
-        state = run_layers(body, Pair(pair.f, pair.g, motion))
+        state = states(motion)
         return sums + jnp.stack([state.geometry.mean(getattr(state, name)) for name in get]), None
 
-    motions = pair.grid
     sums, _ = jax.lax.scan(add, jnp.zeros(len(get), jax.tree.leaves(pair.f)[0].dtype), motions)
     means = sums / len(jax.tree.leaves(motions)[0])
     return Result(tuple(means), jnp.full_like(means[0], -1))

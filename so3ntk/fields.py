@@ -13,35 +13,42 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.evaluate import needs_selves, run_layers
+from so3ntk.evaluate import lifts_separately, needs_selves, run_layers, states_by_motion
 from so3ntk.geometry import Signal
 from so3ntk.layers.base import Layer
-from so3ntk.plan import choose_grid, load_motions, read_batches
+from so3ntk.plan import choose_grid, load_motions, own_motions, read_batches
 from so3ntk.quadrature import AdaptiveGrid, Quadrature
 from so3ntk.state import Pair
 
 
 class Fields(NamedTuple):
-    """Kernels on sampled motions; a name not asked for is None.
+    """Kernels on sampled motions; a name not asked for is None. All in the dtype of the signals.
 
-    nngp, ntk: (N1, N2, motions); motions: rotation matrices r, (motions, 3, 3); weights: of the quadrature, (motions,),
-    so that ``nngp @ weights`` is the pooled kernel. All in the dtype of the signals.
+    nngp, ntk: (N1, N2, motions). motions: rotation matrices r, (motions, 3, 3); weights: of the quadrature, (motions,),
+    so that ``nngp @ weights`` is the pooled kernel.
+    A geometry that lists its motions itself (images) has axes of its own in place of ``motions``, which its ``Lift``
+    states; motions and weights are then None, and the pooled kernel is the mean over these axes.
     """
 
-    nngp: Float[Array, "n m r"] | None
-    ntk: Float[Array, "n m r"] | None
-    motions: Float[Array, "r 3 3"]
-    weights: Float[Array, " r"]
+    nngp: Float[Array, "n m ..."] | None
+    ntk: Float[Array, "n m ..."] | None
+    motions: Float[Array, "r 3 3"] | None
+    weights: Float[Array, " r"] | None
 
 
 def field_kernels(
     layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any, names: tuple[str, ...]
 ) -> Fields:
-    """The kernels named, of all pairs of two batches (x2 None: of x1 with itself), on the grid of motions.
+    """The kernels named, of all pairs of two batches (x2 None: of x1 with itself), at all motions.
 
-    The grid is the one given or that of the rule, for an ``AdaptiveGrid`` its base. Holds N1 N2 numbers per motion.
+    On the sphere the grid is the one given or that of the rule, for an ``AdaptiveGrid`` its base. Holds all numbers of
+    the N1 N2 fields.
     """
     f, g, dtype = read_batches(layers, x1, x1 if x2 is None else x2)
+    lift = own_motions(layers, f)
+    if lift is not None:
+        values = dict(zip(names, _fields(layers, lift.motions(f), f, g, names), strict=True))
+        return Fields(values.get("nngp"), values.get("ntk"), None, None)
     grid = choose_grid(layers, quadrature, rtol, x1)
     if grid is None:
         raise TypeError("kernel_fn: a network without motions has no field.")
@@ -54,10 +61,17 @@ def field_kernels(
 
 @eqx.filter_jit
 def _fields(layers: tuple[Layer, ...], grid: Any, f: Signal, g: Signal, names: tuple[str, ...]) -> tuple[Array, " ..."]:
-    selves = needs_selves(layers)
+    one = _field_motion_by_motion if lifts_separately(layers) else _whole_field
+    return jax.lax.map(lambda f: jax.vmap(lambda g: one(layers, grid, f, g, names))(g), f)
 
-    def one(f, g):
-        state = run_layers(layers, Pair(f, g, grid, selves))
-        return tuple(state.geometry.samples(getattr(state, name)) for name in names)
 
-    return jax.lax.map(lambda f: jax.vmap(lambda g: one(f, g))(g), f)
+def _whole_field(layers, grid, f, g, names):
+    state = run_layers(layers, Pair(f, g, grid, needs_selves(layers)))
+    return tuple(state.geometry.samples(getattr(state, name)) for name in names)
+
+
+def _field_motion_by_motion(layers, grid, f, g, names):
+    states, motions = states_by_motion(layers, Pair(f, g, grid))
+    geometry = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions)).geometry
+    kernels = jax.lax.map(lambda motion: tuple(getattr(states(motion), name) for name in names), motions)
+    return tuple(geometry.gather(kernel) for kernel in kernels)

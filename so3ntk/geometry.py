@@ -80,6 +80,10 @@ class Geometry(eqx.Module):
         """The field as an array of values at motions and positions."""
         return field
 
+    def gather(self, fields: Float[Array, "motions ..."]) -> Float[Array, " ..."]:
+        """The fields of all motions, one after another along the first axis, in the axes that users see."""
+        return fields
+
     def add(self, a: Field, b: Field) -> Field:
         """The sum of two fields."""
         return a + b

@@ -129,11 +129,17 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     collapse = _collapses(layers, f, g)
     motions = load_motions(layers, grid, rows.signals, dtype, collapse)
     numbers = 1 if motions.base is None else motions.base.size
-    for lift in flatten(layers):
-        if isinstance(lift, Lifting) and lift.numbers_per_pair(f) is not None:
-            motions = Motions(lift.motions(f), None, None, motions.nodes)
-            numbers = lift.numbers_per_pair(f) or numbers
+    lift = own_motions(layers, f)
+    if lift is not None:
+        motions = Motions(lift.motions(f), None, None, motions.nodes)
+        numbers = lift.numbers_per_pair(f, layers) or numbers
     return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, numbers)
+
+
+def own_motions(layers: tuple[Layer, ...], f: Any) -> Lifting | None:
+    """The lifting layer of a geometry that lists its motions itself, without a quadrature; else None."""
+    lifts = [layer for layer in flatten(layers) if isinstance(layer, Lifting)]
+    return next((lift for lift in lifts if lift.numbers_per_pair(f, layers) is not None), None)
 
 
 def _collapses(layers: tuple[Layer, ...], f: Any, g: Any) -> bool:
@@ -158,8 +164,7 @@ def require_pooled(layers: tuple[Layer, ...]) -> None:
     if ends_in_field(layers):
         raise ValueError(
             "the network ends in features on the group, so its kernel is a function of motions, which "
-            "net.kernel_fn(x1, x2) returns for signals on the sphere. For one number per pair of inputs add GroupPool() "
-            "after the last group layer."
+            "net.kernel_fn(x1, x2) returns. For one number per pair of inputs add GroupPool() after the last group layer."
         )
 
 

@@ -26,6 +26,10 @@ class Source(Layer):
     def begin(self, pair: Pair) -> State:
         """The state of one pair of signals, without self states."""
 
+    def self_pairs(self, pair: Pair) -> tuple[Pair, Pair]:
+        """The pairs (f, f) and (f', f'), whose kernels at the identity motion are the variances."""
+        return Pair(pair.f, pair.f, pair.grid), Pair(pair.g, pair.g, pair.grid)
+
     def __call__(self, pair: Pair) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The state of one pair, with the states of (f, f) and (f', f') where the pair asks for them."""
         if not isinstance(pair, Pair):
@@ -33,7 +37,7 @@ class Source(Layer):
         state = self.begin(pair)
         if not pair.with_selves:
             return state
-        selves = [self.begin(Pair(f, f, pair.grid)) for f in (pair.f, pair.g)]
+        selves = [self.begin(own) for own in self.self_pairs(pair)]
         selves = [dataclasses.replace(s, ntk=None) for s in selves]
         return dataclasses.replace(state, self1=selves[0], self2=selves[1])
 
@@ -62,7 +66,7 @@ class Lifting(Source):
         """All motions of a batch's group, as a pytree with a leading axis; None where a quadrature supplies them."""
         return None
 
-    def numbers_per_pair(self, signals: Any) -> int | None:
+    def numbers_per_pair(self, signals: Any, layers: tuple[Layer, ...]) -> int | None:
         """How many numbers of one pair's field are held at once; None: one for each rotation of the quadrature."""
         return None
 

@@ -1,0 +1,137 @@
+"""Local mean pooling: from the pixels' motions to those of a coarse lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from planar.geometry import GlobalGeometry, LocalGeometry, Motion, Tiles
+from planar.windows import inside
+from so3ntk.layers.coarsening import Coarsening
+from so3ntk.state import State
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class AvgPool(Coarsening):
+    r"""The mean over the tiles of a square tiling, w x w positions each; (w, w) is both window and stride.
+
+    .. math:: K_{h,D}(X) \leftarrow \frac{1}{w^4} \sum_{i,j \in [0,w)^2} K_{h,\,wD + j - i}(wX + i),
+              \qquad \Theta \text{ likewise (there are no weights)}
+
+    Positions and translations are then those of the coarse lattice; with a group of turns or reflections these map
+    tiles to tiles, since w must divide the number of positions. Holds the field of all coarse motions of a pair,
+    |H| (n / w)^4 numbers for each kernel. Raises ValueError for windows that are not square or do not tile.
+    """
+
+    window: int = eqx.field(static=True)
+
+    def __init__(self, window: tuple[int, int]):
+        shape = tuple(window) if np.iterable(window) else ()
+        if len(shape) != 2 or shape[0] != shape[1] or not all(isinstance(w, int | np.integer) and w > 0 for w in shape):
+            raise ValueError(f"planar.AvgPool: expected a square window (w, w) with w > 0, got {window!r}.")
+        self.window = int(shape[0])
+
+    def __call__(self, state: State) -> State:
+        """The state after pooling, for fields that hold all motions (global support)."""
+        if isinstance(state.geometry, LocalGeometry):
+            raise ValueError(
+                "planar.AvgPool: with local filters it must stand in the outer serial, not in a branch of parallel: "
+                "it couples motions, and branches are evaluated motion by motion. Pool after FanInSum."
+            )
+        if not isinstance(state.geometry, GlobalGeometry):
+            raise ValueError(
+                "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
+            )
+        return state.coarsen(Tiles(self.window))
+
+    def collect(self, states: Callable[[Any], State], motions: Motion) -> tuple[Callable[[Any], State], Motion]:
+        """All coarse fields, added up motion by motion; see ``Coarsening``."""
+        example = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions))
+        old = example.geometry
+        if not isinstance(old, LocalGeometry):
+            raise ValueError(
+                "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
+            )
+        size = Tiles(self.window).count(old.high - old.low)
+        coarse = all_motions(len(motions.element) // old.size**2, size)
+
+        def add(fields, motion):
+            axes = [_candidates(d, self.window, old, example.nngp.dtype) for d in motion.displacement]
+            parts = jax.tree.map(lambda value: _tile_sums(value, axes), _parts(states(motion)))
+            return jax.tree.map(lambda field, part: _add(field, part, motion.element, axes), fields, parts), None
+
+        shape = (len(coarse.element) // size**2, size, size, size, size)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), _parts(example))
+        fields, _ = jax.lax.scan(add, zeros, motions)
+        return lambda motion: _state_at(fields, motion, size, example.width), coarse
+
+
+def all_motions(elements: int, size: int) -> Motion:
+    """The motions of a group of so many elements on size x size pixels, elements major."""
+    element, dy, dx = (a.ravel() for a in np.meshgrid(*map(np.arange, (elements, size, size)), indexing="ij"))
+    return Motion(jnp.asarray(element), jnp.asarray(np.stack([dy, dx], axis=-1)))
+
+
+def _parts(state: State) -> dict[str, Any]:
+    parts = {"nngp": state.nngp, "ntk": state.ntk}
+    selves = {"self1": state.self1, "self2": state.self2}
+    return parts | {name: own.nngp for name, own in selves.items() if own is not None}
+
+
+def _candidates(
+    d: Int[Array, ""], window: int, old: LocalGeometry, dtype: Any
+) -> tuple[Float[Array, "k m n"], Int[Array, " k"]]:
+    """Along one axis: the coarse displacements D that positions at displacement d can have, and who has which.
+
+    Matrix k is 1 / w^2 where x lies in tile X and x + d in tile X + D_k. D is floor(d / w) or one more; where a border
+    was cut off, x + d - n is another displacement than x + d, with candidates of its own.
+    """
+    n, extent = old.size, (old.low, old.high)
+    tiles = Tiles(window).count(old.high - old.low)
+    x = np.arange(n)
+    used = inside(x, extent) & inside((x + d) % n, extent)
+    in_tile = (x - old.low) // window == np.arange(tiles)[:, None]
+    matrices, displacements = [], []
+    for turns in (0,) if extent == (0, n) else (0, 1):
+        moved = d - n * turns
+        here = used if extent == (0, n) else used & ((x + d >= n) == turns)
+        difference = (x - old.low + moved) // window - (x - old.low) // window
+        for displacement in (moved // window, moved // window + 1):
+            matrices.append(in_tile & (here & (difference == displacement))[None])
+            displacements.append(displacement % tiles)
+    return jnp.stack(matrices).astype(dtype) / window**2, jnp.stack(displacements)
+
+
+def _tile_sums(value: Float[Array, "n n"], axes: list) -> Float[Array, "a b m m"]:
+    (rows, _), (columns, _) = axes
+    half = jnp.einsum("aXx,xy->aXy", rows, value, precision=HIGHEST)
+    return jnp.einsum("aXy,bYy->abXY", half, columns, precision=HIGHEST)
+
+
+def _add(field: Float[Array, "h m m m m"], part: Array, element: Array, axes: list) -> Float[Array, "h m m m m"]:
+    """The field with the contributions of one displacement added at its coarse ones."""
+    (_, first), (_, second) = axes
+    for a, b in product(range(len(first)), range(len(second))):
+        field = field.at[element, first[a], second[b]].add(part[a, b])
+    return field
+
+
+def _state_at(fields: dict[str, Any], motion: Motion, size: int, width: int | None) -> State:
+    """The state of one coarse motion; variances are the self states' kernels at no displacement."""
+    geometry = LocalGeometry(motion.displacement, size, 0, size)
+    here = {
+        name: field[motion.element, motion.displacement[0], motion.displacement[1]] for name, field in fields.items()
+    }
+    still = {name: field[motion.element, 0, 0] for name, field in fields.items()}
+    q1, q2 = still.get("self1"), still.get("self2")
+    selves = [None if q is None else State(geometry, here[name], None, q, q, width=width)
+              for name, q in (("self1", q1), ("self2", q2))]  # fmt: skip
+    return State(geometry, here["nngp"], here["ntk"], q1, q2, *selves, width)
