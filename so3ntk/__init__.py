@@ -1,5 +1,6 @@
 """Exact infinite-width kernels (NNGP and NTK) of networks equivariant under SO(3)."""
 
+from so3ntk import predict
 from so3ntk.activations import (
     Abs,
     Activation,
@@ -14,6 +15,7 @@ from so3ntk.activations import (
     Sign,
     Sin,
 )
+from so3ntk.augmentation import augment_dataset, augmented
 from so3ntk.calibration import QuadratureWarning
 from so3ntk.classifier import KernelClassifier
 from so3ntk.diagonal import kernel_diagonal

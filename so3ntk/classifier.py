@@ -14,13 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 from so3ntk.estimator_inputs import (
     check_inputs,
     check_parameters,
+    chooses_ridge,
     cross_kernel,
     is_precomputed,
     loo_errors,
+    trained,
     training_kernel,
     untyped,
 )
-from so3ntk.ridge import Spectrum, best_ridge, rms, solve
+from so3ntk.ridge import Spectrum, best_ridge, rms
 
 
 class KernelClassifier(ClassifierMixin, BaseEstimator):
@@ -43,6 +45,9 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
     leave-one-out error of the regression, which is exact and needs no refits.
     ridge_path: the candidates, absolute; None for 45 values from 1e-10 to 10 times the mean of K's diagonal.
     memory, progress: as for ``gram``.
+    t, learning_rate: the time at which gradient flow from zero is stopped, as in ``predict.gradient_flow`` on the n k
+    entries of Y; None or inf for the end, the solution above. At a finite t b is at its optimum at all times,
+    ridge=None means 0, and leave-one-out results are NaN.
 
     After ``fit``: ``classes_``, the labels, sorted; ``ridge_``; ``loo_accuracy_``, the share of training inputs
     whose class is right as predicted from all others; ``loo_error_``, the root mean square error of these
@@ -65,6 +70,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         ridge_path: Any = None,
         memory: str | int = "2GiB",
         progress: bool = False,
+        t: float | None = None,
+        learning_rate: float = 1.0,
     ):
         self.net = net
         self.kernel = kernel
@@ -72,6 +79,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         self.ridge_path = ridge_path
         self.memory = memory
         self.progress = progress
+        self.t = t
+        self.learning_rate = learning_rate
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -94,12 +103,12 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         spectrum = Spectrum.of(kernel, intercept=True)
         ridges, errors = loo_errors(self, kernel, spectrum, targets)
         self.ridge_path_, self.loo_path_ = ridges, errors
-        best = best_ridge(spectrum, ridges, errors, rms(targets), where) if self.ridge is None else 0
+        best = best_ridge(spectrum, ridges, errors, rms(targets), where) if chooses_ridge(self) else 0
         self.ridge_, self.loo_error_ = float(ridges[best]), float(errors[best])
-        solution = solve(spectrum, targets, self.ridge_)
+        solution = trained(self, spectrum, targets, self.ridge_)
         self.dual_coef_, self.intercept_ = solution.dual_coef, solution.intercept
         left_out = _decide(_scores(targets - solution.loo))
-        self.loo_accuracy_ = float(np.mean(left_out == labels))
+        self.loo_accuracy_ = np.nan if np.isnan(solution.loo).any() else float(np.mean(left_out == labels))
         if not is_precomputed(self.net):
             self.X_fit_ = X
         return self

@@ -13,12 +13,12 @@ from so3ntk.errors import PrecisionError
 from so3ntk.gram import gram
 from so3ntk.layers import Dense, Flatten
 from so3ntk.network import Network, serial
-from so3ntk.ridge import Spectrum, loo_path, rms, solve
+from so3ntk.predict.inputs import first_not_finite, symmetric
+from so3ntk.predict.relaxation import diverges, stopped
+from so3ntk.ridge import RidgeFit, Spectrum, loo_path, rms, solve
 
 #: Candidates for the ridge, in units of the mean of K's diagonal.
 RELATIVE_RIDGES = np.logspace(-10, 1, 45)
-#: Largest |K - K^T| of a precomputed kernel, relative to its largest entry: rounding of single precision.
-ASYMMETRY = 1e-5
 
 
 def default_network() -> Network:
@@ -45,9 +45,13 @@ def check_parameters(estimator: Any) -> None:
         )
     if estimator.kernel not in ("ntk", "nngp"):
         raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {estimator.kernel!r}.')
-    number = isinstance(ridge, int | float | np.integer | np.floating) and not isinstance(ridge, bool)
-    if ridge is not None and not (number and 0 <= ridge < np.inf):
+    if ridge is not None and not (_is_number(ridge) and 0 <= ridge < np.inf):
         raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
+    t, rate = estimator.t, estimator.learning_rate
+    if t is not None and not (_is_number(t) and t >= 0):
+        raise ValueError(f"{where}: expected t to be None (trained to the end) or a time >= 0, got {t!r}.")
+    if not (_is_number(rate) and 0 < rate < np.inf):
+        raise ValueError(f"{where}: expected learning_rate to be a finite number > 0, got {rate!r}.")
 
 
 def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
@@ -56,7 +60,7 @@ def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
     if is_precomputed(estimator.net):
         values = untyped(check_array)(X, dtype=np.float64, ensure_all_finite=False, estimator=where)
         if not np.isfinite(values).all():
-            raise ValueError(f"{_first_not_finite(values, where)} Look at these two inputs.")
+            raise ValueError(f"{first_not_finite(values, where)} Look at these two inputs.")
         validate(estimator, X, reset=reset, skip_check_array=True)
         return values
     if estimator.net is None or isinstance(X, list) or getattr(X, "ndim", None) == 2:
@@ -98,15 +102,52 @@ def loo_errors(
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
     """The ridges to try, ascending, and their leave-one-out errors; of ``ridge`` alone where it is given.
 
+    Stopped at a finite time: ``ridge``, or 0 for None, and NaN, as the closed form is that of the ridge solution.
     Raises NotPositiveDefiniteError if that one is too small, ValueError for a wrong ``ridge_path``.
     """
     where = type(estimator).__name__
+    if is_stopped(estimator):
+        return np.array([float(estimator.ridge or 0.0)]), np.array([np.nan])
     if estimator.ridge is None:
         ridges = _candidates(estimator.ridge_path, kernel, where)
         return ridges, loo_path(spectrum, y, ridges)
     ridge = float(estimator.ridge)
     spectrum.require(ridge, where)
     return np.array([ridge]), np.array([rms(solve(spectrum, y, ridge).loo)])
+
+
+def is_stopped(estimator: Any) -> bool:
+    """Whether training ends at a finite time."""
+    return estimator.t is not None and estimator.t < np.inf
+
+
+def chooses_ridge(estimator: Any) -> bool:
+    """Whether leave-one-out errors choose the ridge."""
+    return estimator.ridge is None and not is_stopped(estimator)
+
+
+def trained(estimator: Any, spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> RidgeFit:
+    r"""The ridge solution, or gradient flow stopped at ``t``, of which only alpha and the intercept are known.
+
+    .. math:: \alpha = Q\,\phi_\tau(w + \lambda)\,Q^T y, \qquad b = \mathrm{mean}(y - K \alpha), \qquad
+              \phi_\tau(w) = (1 - e^{-\tau w}) / w, \quad \tau = \eta t / nk
+
+    On vectors that sum to zero, where there is an intercept: b is then at its optimum at all times, the targets and
+    the network's features are centred, and t = inf is the ridge solution.
+    """
+    if not is_stopped(estimator):
+        return solve(spectrum, y, ridge)
+    tau = float(estimator.learning_rate) * float(estimator.t) / y.size
+    if diverges(spectrum, ridge, tau):
+        raise spectrum.error(ridge, type(estimator).__name__)
+    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else y.mean(axis=0)
+    dual_coef = next(stopped(spectrum, ridge, y - mean, [tau]))
+    intercept = mean if spectrum.row_means is None else mean - spectrum.row_means @ dual_coef
+    return RidgeFit(dual_coef, intercept, np.full(y.shape, np.nan), np.full(y.shape[1], np.nan))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray, "n n"]:
@@ -116,14 +157,7 @@ def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray
             f'{where}: expected a square kernel (n, n) of the training inputs for net="precomputed", got '
             f"{kernel.shape}. For features (n, d) use net=None."
         )
-    asymmetry = np.abs(kernel - kernel.T)
-    i, j = np.unravel_index(np.argmax(asymmetry), kernel.shape)
-    if asymmetry[i, j] > ASYMMETRY * np.max(np.abs(kernel)):
-        raise ValueError(
-            f"{where}: expected a symmetric kernel, but K[{i}, {j}] = {kernel[i, j]:.6g} and K[{j}, {i}] = "
-            f"{kernel[j, i]:.6g}. Rows and columns must be the same inputs in the same order."
-        )
-    return (kernel + kernel.T) / 2
+    return symmetric(kernel, where)
 
 
 def _network_kernel(estimator: Any, x1: Any, x2: Any) -> Float[np.ndarray, "n m"]:
@@ -132,7 +166,7 @@ def _network_kernel(estimator: Any, x1: Any, x2: Any) -> Float[np.ndarray, "n m"
     values = np.asarray(gram(network_of(estimator), x1, x2, estimator.kernel, **options), np.float64)
     if not np.isfinite(values).all():
         raise PrecisionError(
-            f"{_first_not_finite(values, type(estimator).__name__)} The inputs are finite, so the network "
+            f"{first_not_finite(values, type(estimator).__name__)} The inputs are finite, so the network "
             "overflows: rescale the inputs, or compute in double precision."
         )
     return values
@@ -147,8 +181,3 @@ def _candidates(path: Any, kernel: Float[np.ndarray, "n n"], where: str) -> Floa
     if ridges.ndim != 1 or len(ridges) == 0 or not np.all((ridges >= 0) & np.isfinite(ridges)):
         raise ValueError(f"{where}: expected ridge_path to be a list of finite numbers >= 0, got {path!r}.")
     return np.unique(ridges)
-
-
-def _first_not_finite(kernel: Float[np.ndarray, "n m"], where: str) -> str:
-    i, j = np.unravel_index(np.argmin(np.isfinite(kernel)), kernel.shape)
-    return f"{where}: the kernel holds NaN or infinity, first K[{i}, {j}] = {kernel[i, j]}."

@@ -14,15 +14,18 @@ from so3ntk.estimator_inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.estimator_inputs import (
     check_inputs,
     check_parameters,
+    chooses_ridge,
     cross_kernel,
     is_precomputed,
+    is_stopped,
     loo_errors,
     network_of,
+    trained,
     training_kernel,
     untyped,
 )
 from so3ntk.estimator_inputs import default_network as default_network
-from so3ntk.ridge import Spectrum, best_ridge, posterior_variance, rms, solve
+from so3ntk.ridge import Spectrum, best_ridge, posterior_variance, rms
 
 
 class KernelRegressor(RegressorMixin, BaseEstimator):
@@ -43,6 +46,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
     ridge_path: the candidates, absolute; None for 45 values from 1e-10 to 10 times the mean of K's diagonal.
     fit_intercept: whether to fit b, without a penalty (and then without the last equation b = 0).
     memory, progress: as for ``gram``.
+    t, learning_rate: the time at which gradient flow from zero is stopped, as in ``predict.gradient_flow``; None or inf
+    for the end, the solution above. At a finite t b is at its optimum at all times, ridge=None means 0, and errors,
+    amplitude and standard deviations, which belong to the solution above, are NaN or refused.
 
     After ``fit``: ``ridge_``; ``loo_error_``, the root mean square leave-one-out error over rows and outputs
     (NaN for one row); ``ridge_path_`` and ``loo_path_``, the candidates and their errors (NaN for those too
@@ -61,6 +67,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         fit_intercept: bool = True,
         memory: str | int = "2GiB",
         progress: bool = False,
+        t: float | None = None,
+        learning_rate: float = 1.0,
     ):
         self.net = net
         self.kernel = kernel
@@ -69,6 +77,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         self.fit_intercept = fit_intercept
         self.memory = memory
         self.progress = progress
+        self.t = t
+        self.learning_rate = learning_rate
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -92,9 +102,9 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         columns = targets.reshape(len(targets), -1)
         ridges, errors = loo_errors(self, kernel, spectrum, columns)
         self.ridge_path_, self.loo_path_ = ridges, errors
-        best = best_ridge(spectrum, ridges, errors, rms(columns), where) if self.ridge is None else 0
+        best = best_ridge(spectrum, ridges, errors, rms(columns), where) if chooses_ridge(self) else 0
         self.ridge_, self.loo_error_ = float(ridges[best]), float(errors[best])
-        solution = solve(spectrum, columns, self.ridge_)
+        solution = trained(self, spectrum, columns, self.ridge_)
         self.dual_coef_ = solution.dual_coef.reshape(targets.shape)
         self.intercept_ = _like(solution.intercept, targets)
         self.amplitude_ = _like(solution.amplitude, targets)
@@ -123,6 +133,11 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         mean = cross @ self.dual_coef_ + self.intercept_
         if not return_std:
             return mean
+        if is_stopped(self):
+            raise ValueError(
+                f"{type(self).__name__}.predict: return_std needs t=None, got t={self.t!r}: the posterior is that of "
+                "training to the end. so3ntk.predict.ensemble has the spread of networks at any time."
+            )
         variance = posterior_variance(self.spectrum_, self.ridge_, cross, _prior(self, X, diagonal))
         return mean, np.multiply.outer(np.sqrt(variance), self.amplitude_)
 
