@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from so3ntk.blocks import host_kernels, traced_kernels
 from so3ntk.calibration import calibrate, quadrature_error, warn_if_coarse
 from so3ntk.fields import field_kernels
+from so3ntk.finite import apply_params, init_params
 from so3ntk.haar import RotationGrid
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.combinators import FanOut
@@ -96,13 +98,28 @@ class Network(Layer):
         values = {name: jnp.asarray(array) for name, array in zip(names, arrays, strict=True)}
         return values[get] if isinstance(get, str) else Kernels(values.get("nngp"), values.get("ntk"))
 
-    def init_fn(self, key: Array, input_shape: tuple[int, ...]) -> Any:
-        """Not here yet: the finite-width network's parameters."""
-        raise NotImplementedError("init_fn: finite-width networks are not implemented yet; kernel_fn is.")
+    def init_fn(self, key: Array, input_shape: tuple[int, ...], dtype: Any = None) -> tuple[tuple[int, ...], Any]:
+        """The output shape of the finite network and its random parameters; see ``finite.init_params``."""
+        return init_params(self, key, input_shape, dtype)
 
-    def apply_fn(self, params: Any, x: Any) -> Any:
-        """Not here yet: the finite-width network's outputs."""
-        raise NotImplementedError("apply_fn: finite-width networks are not implemented yet; kernel_fn is.")
+    def apply_fn(self, params: Any, x: Any, **_: Any) -> Array:
+        """The outputs (N, C) of the finite network; see ``finite.apply_params``. Other keywords are stax's, ignored."""
+        return apply_params(self, params, x)
+
+    def init(self, key: Array, features: Any) -> tuple:
+        """The parameters of a block inside a network."""
+        params = []
+        for layer in self.layers:
+            key, own = jax.random.split(key)
+            params.append(layer.init(own, features))
+            features = jax.eval_shape(layer.apply, params[-1], features)
+        return tuple(params)
+
+    def apply(self, params: Any, features: Any) -> Any:
+        """The features after a block inside a network."""
+        for layer, own in zip(self.layers, params, strict=True):
+            features = layer.apply(own, features)
+        return features
 
     def calibrate(self, x: Any, signals: int = 12) -> Network:
         """This network with the coarsest grid that reaches ``rtol`` on the signals x; see ``calibration.calibrate``."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from jaxtyping import Array, Float
 
+from so3ntk.features import Features
 from so3ntk.layers.base import Layer
 from so3ntk.state import State
 
@@ -19,6 +21,14 @@ class Activation(Layer):
     both for arrays c, q1, q2 that broadcast against each other, and ``variance`` = E[phi(u)^2] for q1 alone.
     The layer maps K <- dual(K, q1, q2) and Theta <- derivative_dual(K, q1, q2) Theta.
     """
+
+    @abstractmethod
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """The nonlinearity itself, pointwise."""
+
+    def apply(self, params: Any, features: Features) -> Features:
+        """phi of the features."""
+        return features.map(self.phi)
 
     @abstractmethod
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:

@@ -70,6 +70,10 @@ class Elementwise(Activation):
         self.derivative = derivative
         self.kinked = kinked
 
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """fn(u)."""
+        return self._phi(u)
+
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[fn(u) fn(v)]."""
         phi = self._phi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,6 +25,10 @@ class Erf(Activation):
     a: Scalar = 1.0
     b: Scalar = 1.0
     c: Scalar = 0.0
+
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a erf(b u) + c."""
+        return self.a * jax.scipy.special.erf(self.b * u) + self.c
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arcsin(2 b^2 c / sqrt(Q1 Q2)) + shift^2."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -23,6 +24,10 @@ class Gelu(Activation):
     Analytic everywhere, also at c = +-sqrt(q1 q2) and at zero variances.
     Source: Tsuchida et al., Avoiding kernel fixed points (2021); ``derivative_dual`` by differentiation in c.
     """
+
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """u Phi(u)."""
+        return jax.nn.gelu(u, approximate=False)
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[u Phi(u) v Phi(v)]."""

@@ -41,6 +41,10 @@ class Monomial(Activation):
                 "For other functions use Elementwise(fn)."
             )
 
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """u^n."""
+        return u**self.degree
+
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[u^n v^n]."""
         return _moment(self.degree, c, q1, q2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -52,6 +53,11 @@ class PiecewiseLinear(Activation):
     @abstractmethod
     def parts(self) -> tuple[Scalar, Scalar]:
         """(a, b): the factors of u and of the modulus of u."""
+
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a u + b |u|."""
+        a, b = self.parts
+        return a * u + b * jnp.abs(u)
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 c + b^2 E[|u| |v|]."""

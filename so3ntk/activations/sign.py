@@ -21,6 +21,10 @@ class Sign(Activation):
     Source: Cho & Saul (2009), order 0; the convention for the NTK is neural-tangents'.
     """
 
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """sign(u)."""
+        return jnp.sign(u)
+
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 / pi) arcsin(c / sqrt(q1 q2))."""
         return alignment(c, q1, q2)

@@ -29,6 +29,10 @@ class Sin(Activation):
     b: Scalar = 1.0
     c: Scalar = 0.0
 
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a sin(b u + c)."""
+        return self.a * jnp.sin(self.b * u + self.c)
+
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 (S cos^2 + C sin^2)."""
         sines, cosines = _expectations(self.b, c, q1, q2)
@@ -63,6 +67,10 @@ class Cos(Activation):
     a: Scalar = 1.0
     b: Scalar = 1.0
     c: Scalar = 0.0
+
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a cos(b u + c)."""
+        return self.a * jnp.cos(self.b * u + self.c)
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 (C cos^2 + S sin^2)."""

@@ -27,6 +27,14 @@ class Layer(eqx.Module):
     def __call__(self, state: State) -> State:
         """The state after the layer."""
 
+    def init(self, key: Array, features: Any) -> Any:
+        """Random parameters of the finite network's layer for features of such shapes; none by default."""
+        return ()
+
+    def apply(self, params: Any, features: Any) -> Any:
+        """The finite network's layer: features to features."""
+        raise NotImplementedError(f"{type(self).__name__}: its finite network is not implemented; its kernels are.")
+
     @property
     def pointwise(self) -> bool:
         """Whether the output at one motion and position depends on the input at that motion and position alone."""

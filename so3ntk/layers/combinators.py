@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
+from jaxtyping import Array
 
 from so3ntk.layers.base import Layer
 from so3ntk.state import add_states
@@ -16,6 +18,10 @@ class Identity(Layer):
     def __call__(self, state: Any) -> Any:
         """The same state."""
         return state
+
+    def apply(self, params: Any, features: Any) -> Any:
+        """The same features."""
+        return features
 
 
 class FanOut(Layer):
@@ -32,6 +38,10 @@ class FanOut(Layer):
         """A tuple of n equal states."""
         return (state,) * self.branches
 
+    def apply(self, params: Any, features: Any) -> tuple:
+        """A tuple of n equal features."""
+        return (features,) * self.branches
+
 
 class FanInSum(Layer):
     """The sum of the branches' features; kernels add, since the branches' weights are independent."""
@@ -44,6 +54,10 @@ class FanInSum(Layer):
         for state in states[1:]:
             total = add_states(total, state)
         return total
+
+    def apply(self, params: Any, features: Any) -> Any:
+        """The sum of the branches' features."""
+        return features[0].map(lambda first: sum((branch.values for branch in features[1:]), first))
 
 
 class Parallel(Layer):
@@ -78,6 +92,15 @@ class Parallel(Layer):
             got = len(states) if isinstance(states, tuple) else "a single state"
             raise ValueError(f"parallel: expected {len(self.layers)} branches (FanOut({len(self.layers)})), got {got}.")
         return tuple(layer(state) for layer, state in zip(self.layers, states, strict=True))
+
+    def init(self, key: Array, features: Any) -> tuple:
+        """The parameters of each branch."""
+        keys = jax.random.split(key, len(self.layers))
+        return tuple(layer.init(k, f) for layer, k, f in zip(self.layers, keys, features, strict=True))
+
+    def apply(self, params: Any, features: Any) -> tuple:
+        """Each layer on its branch."""
+        return tuple(layer.apply(p, f) for layer, p, f in zip(self.layers, params, features, strict=True))
 
 
 def parallel(*layers: Layer) -> Parallel:

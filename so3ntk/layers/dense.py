@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import equinox as eqx
+from typing import Any
 
+import equinox as eqx
+from jaxtyping import Array
+
+from so3ntk.features import Features, Linear, mix_channels
 from so3ntk.layers.base import Layer, Scalar
 from so3ntk.parametrization import Scales, check_parametrization
 from so3ntk.state import State
@@ -42,3 +46,13 @@ class Dense(Layer):
     def __call__(self, state: State) -> State:
         """The state after the layer."""
         return state.affine(Scales.of("Dense", self.W_std, self.b_std, self.parametrization, state.width), self.width)
+
+    def init(self, key: Array, features: Features) -> Any:
+        """Weights (C, width) and a bias (width,)."""
+        linear = Linear.of(self, features.channels)
+        return linear.init("Dense", key, (features.channels, self.width), self.width)
+
+    def apply(self, params: Any, features: Features) -> Features:
+        """The channels times the weights, and the bias."""
+        weights, bias = Linear.of(self, features.channels).scaled(params)
+        return features.map(lambda values: mix_channels(values, weights) + bias)

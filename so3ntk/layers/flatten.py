@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.features import Inputs, Vectors
 from so3ntk.geometry import Point
 from so3ntk.layers.source import Source
 from so3ntk.sphere import SphereSignal
@@ -47,3 +48,10 @@ class Flatten(Source):
         kernel = geometry.correlate(f, g)
         variances = geometry.variance(f), geometry.variance(g)
         return State(geometry, kernel, jnp.zeros_like(kernel), *variances, width=f.size)
+
+    def apply(self, params: Any, features: Inputs) -> Vectors:
+        """The coefficients as vectors, in the scale that ``begin`` gives them."""
+        rows = features.arrays
+        if rows.ndim == 3:
+            rows = (rows * np.sqrt(rows.shape[1] / (4 * np.pi))).reshape(len(rows), -1)
+        return Vectors(rows)

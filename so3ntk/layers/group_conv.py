@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.features import Linear
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, Scalar
 from so3ntk.layers.support import check_support
 from so3ntk.parametrization import Scales, check_parametrization
 from so3ntk.rotations import check_bandlimit
+from so3ntk.so3_features import RotationFeatures
 from so3ntk.state import State
 
 
@@ -84,3 +87,25 @@ class GroupConv(Layer):
             return state.affine(scales, self.width)
         spectrum = np.ones(self.bandlimit) if self.variances is None else self.variances[: self.bandlimit]
         return state.filter(spectrum, scales, self.width)
+
+    def init(self, key: Array, features: RotationFeatures) -> Any:
+        """Filters (2l + 1, 2l + 1, C, width) for each degree, and a bias (width,)."""
+        channels = _on_rotations(features).channels
+        sides = [2 * degree + 1 for degree in range(self.bandlimit or features.on.bandlimit)]
+        shapes = tuple((side, side, channels, self.width) for side in sides)
+        return Linear.of(self, channels).init("GroupConv", key, shapes, self.width)
+
+    def apply(self, params: Any, features: RotationFeatures) -> RotationFeatures:
+        """The convolution; white-noise filters are cut at the bandlimit of the features' grid."""
+        filters, bias = Linear.of(self, _on_rotations(features).channels).scaled(params)
+        spectrum = jnp.ones(len(filters)) if self.variances is None else jnp.asarray(self.variances)[: len(filters)]
+        return features.convolve(filters, spectrum.astype(features.values.dtype), bias)
+
+
+def _on_rotations(features: Any) -> RotationFeatures:
+    if not isinstance(features, RotationFeatures):
+        raise ValueError(
+            f"GroupConv: expected features on SO(3), got {type(features).__name__}. After pooling use Dense; for images "
+            "planar.GroupConv."
+        )
+    return features

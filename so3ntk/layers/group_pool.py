@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from so3ntk.features import Features
 from so3ntk.layers.base import Layer
 from so3ntk.state import State
 
@@ -21,3 +24,7 @@ class GroupPool(Layer):
     def __call__(self, state: State) -> State:
         """The pooled state."""
         return state.pool()
+
+    def apply(self, params: Any, features: Features) -> Features:
+        """The pooled features."""
+        return features.pool()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from so3ntk.features import Inputs, Linear
 from so3ntk.layers.base import Scalar
 from so3ntk.layers.source import Lifting
 from so3ntk.layers.support import check_support
 from so3ntk.parametrization import check_parametrization
 from so3ntk.rotations import check_bandlimit
 from so3ntk.so3 import Grid, SphereGeometry
+from so3ntk.so3_features import RotationFeatures, lift, synthesise
 from so3ntk.sphere import SphereSignal
 
 
@@ -99,3 +103,20 @@ class Lift(Lifting):
     def channels(self, f: Float[Array, "p c"]) -> int:
         """The last axis."""
         return f.shape[-1]
+
+    def init(self, key: Array, features: Inputs) -> Any:
+        """Filters (2l + 1, C, width) for each degree, and a bias (width,)."""
+        _, coefficients, channels = features.arrays.shape
+        degrees = range(self.kept_bandlimit(math.isqrt(coefficients)))
+        shapes = tuple((2 * degree + 1, channels, self.width) for degree in degrees)
+        return Linear.of(self, channels).init("Lift", key, shapes, self.width)
+
+    def apply(self, params: Any, features: Inputs) -> RotationFeatures:
+        """The lifted features, on the grid of the inputs."""
+        signals = features.arrays
+        if self.channel_weights is not None:
+            signals = signals * jnp.sqrt(jnp.asarray(self.channel_weights, signals.dtype))
+        filters, bias = Linear.of(self, signals.shape[2]).scaled(params)
+        spectrum = jnp.ones(len(filters)) if self.variances is None else jnp.asarray(self.variances)[: len(filters)]
+        blocks = lift(signals, filters, spectrum.astype(signals.dtype))
+        return RotationFeatures(synthesise(features.grid.grid, blocks) + bias, features.grid)

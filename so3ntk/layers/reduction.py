@@ -30,6 +30,9 @@ class Reduction(Layer):
     def parts(self, x: Any) -> Parts:
         """The parts of a batch."""
 
+    def check_finite(self) -> None:
+        """Raises NotImplementedError where the sum's finite network has more than one set of weights."""
+
     def __call__(self, state: Any) -> Any:
         """Refused: a state knows one pair of parts."""
         raise ValueError(

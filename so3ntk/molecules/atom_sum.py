@@ -32,3 +32,11 @@ class AtomSum(Reduction):
         molecule = np.asarray(x.molecule)
         kind = np.asarray(x.numbers) if self.match_species else np.zeros_like(molecule)
         return Parts(x.signal, molecule, kind, len(x))
+
+    def check_finite(self) -> None:
+        """NotImplementedError for weights of their own for each element."""
+        if self.match_species:
+            raise NotImplementedError(
+                "AtomSum: the finite network of match_species=True has weights of its own for each element and is not "
+                "implemented; its kernels are. Use match_species=False."
+            )

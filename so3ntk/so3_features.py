@@ -1,0 +1,90 @@
+r"""Features on SO(3), sampled on the quadrature's grid; convolutions are blockwise products of Wigner coefficients.
+
+A random filter is :math:`\kappa = \sum_{l<L} \sqrt{2l+1} \sum_{mn} \kappa^l_{mn} D^l_{mn}`, a sum over functions that
+are orthonormal for the normalised Haar measure. With :math:`h = \sum_l h^l_{mn} D^l_{mn}` the convolution is
+
+.. math:: \int \kappa(g^{-1} g')\, h(g')\, dg' = \sum_l \frac{1}{\sqrt{2l+1}} \sum_{pm}
+          \Big(\sum_n h^l_{pn} \kappa^l_{mn}\Big) D^l_{pm}(g),
+
+and a lifting filter :math:`\sqrt{4\pi} \sum \kappa_{lm} Y_{lm}` on a signal with coefficients a gives
+:math:`\sum a_{lp}\, \kappa_{lm} D^l_{pm}(g) / \sqrt{4\pi}`. The tables of D are those of the kernels: finite network and
+kernel share one grid.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from so3ntk.features import HIGHEST, Features, Vectors
+from so3ntk.so3 import Blocks, Grid, SphereGeometry
+
+#: Filters or features degree by degree: (2l + 1, 2l + 1, ...) or (n, 2l + 1, 2l + 1, ...).
+Degrees = tuple[Float[Array, "..."], ...]
+
+
+class FeatureGrid(eqx.Module):
+    """Where features are sampled, and the bandlimit of white-noise filters there."""
+
+    grid: Grid
+    bandlimit: int = eqx.field(static=True)
+
+
+class RotationFeatures(Features):
+    """Values (N, R, C) at the rotations of a grid."""
+
+    values: Float[Array, "n r c"]
+    on: FeatureGrid
+
+    def pool(self) -> Vectors:
+        """The mean over SO(3), by quadrature."""
+        grid = self.on.grid
+        weights = jnp.tile(grid.weights, grid.images)
+        return Vectors(jnp.einsum("r,nrc->nc", weights, self.values, precision=HIGHEST))
+
+    def convolve(self, filters: Degrees, spectrum: Float[Array, " l"], bias: Any) -> RotationFeatures:
+        """The convolution with filters (2l + 1, 2l + 1, C, K) for l < L, times the root of the spectrum, and a bias."""
+        grid = self.on.grid
+        analyse = jax.vmap(jax.vmap(lambda h: _analyse(grid, h, len(filters)), 1, 1))
+        blocks = split_degrees(analyse(self.values))
+        products = [
+            jnp.einsum("zpnc,mnck->zpmk", block, kappa, precision=HIGHEST) * jnp.sqrt(v / (2 * degree + 1))
+            for degree, (block, kappa, v) in enumerate(zip(blocks, filters, spectrum, strict=True))
+        ]
+        return RotationFeatures(synthesise(grid, tuple(products)) + bias, self.on)
+
+
+def _analyse(grid: Grid, field: Float[Array, " r"], bandlimit: int) -> Float[Array, " p"]:
+    return SphereGeometry(grid)._blocks(field, bandlimit).values
+
+
+def synthesise(grid: Grid, blocks: Degrees) -> Float[Array, "n r k"]:
+    """Values at the rotations of functions with coefficients (n, 2l + 1, 2l + 1, k)."""
+    n, k = blocks[0].shape[0], blocks[0].shape[-1]
+    flat = jnp.concatenate([block.reshape(n, -1, k) for block in blocks], axis=1)
+    geometry = SphereGeometry(grid)
+    return jax.vmap(jax.vmap(lambda h: geometry.samples(Blocks(h, len(blocks))), 1, 1))(flat)
+
+
+def split_degrees(flat: Float[Array, "n p k"]) -> Degrees:
+    """Coefficients in table order (l, m, n) as (n, 2l + 1, 2l + 1, k) for each degree."""
+    blocks, start, degree = [], 0, 0
+    while start < flat.shape[1]:
+        side = 2 * degree + 1
+        blocks.append(flat[:, start : start + side**2].reshape(flat.shape[0], side, side, flat.shape[2]))
+        start, degree = start + side**2, degree + 1
+    return tuple(blocks)
+
+
+def lift(coefficients: Float[Array, "n p c"], filters: Degrees, spectrum: Float[Array, " l"]) -> Degrees:
+    """The coefficients (n, 2l + 1, 2l + 1, k) of lifted features, for filters (2l + 1, C, K)."""
+    return tuple(
+        jnp.einsum("zpc,mck->zpmk", coefficients[:, degree**2 : (degree + 1) ** 2], kappa, precision=HIGHEST)
+        * jnp.sqrt(v / (4 * np.pi))
+        for degree, (kappa, v) in enumerate(zip(filters, spectrum, strict=True))
+    )
