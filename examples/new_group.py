@@ -1,0 +1,161 @@
+r"""A new group in one file: rotations and reflections of the circle, O(2) acting on signals on S^1.
+
+A signal is n samples on the circle with C channels; a batch is an array (N, n, C). The rotations by multiples of 2 pi / n
+and the reflections map samples to samples, so that the 2n motions are a group (D_n) and the kernels are exact. They
+converge to those of O(2) as a band-limited signal is sampled more finely. With r = (e, k), k steps after e reflections,
+
+.. math:: [\rho(r) f'](x) = f'(r^{-1} x) = f'((-1)^e (x - k)), \qquad
+          K_r = \frac1{nC} \sum_{c,x} f_c(x)\, f'_c((-1)^e (x - k)),
+
+a cyclic correlation: by FFT. Run the file for a check and a small regression; docs/new-group.md walks through it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+import so3ntk
+from so3ntk.geometry import Geometry
+from so3ntk.layers.base import Layer, Scalar
+from so3ntk.layers.source import Lifting
+from so3ntk.parametrization import check_parametrization
+
+# --- the group
+
+
+class CircleGeometry(Geometry):
+    """All motions of the circle at once, for filters of global support: fields (2, n) of the reflection and the step."""
+
+    def correlate(self, f: Float[Array, "n c"], g: Float[Array, "n c"]) -> Float[Array, "2 n"]:
+        """mean_c,x f(x) g(r^-1 x): the spectrum of a reflected real signal is the conjugate one."""
+        a, b = (jnp.fft.rfft(signal, axis=0) for signal in (f, g))
+        products = jnp.stack([jnp.mean(a * jnp.conj(b), axis=-1), jnp.mean(a * b, axis=-1)])
+        return jnp.fft.irfft(products, n=f.shape[0], axis=1) / f.shape[0]
+
+    def variance(self, f: Float[Array, "n c"]) -> Float[Array, ""]:
+        """The mean square: with global support it is the same at every position."""
+        return jnp.mean(f * f)
+
+    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
+        """The identity: a number does not move."""
+        return variance
+
+    def mean(self, field: Float[Array, "2 n"]) -> Float[Array, ""]:
+        """The mean over the 2n motions, all of equal weight."""
+        return jnp.mean(field)
+
+
+class CircleLift(Lifting):
+    """The first group convolution, from arrays (N, n, C) to features on D_n, with filters of global support.
+
+    W_std, b_std, width, parametrization: as for ``so3ntk.Lift``. Integer samples become floats. Raises ValueError for
+    arrays of another rank or with an empty axis, TypeError for complex ones.
+    """
+
+    W_std: Scalar = 1.0
+    b_std: Scalar | None = None
+    width: int | None = eqx.field(static=True, default=None)
+    parametrization: str = eqx.field(static=True, default="ntk")
+
+    def __check_init__(self):
+        check_parametrization("CircleLift", self.parametrization, self.width)
+
+    def arrays(self, x: Any) -> Float[Array, "N n c"]:
+        """The batch, checked."""
+        signals = jnp.asarray(x)
+        if signals.ndim != 3 or 0 in signals.shape[1:]:
+            hint = " For one channel add the axis: signals[..., None]." if signals.ndim == 2 else ""
+            raise ValueError(f"CircleLift: expected signals (N, n, C), got an array of shape {signals.shape}.{hint}")
+        if jnp.iscomplexobj(signals):
+            raise TypeError("CircleLift: expected real signals, got complex ones; give the parts as two channels.")
+        return signals if jnp.issubdtype(signals.dtype, jnp.floating) else signals.astype(float)
+
+    def geometry(self, grid: Any) -> CircleGeometry:
+        """The circle; there is no quadrature to choose, so ``grid`` is None."""
+        return CircleGeometry()
+
+    def channels(self, f: Float[Array, "n c"]) -> int:
+        """The last axis."""
+        return f.shape[-1]
+
+    def numbers_per_pair(self, signals: Float[Array, "N n c"], layers: tuple[Layer, ...] = ()) -> int:
+        """2n, which the engine needs to fit its tiles to memory and cache; whatever layers follow."""
+        return 2 * signals.shape[1]
+
+
+# --- what it is good for
+
+
+def moved(signals: Float[np.ndarray, "N n c"]) -> Float[np.ndarray, "m N n c"]:
+    """The batch under each of the 2n motions, written out: slow, and independent of the geometry."""
+    steps = np.arange(signals.shape[1])
+    return np.stack([signals[:, (sign * (steps - k)) % len(steps)] for sign in (1, -1) for k in steps])
+
+
+def invariant_network() -> so3ntk.Network:
+    """Two group convolutions, averaged over the group."""
+    return so3ntk.serial(CircleLift(b_std=0.3), so3ntk.Relu(), so3ntk.GroupConv(b_std=0.3), so3ntk.Relu(),
+                         so3ntk.GroupPool(), so3ntk.Dense())  # fmt: skip
+
+
+def plain_network() -> so3ntk.Network:
+    """The same network without the group: fully connected, on rows of n C numbers."""
+    return so3ntk.serial(so3ntk.Flatten(), so3ntk.Dense(b_std=0.3), so3ntk.Relu(), so3ntk.Dense(b_std=0.3),
+                         so3ntk.Relu(), so3ntk.Dense())  # fmt: skip
+
+
+def rows(signals: Float[np.ndarray, "... n c"]) -> Float[np.ndarray, "... d"]:
+    """Samples and channels in one axis."""
+    return signals.reshape(*signals.shape[:-2], -1)
+
+
+def two_hits(count: int, n: int, seed: int) -> tuple[Float[np.ndarray, "N n c"], Float[np.ndarray, " N"]]:
+    """A ring of n detectors that sees two flashes, one of half the brightness; and the angle between them, 0 to pi."""
+    rng = np.random.default_rng(seed)
+    first, between, side = rng.uniform(0, 2 * np.pi, count), rng.uniform(0, np.pi, count), rng.choice([-1, 1], count)
+    angles = 2 * np.pi * np.arange(n) / n
+    flashes = [np.exp(8 * (np.cos(angles - place[:, None]) - 1)) for place in (first, first + side * between)]
+    return (flashes[0] + flashes[1] / 2)[..., None], between
+
+
+def compare_with_explicit_mean(n: int = 12) -> dict[str, float]:
+    """The largest relative difference between the kernels and the mean of the plain ones over all motions of x2."""
+    x1, x2 = np.random.default_rng(0).normal(size=(2, 5, n, 2))
+    kernels = invariant_network().kernel_fn(x1, x2)
+    copies = moved(x2)
+    each = plain_network().kernel_fn(rows(x1), rows(np.concatenate(copies)))
+    means = {name: np.reshape(getattr(each, name), (5, len(copies), 5)).mean(axis=1) for name in ("nngp", "ntk")}
+    return {name: float(np.abs(getattr(kernels, name) / mean - 1).max()) for name, mean in means.items()}
+
+
+def regression_errors(train: int, n: int = 24) -> dict[str, float]:
+    """The mean absolute test errors, in degrees, of the angle between two hits, for both kernels."""
+    (x, y), (x_test, y_test) = two_hits(train, n, seed=0), two_hits(200, n, seed=1)
+    errors = {}
+    for name, net, read in (("invariant", invariant_network(), np.asarray), ("plain", plain_network(), rows)):
+        model = so3ntk.KernelRegressor(net).fit(read(x), y)
+        errors[name] = float(np.degrees(np.abs(model.predict(read(x_test)) - y_test).mean()))
+    return errors
+
+
+def main() -> None:
+    """Print both."""
+    jax.config.update("jax_enable_x64", True)
+    differences = compare_with_explicit_mean()
+    print("largest relative difference from the mean over all rotations and reflections of the plain kernel:")
+    print("  " + ", ".join(f"{name} {value:.0e}" for name, value in differences.items()))
+    print("the angle between two flashes on a ring of detectors, mean absolute error [degrees]:")
+    print(f"  {'training signals':>16} {'plain':>10} {'invariant':>10}")
+    for train in (25, 50, 100):
+        errors = regression_errors(train)
+        print(f"  {train:>16} {errors['plain']:>10.1f} {errors['invariant']:>10.1f}")
+
+
+if __name__ == "__main__":
+    main()
