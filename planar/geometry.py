@@ -49,12 +49,16 @@ class Tiles:
 
 
 class LocalGeometry(Geometry):
-    """One displacement between two images n x n; values at the positions low <= x < high are in use."""
+    """One displacement between two images n x n; values at the positions low <= x < high are in use.
+
+    elements: of the group; one motion has one of them.
+    """
 
     displacement: Int[Array, 2]
     size: int = eqx.field(static=True)
     low: int = eqx.field(static=True)
     high: int = eqx.field(static=True)
+    elements: int = eqx.field(static=True)
 
     def correlate(self, f: Float[Array, "n n c"], g: Float[Array, "n n c"]) -> Float[Array, "n n"]:
         """mean_c f(x) g(x + d)."""
@@ -114,7 +118,7 @@ class LocalGeometry(Geometry):
                 f"{self.high - self.low} positions it acts on."
             )
         low, high = support.extent(self.low, self.high)
-        return LocalGeometry(self.displacement, self.size, low, high)
+        return LocalGeometry(self.displacement, self.size, low, high, self.elements)
 
 
 class GlobalGeometry(Geometry):

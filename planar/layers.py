@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from planar.features import ImageFeatures, lift
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, views
 from planar.pooling import AvgPool, all_motions
 from planar.windows import Window, check_window
+from so3ntk.features import Inputs, Linear, Vectors
 from so3ntk.geometry import Geometry, Point
 from so3ntk.layers.base import Layer, Scalar, flatten
 from so3ntk.layers.source import Lifting, Source
@@ -110,11 +112,29 @@ class Lift(Lifting):
         motion: Any = pair.grid
         f, g = pair.f, views(pair.g, self.group)[motion.element]
         size = f.shape[0]
-        geometry = LocalGeometry(motion.displacement, size, 0, size)
+        geometry = LocalGeometry(motion.displacement, size, 0, size, len(GROUPS[self.group]))
         correlation = geometry.correlate(f, g)
         variances = geometry.variance(f), geometry.variance(g)
         state = State(geometry, correlation, jnp.zeros_like(correlation), *variances)
         return state.filter(self.window, self.scales(f), self.width)
+
+    def fan_in(self, f: Float[Array, "... h w c"]) -> int:
+        """Weights that meet in one feature: pixels of the filter times channels; see ``parametrization``."""
+        return f.shape[-1] * (1 if self.window is None else self.window.size**2)
+
+    def init(self, key: Array, features: Inputs) -> Any:
+        """A filter (k, k, C, width), and a bias (width,)."""
+        images = features.arrays
+        side = images.shape[1] if self.window is None else self.window.size
+        shape = (side, side, images.shape[-1], self.width)
+        return Linear.of(self, self.fan_in(images)).init("planar.Lift", key, shape, self.width)
+
+    def apply(self, params: Any, features: Inputs) -> ImageFeatures:
+        """The convolutions with the filter under each element of the group."""
+        filters, bias = Linear.of(self, self.fan_in(features.arrays)).scaled(params)
+        if self.window is None:
+            filters = filters / features.arrays.shape[1]  # a mean over the torus in place of a sum
+        return lift(features.arrays, filters, self.window, self.group, bias)
 
 
 class GroupConv(Layer):
@@ -168,10 +188,42 @@ class GroupConv(Layer):
                 "planar.GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
                 "Use Dense here, or move GroupConv before the pooling."
             )
-        scales = Scales.of("planar.GroupConv", self.W_std, self.b_std, self.parametrization, state.width)
+        scales = self._scales(state)
         if self.window is None and not isinstance(state.geometry, LocalGeometry):
             return state.affine(scales, self.width)
         return state.filter(self.window, scales, self.width)
+
+    def _scales(self, state: State) -> Scales:
+        """The scales; in the standard parametrisation the fan-in counts elements, pixels of the filter and channels."""
+        fan_in, geometry = state.width, state.geometry
+        if self.window is not None and fan_in is not None:
+            elements = geometry.elements if isinstance(geometry, LocalGeometry) else len(state.nngp)
+            fan_in *= elements * self.window.size**2
+        return Scales.of("planar.GroupConv", self.W_std, self.b_std, self.parametrization, fan_in)
+
+    def _fan_in(self, features: Any) -> int:
+        if not isinstance(features, ImageFeatures):
+            raise ValueError(
+                f"planar.GroupConv: expected features on images, got {type(features).__name__}. After pooling use Dense."
+            )
+        elements, channels = features.values.shape[1], features.channels
+        return channels * (1 if self.window is None else elements * self.window.size**2)
+
+    def init(self, key: Array, features: ImageFeatures) -> Any:
+        """Filters (|H|, k, k, C, width), one for each relative element, and a bias (width,)."""
+        fan_in = self._fan_in(features)
+        _, elements, size, _, channels = features.values.shape
+        side = size if self.window is None else self.window.size
+        shape = (elements, side, side, channels, self.width)
+        return Linear.of(self, fan_in).init("planar.GroupConv", key, shape, self.width)
+
+    def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
+        """The group convolution."""
+        filters, bias = Linear.of(self, self._fan_in(features)).scaled(params)
+        if self.window is None:
+            _, elements, size, _, _ = features.values.shape
+            filters = filters / (size * elements**0.5)  # a mean over the group in place of a sum
+        return features.convolve(filters, self.window, bias)
 
 
 class Flatten(Source):
@@ -188,6 +240,10 @@ class Flatten(Source):
         kernel = geometry.correlate(pair.f, pair.g)
         variances = geometry.variance(pair.f), geometry.variance(pair.g)
         return State(geometry, kernel, jnp.zeros_like(kernel), *variances, width=pair.f.size)
+
+    def apply(self, params: Any, features: Inputs) -> Vectors:
+        """The pixels as vectors."""
+        return Vectors(features.arrays.reshape(len(features.arrays), -1))
 
 
 def read_images(x: Any, where: str, square: bool = True) -> Float[Array, "n h w c"]:

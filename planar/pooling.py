@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from planar.features import ImageFeatures
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion, Tiles
 from planar.windows import inside
 from so3ntk.layers.coarsening import Coarsening
@@ -51,6 +52,11 @@ class AvgPool(Coarsening):
                 "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
             )
         return state.coarsen(Tiles(self.window))
+
+    def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
+        """The means over tiles."""
+        Tiles(self.window).count(features.values.shape[2])
+        return features.pool_tiles(self.window)
 
     def collect(self, states: Callable[[Any], State], motions: Motion) -> tuple[Callable[[Any], State], Motion]:
         """All coarse fields, added up motion by motion; see ``Coarsening``."""
@@ -126,7 +132,8 @@ def _add(field: Float[Array, "h m m m m"], part: Array, element: Array, axes: li
 
 def _state_at(fields: dict[str, Any], motion: Motion, size: int, width: int | None) -> State:
     """The state of one coarse motion; variances are the self states' kernels at no displacement."""
-    geometry = LocalGeometry(motion.displacement, size, 0, size)
+    elements = len(fields["nngp"])
+    geometry = LocalGeometry(motion.displacement, size, 0, size, elements)
     here = {
         name: field[motion.element, motion.displacement[0], motion.displacement[1]] for name, field in fields.items()
     }

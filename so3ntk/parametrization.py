@@ -1,11 +1,13 @@
 r"""How weights and biases enter the kernels of a linear layer, in the NTK and in the standard parametrisation.
 
-For a linear layer with input kernels K, Theta of ``n`` channels, and A the average over its support,
+For a linear layer with input kernels K, Theta and fan-in ``n``, and A the average over its support,
 
 .. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow g_W A K + g_b + W^2 A \Theta,
 
 where (g_W, g_b) = (W^2, b^2) in the NTK parametrisation (weights W w / sqrt(n), w ~ N(0, 1)) and (n, 1) in the
-standard one (weights w ~ N(0, W^2 / n), as neural-tangents' ``parameterization="standard"``).
+standard one (weights w ~ N(0, W^2 / n), as neural-tangents' ``parameterization="standard"``). The fan-in is the number
+of channels; for windows on images times their pixels and, after lifting, times the elements of the group. Filters of
+global support are white noise in a basis that is orthonormal for the measure normalised to one; its size is not counted.
 Source: Sohl-Dickstein et al., On the infinite width limit of neural networks with a standard parameterization (2020).
 """
 
@@ -23,17 +25,17 @@ class Scales(NamedTuple):
     bias_gain: Any
 
     @classmethod
-    def of(cls, where: str, W_std, b_std, parametrization: str, input_width: int | None) -> Scales:
+    def of(cls, where: str, W_std, b_std, parametrization: str, fan_in: int | None) -> Scales:
         """The scales of one layer. ValueError if the standard parametrisation meets an unknown input width."""
         weight, bias = W_std**2, None if b_std is None else b_std**2
         if parametrization == "ntk":
             return cls(weight, bias, weight, bias)
-        if input_width is None:
+        if fan_in is None:
             raise ValueError(
                 f'{where}: the NTK of parametrization="standard" depends on the width of the layer before, which is '
                 "None. Give that layer a width."
             )
-        return cls(weight, bias, input_width, None if b_std is None else 1.0)
+        return cls(weight, bias, fan_in, None if b_std is None else 1.0)
 
 
 def check_parametrization(where: str, parametrization: str, width: int | None) -> str:

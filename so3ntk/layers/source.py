@@ -74,6 +74,11 @@ class Lifting(Source):
     def channels(self, f: Signal) -> int:
         """Channels of one signal."""
 
+    def fan_in(self, f: Signal) -> int:
+        """Weights that meet in one feature, for the standard parametrisation: channels, where filters are white noise
+        in an orthonormal basis."""
+        return self.channels(f)
+
     @property
     def homogeneity(self) -> float | None:
         """Of its tangent kernel in the NNGP after lifting: they are equal, unless a standard bias sets them apart."""
@@ -81,7 +86,7 @@ class Lifting(Source):
 
     def scales(self, f: Signal) -> Scales:
         """W^2, b^2 and their gains in the tangent kernel."""
-        return Scales.of(type(self).__name__, self.W_std, self.b_std, self.parametrization, self.channels(f))
+        return Scales.of(type(self).__name__, self.W_std, self.b_std, self.parametrization, self.fan_in(f))
 
     def variance(self, geometry: Geometry, f: Signal) -> Float[Array, " ..."]:
         """W^2 q + b^2 at each position."""
