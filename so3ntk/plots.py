@@ -1,4 +1,4 @@
-"""Pictures of results. Needs matplotlib (the extra ``molecules``)."""
+"""Pictures of results. Needs matplotlib (the extras ``molecules`` and ``images``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
+#: Round numbers for a logarithmic axis.
+TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)
+
 
 def require_matplotlib(where: str) -> Any:
-    """matplotlib's pyplot with a backend that needs no screen. ImportError naming the extra if it is missing."""
+    """matplotlib's pyplot with a backend that needs no screen. ImportError naming the extras if it is missing."""
     try:
         import matplotlib
     except ImportError as error:
-        raise ImportError(f"{where}: pictures need matplotlib. Install so3ntk[molecules].") from error
+        raise ImportError(f"{where}: pictures need matplotlib. Install so3ntk[molecules] or so3ntk[images].") from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -23,46 +26,58 @@ def require_matplotlib(where: str) -> Any:
 
 
 def plot_learning_curves(
-    points: Iterable[Any],
+    points: Iterable[tuple[str, int, float]],
     path: str | PathLike,
     *,
     ylabel: str,
     title: str,
+    xlabel: str,
     labels: Mapping[str, str] | None = None,
+    percent: bool = False,
 ) -> Path:
-    """Mean absolute error against training size, both logarithmic, one line per method; written as a PNG.
+    """A quantity against the training size, one line per method; written as a PNG.
 
-    points: objects with ``method``, ``size`` and ``mae``; several of one size are averaged, with a band from their
-    least to their largest.
+    points: (method, size, value); several of one size are averaged, with a band from their least to their largest.
+    Sizes are on a logarithmic axis; so are values, which must be positive, unless ``percent``: then the axis ends at
+    0 and 100.
     """
     plt = require_matplotlib("plot_learning_curves")
     curves: dict[str, dict[int, list[float]]] = {}
-    for point in points:
-        curves.setdefault(point.method, {}).setdefault(point.size, []).append(point.mae)
+    for method, size, value in points:
+        curves.setdefault(method, {}).setdefault(size, []).append(value)
     figure, axes = plt.subplots(figsize=(6, 4.2), constrained_layout=True)
     for (method, by_size), marker in zip(curves.items(), "osD^vP*X" * len(curves), strict=False):
-        sizes = np.array(sorted(by_size))
-        errors = [np.array(by_size[size]) for size in sizes]
-        label = (labels or {}).get(method, method)
-        (line,) = axes.loglog(sizes, [e.mean() for e in errors], marker=marker, label=label)
-        if max(len(e) for e in errors) > 1:
-            low, high = zip(*[(e.min(), e.max()) for e in errors], strict=True)
-            axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    all_sizes = sorted({size for by_size in curves.values() for size in by_size})
-    axes.set_xticks(all_sizes, [str(size) for size in all_sizes])
+        _draw(axes, by_size, marker, (labels or {}).get(method, method))
+    axes.set_xscale("log")
+    sizes = sorted({size for by_size in curves.values() for size in by_size})
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    if percent:
+        axes.set_ylim(0, 100)
+    else:
+        _logarithmic(axes, [float(np.mean(v)) for by_size in curves.values() for v in by_size.values()])
     axes.minorticks_off()
-    lowest = min(np.mean(v) for by_size in curves.values() for v in by_size.values())
-    highest = max(np.mean(v) for by_size in curves.values() for v in by_size.values())
-    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)
-             if 0.8 * lowest <= t <= 1.2 * highest]  # fmt: skip
-    if len(ticks) >= 2:
-        axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
-    axes.set_xlabel("training molecules")
-    axes.set_ylabel(ylabel)
-    axes.set_title(title)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
     path = Path(path)
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
+
+
+def _draw(axes: Any, by_size: Mapping[int, list[float]], marker: str, label: str) -> None:
+    """The line of means, and the band where a size has several values."""
+    sizes = np.array(sorted(by_size))
+    values = [np.array(by_size[size]) for size in sizes]
+    (line,) = axes.plot(sizes, [v.mean() for v in values], marker=marker, label=label)
+    if max(len(v) for v in values) > 1:
+        low, high = zip(*[(v.min(), v.max()) for v in values], strict=True)
+        axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+
+
+def _logarithmic(axes: Any, values: list[float]) -> None:
+    """A logarithmic axis with round numbers, where at least two of them are near the values."""
+    axes.set_yscale("log")
+    ticks = [tick for tick in TICKS if 0.8 * min(values) <= tick <= 1.2 * max(values)]
+    if len(ticks) >= 2:
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -1,0 +1,32 @@
+"""The command line: ``so3ntk molecules`` and ``so3ntk images``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from so3ntk.cli import images, molecules
+
+__all__ = ["build_parser", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; errors a user can mend are printed in one line, with exit status 2."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        if args.traceback:
+            raise
+        print(f"so3ntk {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(prog="so3ntk", description="Kernels of infinitely wide equivariant networks.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    molecules.add_command(commands)
+    images.add_command(commands)
+    return parser
