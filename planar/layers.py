@@ -66,6 +66,11 @@ class Lift(Lifting):
         return self.window is None
 
     @property
+    def keeps_variances(self) -> bool:
+        """True: they are averages of the signals' squares."""
+        return True
+
+    @property
     def separate(self) -> bool:
         """Whether the support is local."""
         return self.window is not None

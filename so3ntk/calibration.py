@@ -17,7 +17,8 @@ from jaxtyping import Float
 from so3ntk.evaluate import interpolates, list_kernels, make_tower, tower_span
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
 from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
-from so3ntk.quadrature import ALIGNED, AdaptiveGrid, Quadrature
+from so3ntk.positions import SphereGrid
+from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local
 from so3ntk.so3 import walsh_hadamard
 from so3ntk.state import Pair
 from so3ntk.tower import HALF_RANGE, node_count
@@ -80,9 +81,10 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     chosen: dict[bool, int] = {}
     results: list[Measured] = []
     lowest = max(4, batch.bandlimit)
+    local = is_local(layers)
     levels = [n for n in LEVELS if n >= lowest] or [4 * -(-lowest // 4)]
     for n in levels:
-        results.append(_on_grid(layers, sample, ProductGrid(n)))
+        results.append(_on_grid(layers, sample, _level(n, batch.bandlimit, local)))
         if len(results) < 3:
             continue
         tried, now = results[-3], results[-1]
@@ -101,9 +103,13 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             QuadratureWarning,
             stacklevel=4,  # Network.calibrate, through equinox
         )
+    if local:
+        quadrature: Quadrature = _level(max(chosen.values(), default=levels[-1]), batch.bandlimit, local)
+        _checked.add(_check_key(layers, quadrature, batch, net.rtol))
+        return quadrature
     fine = ProductGrid(chosen.get(True, levels[-1]))
     base = ProductGrid(min(chosen.get(False, fine.n), fine.n))  # unmeasured: the fine grid serves all
-    quadrature: Quadrature = fine
+    quadrature = fine
     others_aligned = bool(np.any(results[-1].alignment[sample.i != sample.j] > ALIGNED))
     if base != fine and not others_aligned:  # else most rows of a tile would be computed twice
         # The base grid misses peaks by what it misses of c = 1 for a signal with itself
@@ -111,6 +117,11 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
         quadrature = AdaptiveGrid(base, fine, round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3))
     _checked.add(_check_key(layers, quadrature, batch, net.rtol))
     return quadrature
+
+
+def _level(n: int, bandlimit: int, local: bool) -> RotationGrid | LocalGrid:
+    """The grid of a level; with local filters positions are refined together with rotations."""
+    return LocalGrid(ProductGrid(n), SphereGrid(max(2 * bandlimit, 2 * (n // 2)))) if local else ProductGrid(n)
 
 
 _checked: set = set()
@@ -126,7 +137,7 @@ def warn_if_coarse(net: Any, x: Any, stacklevel: int) -> None:
     if key in _checked:
         return
     _checked.add(key)
-    error = quadrature_error(net, x, signals=4)
+    error = quadrature_error(net, x, signals=2 if is_local(layers) else 4)  # local filters cost much more
     if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
         warnings.warn(
             f"the rotation grid ({grid}) leaves an error of about {error:.1e} on these signals, more than "
@@ -185,7 +196,7 @@ def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
     return Measured(*(np.where(base.alignment > grid.threshold, f, b) for b, f in zip(base, fine, strict=True)))
 
 
-def _on_grid(layers, sample: Sample, grid: RotationGrid) -> Measured:
+def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured:
     f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
     span = tower_span(layers)
     if span is None or not sample.collapses:

@@ -169,7 +169,7 @@ def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[A
     Except at a ``Coarsening``, which couples motions: it holds those of its coarse lattice.
     """
     cuts = [i for i, layer in enumerate(layers) if isinstance(layer, Coarsening)]
-    selves = needs_selves(layers)
+    selves = bool(cuts) and needs_selves(layers)
     first = layers[: cuts[0]] if cuts else layers
 
     def state_at(motion: Any) -> State:
@@ -190,7 +190,8 @@ def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) 
         state = states(motion)
         return sums + jnp.stack([state.geometry.mean(getattr(state, name)) for name in get]), None
 
-    sums, _ = jax.lax.scan(add, jnp.zeros(len(get), jax.tree.leaves(pair.f)[0].dtype), motions)
+    # In reverse mode each motion's field is computed again instead of stored.
+    sums, _ = jax.lax.scan(jax.checkpoint(add), jnp.zeros(len(get), jax.tree.leaves(pair.f)[0].dtype), motions)
     means = sums / len(jax.tree.leaves(motions)[0])
     return Result(tuple(means), jnp.full_like(means[0], -1))
 

@@ -17,7 +17,7 @@ from so3ntk.evaluate import lifts_separately, needs_selves, run_layers, states_b
 from so3ntk.geometry import Signal
 from so3ntk.layers.base import Layer
 from so3ntk.plan import choose_grid, load_motions, own_motions, read_batches
-from so3ntk.quadrature import AdaptiveGrid, Quadrature
+from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature
 from so3ntk.state import Pair
 
 
@@ -25,7 +25,8 @@ class Fields(NamedTuple):
     """Kernels on sampled motions; a name not asked for is None. All in the dtype of the signals.
 
     nngp, ntk: (N1, N2, motions). motions: rotation matrices r, (motions, 3, 3); weights: of the quadrature, (motions,),
-    so that ``nngp @ weights`` is the pooled kernel.
+    so that ``nngp @ weights`` is the pooled kernel. With local filters on the sphere nngp and ntk have one more axis, the
+    positions x (unit vectors, (positions, 3)): K_r(x) is the kernel of f at x and f' at r^-1 x.
     A geometry that lists its motions itself (images) has axes of its own in place of ``motions``, which its ``Lift``
     states; motions and weights are then None, and the pooled kernel is the mean over these axes.
     """
@@ -34,6 +35,7 @@ class Fields(NamedTuple):
     ntk: Float[Array, "n m ..."] | None
     motions: Float[Array, "r 3 3"] | None
     weights: Float[Array, " r"] | None
+    positions: Float[Array, "x 3"] | None = None
 
 
 def field_kernels(
@@ -52,11 +54,14 @@ def field_kernels(
     grid = choose_grid(layers, quadrature, rtol, x1)
     if grid is None:
         raise TypeError("kernel_fn: a network without motions has no field.")
-    rotations = grid.base if isinstance(grid, AdaptiveGrid) else grid
-    motions = load_motions(layers, rotations, x1, dtype, collapse=False)
+    grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
+    motions = load_motions(layers, grid, x1, dtype, collapse=False)
+    rotations, positions = (grid.rotations, grid.positions) if isinstance(grid, LocalGrid) else (grid, None)
     values = dict(zip(names, _fields(layers, motions.base, f, g, names), strict=True))
     matrices = jnp.asarray(rotations.rotations.as_matrix(), dtype)
-    return Fields(values.get("nngp"), values.get("ntk"), matrices, jnp.asarray(rotations.weights, dtype))
+    weights = jnp.asarray(rotations.weights, dtype)
+    where = None if positions is None else jnp.asarray(positions.directions, dtype)
+    return Fields(values.get("nngp"), values.get("ntk"), matrices, weights, where)
 
 
 @eqx.filter_jit

@@ -15,7 +15,7 @@ from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.group_conv import GroupConv
 from so3ntk.layers.lift import Lift
 from so3ntk.plan import parts_of, read_signals, split_at_reduction
-from so3ntk.quadrature import AdaptiveGrid, Quadrature, choose
+from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose
 from so3ntk.so3 import Grid
 from so3ntk.so3_features import FeatureGrid
 
@@ -78,6 +78,7 @@ def _grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float,
     kept = max(lift.kept_bandlimit(math.isqrt(arrays.shape[1])) for lift in lifts)
     grid = quadrature or choose(kept, layers, rtol)
     grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
+    grid = grid.rotations if isinstance(grid, LocalGrid) else grid
     if not isinstance(grid, ProductGrid):
         raise NotImplementedError(
             f"apply_fn: finite networks need a ProductGrid, on which coefficients of features can be computed; the "

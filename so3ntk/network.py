@@ -22,7 +22,7 @@ from so3ntk.layers.combinators import FanOut
 from so3ntk.layers.reduction import Reduction
 from so3ntk.layers.source import Source
 from so3ntk.plan import ends_in_field, make_plan
-from so3ntk.quadrature import AdaptiveGrid, Quadrature
+from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature
 
 
 class Kernels(NamedTuple):
@@ -147,9 +147,9 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
             )
     if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
         raise ValueError(f"serial: expected rtol between 0 and 1, got {rtol!r}.")
-    if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid):
+    if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid | LocalGrid):
         raise TypeError(
-            f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid or None, got {quadrature!r}."
+            f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid, a LocalGrid or None, got {quadrature!r}."
         )
     unrolled: list[Layer] = []
     for layer in layers:  # a plain block inside a network is the same network written out

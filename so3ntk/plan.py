@@ -20,8 +20,9 @@ from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.lift import Lift
 from so3ntk.layers.reduction import Parts, Reduction
 from so3ntk.layers.source import Lifting, Source
-from so3ntk.quadrature import AdaptiveGrid, Quadrature, choose
+from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose, with_positions
 from so3ntk.so3 import Grid
+from so3ntk.so3_local import Turn
 from so3ntk.state import State
 from so3ntk.tower import node_count
 
@@ -128,7 +129,7 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
     collapse = _collapses(layers, f, g)
     motions = load_motions(layers, grid, rows.signals, dtype, collapse)
-    numbers = 1 if motions.base is None else motions.base.size
+    numbers = 1 if motions.base is None else motions.base.size  # pyright: ignore
     lift = own_motions(layers, f)
     if lift is not None:
         motions = Motions(lift.motions(f), None, None, motions.nodes)
@@ -196,7 +197,7 @@ def choose_grid(
     if not lifts:
         return None
     bandlimit = max(lift.kept_bandlimit(signals.bandlimit) for lift in lifts)
-    return quadrature or choose(bandlimit, layers, rtol)
+    return with_positions(quadrature or choose(bandlimit, layers, rtol), bandlimit, layers)
 
 
 def load_motions(
@@ -211,6 +212,9 @@ def load_motions(
     bandlimit = max(kept + spectra)
     if isinstance(quadrature, AdaptiveGrid) and not collapse:
         quadrature = quadrature.fine  # alignments are measured where towers collapse
+    if isinstance(quadrature, LocalGrid):
+        turns = Turn.load(quadrature.rotations, quadrature.positions, max(kept), dtype)
+        return Motions(turns, None, None, 0)
     if not isinstance(quadrature, AdaptiveGrid):
         return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)
     base, fine = (Grid.load(grid, bandlimit, dtype) for grid in (quadrature.base, quadrature.fine))

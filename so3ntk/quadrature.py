@@ -21,7 +21,9 @@ from dataclasses import dataclass
 
 from so3ntk.evaluate import tower_span
 from so3ntk.haar import ProductGrid, RotationGrid
-from so3ntk.layers.base import Layer
+from so3ntk.layers.base import Layer, flatten
+from so3ntk.layers.lift import Lift
+from so3ntk.positions import SphereGrid
 
 #: Pairs whose largest correlation over all rotations is above this feel the cusp at c = 1.
 ALIGNED = 0.9
@@ -42,7 +44,32 @@ class AdaptiveGrid:
         return AdaptiveGrid(self.base.refined(), self.fine.refined(), self.threshold)
 
 
-Quadrature = RotationGrid | AdaptiveGrid
+@dataclass(frozen=True)
+class LocalGrid:
+    """Rotations, and positions on the sphere, for networks with filters of local support."""
+
+    rotations: RotationGrid
+    positions: SphereGrid
+
+    def refined(self) -> LocalGrid:
+        """Both grids twice as fine per axis."""
+        return LocalGrid(self.rotations.refined(), self.positions.refined())
+
+
+Quadrature = RotationGrid | AdaptiveGrid | LocalGrid
+
+
+def is_local(layers: Sequence[Layer]) -> bool:
+    """Whether fields are sampled at positions: lifting filters on the sphere are caps."""
+    return any(isinstance(layer, Lift) and layer.separate for layer in flatten(layers))
+
+
+def with_positions(grid: Quadrature, bandlimit: int, layers: Sequence[Layer]) -> Quadrature:
+    """A grid of rotations, completed by positions where the network needs them."""
+    if not is_local(layers) or isinstance(grid, LocalGrid):
+        return grid
+    rotations = grid.fine if isinstance(grid, AdaptiveGrid) else grid
+    return LocalGrid(rotations, SphereGrid(2 * bandlimit))
 
 
 def product_points(n: float) -> int:
@@ -52,6 +79,12 @@ def product_points(n: float) -> int:
 
 def choose(bandlimit: int, layers: Sequence[Layer], rtol: float) -> Quadrature:
     """The grid for signals of a bandlimit: see the head of this file."""
+    if is_local(layers):
+        return with_positions(_rotations(bandlimit, layers, rtol), bandlimit, layers)
+    return _rotations(bandlimit, layers, rtol)
+
+
+def _rotations(bandlimit: int, layers: Sequence[Layer], rtol: float) -> RotationGrid | AdaptiveGrid:
     depth = sum(layer.uses_variances for layer in layers)
     smoothness = min(layer.smoothness for layer in layers)
     if depth == 0 or bandlimit == 1:

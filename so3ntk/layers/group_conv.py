@@ -13,9 +13,11 @@ from so3ntk.features import Linear
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, Scalar
 from so3ntk.layers.support import check_support
+from so3ntk.local_filters import convolution_root, mix_degrees
 from so3ntk.parametrization import Scales, check_parametrization
 from so3ntk.rotations import check_bandlimit
 from so3ntk.so3_features import RotationFeatures
+from so3ntk.so3_local import Cap, LocalSphereGeometry
 from so3ntk.state import State
 
 
@@ -27,10 +29,12 @@ class GroupConv(Layer):
 
     White-noise filters (bandlimit and variances None) have A = 1: the layer does no transform at all. A finite
     bandlimit L is the projection onto l < L; ``variances`` multiply block l by the filter's variance v_l, and set
-    the bandlimit to their number where none is given. All arguments are keywords; see ``Lift`` for width, support,
-    W_std, b_std and parametrization.
+    the bandlimit to their number where none is given. With support t < pi, filters on the rotations that move the pole
+    by at most t, A is the average over the cap of half-angle t at each position (the identity after a ``Lift`` of global
+    support, whose features' kernel does not depend on the position). All arguments are keywords; see ``Lift`` for
+    width, W_std, b_std and parametrization.
 
-    Raises ValueError for arguments out of range; NotImplementedError for support < pi.
+    Raises ValueError for arguments out of range, and for a support together with a bandlimit.
     """
 
     width: int | None = eqx.field(static=True)
@@ -52,7 +56,8 @@ class GroupConv(Layer):
         b_std: Scalar | None = None,
         parametrization: str = "ntk",
     ):
-        self.width, self.support = width, check_support("GroupConv", support)
+        self.width = width
+        self.support = check_support("GroupConv", support, bandlimit, variances)
         if variances is not None:
             if bandlimit is None:
                 bandlimit = len(variances)
@@ -82,8 +87,15 @@ class GroupConv(Layer):
                 "GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
                 "Use Dense here, or move GroupConv before the pooling."
             )
+        if isinstance(state.geometry, LocalSphereGeometry) and self.bandlimit is not None:
+            raise NotImplementedError(
+                "GroupConv: bandlimit and variances couple rotations, which after a Lift of local support are evaluated "
+                "one by one. Use support=, or lift with support=None."
+            )
         scales = Scales.of("GroupConv", self.W_std, self.b_std, self.parametrization, state.width)
-        if self.bandlimit is None:
+        if isinstance(state.geometry, LocalSphereGeometry):
+            return state.filter(Cap(self.support), scales, self.width)
+        if self.bandlimit is None:  # a cap, too, averages what does not depend on the position
             return state.affine(scales, self.width)
         spectrum = np.ones(self.bandlimit) if self.variances is None else self.variances[: self.bandlimit]
         return state.filter(spectrum, scales, self.width)
@@ -98,6 +110,8 @@ class GroupConv(Layer):
     def apply(self, params: Any, features: RotationFeatures) -> RotationFeatures:
         """The convolution; white-noise filters are cut at the bandlimit of the features' grid."""
         filters, bias = Linear.of(self, _on_rotations(features).channels).scaled(params)
+        if self.support is not None:
+            filters = mix_degrees(filters, convolution_root(len(filters), self.support))
         spectrum = jnp.ones(len(filters)) if self.variances is None else jnp.asarray(self.variances)[: len(filters)]
         return features.convolve(filters, spectrum.astype(features.values.dtype), bias)
 

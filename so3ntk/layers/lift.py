@@ -13,11 +13,14 @@ from so3ntk.features import Inputs, Linear
 from so3ntk.layers.base import Scalar
 from so3ntk.layers.source import Lifting
 from so3ntk.layers.support import check_support
+from so3ntk.local_filters import lifting_root, mix_degrees
 from so3ntk.parametrization import check_parametrization
 from so3ntk.rotations import check_bandlimit
 from so3ntk.so3 import Grid, SphereGeometry
 from so3ntk.so3_features import RotationFeatures, lift, synthesise
+from so3ntk.so3_local import Cap, LocalSphereGeometry, Turn
 from so3ntk.sphere import SphereSignal
+from so3ntk.state import Pair, State
 
 
 class Lift(Lifting):
@@ -29,7 +32,9 @@ class Lift(Lifting):
     for signals with coefficients a and b. All arguments are keywords:
 
     width: channels of the finite network, for ``init_fn`` and the standard parametrisation only.
-    support: half-angle of the filters' cap in radians; None or pi for the whole sphere. Smaller ones come later.
+    support: half-angle t of the filters' cap in radians; None or pi for the whole sphere. With t < pi fields depend on
+    the position, K_r(x) = W^2 A_t[mean_c w_c f_c(x) f'_c(r^-1 x)] + b^2, A_t the average over the cap about x; these
+    networks are evaluated rotation by rotation on a grid of positions (``LocalGrid``).
     bandlimit: filters keep degrees l < bandlimit; None keeps all degrees of the signal.
     variances: filter variance v_l per degree (differentiable), at least as many as degrees; None for white noise.
     channel_weights: w_c, one non-negative number per channel (differentiable); None for ones.
@@ -37,7 +42,8 @@ class Lift(Lifting):
     W_std, b_std: standard deviations of weights and biases (differentiable); b_std None means no bias.
     parametrization: "ntk" or "standard".
 
-    Raises ValueError for arguments out of range; NotImplementedError for support < pi and other groups.
+    Raises ValueError for arguments out of range, and for a support together with bandlimit or variances;
+    NotImplementedError for other groups.
     Source: Misof, Kessel, Gerken, Equivariant Neural Tangent Kernels (2025), in the relative-motion form of the docs.
     """
 
@@ -66,7 +72,8 @@ class Lift(Lifting):
     ):
         if group != "SO3":
             raise NotImplementedError(f"Lift: group {group!r} is not implemented; the group is 'SO3'.")
-        self.width, self.support, self.group = width, check_support("Lift", support), group
+        self.width, self.group = width, group
+        self.support = check_support("Lift", support, bandlimit, variances)
         self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "Lift")
         self.variances, self.channel_weights = variances, channel_weights
         self.W_std, self.b_std = W_std, b_std
@@ -96,6 +103,32 @@ class Lift(Lifting):
             )
         return x.coefficients
 
+    @property
+    def separate(self) -> bool:
+        """Whether the support is local."""
+        return self.support is not None
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is not."""
+        return self.support is None
+
+    @property
+    def keeps_variances(self) -> bool:
+        """True: they are averages of the signals' squares."""
+        return True
+
+    def begin(self, pair: Pair) -> State:
+        """The state on all rotations; with local support at one, ``pair.grid``."""
+        if self.support is None:
+            return super().begin(pair)
+        turn: Turn = pair.grid
+        geometry = LocalSphereGeometry(turn.positions, turn.weight, self.channel_weights)
+        f, g = pair.f, turn.rotate(pair.g)
+        correlation = geometry.correlate(f, g)
+        state = State(geometry, correlation, jnp.zeros_like(correlation), geometry.variance(f), geometry.variance(g))
+        return state.filter(Cap(self.support), self.scales(f), self.width)
+
     def geometry(self, grid: Grid | None) -> SphereGeometry:
         """Rotations on the given grid."""
         return SphereGeometry(grid, self.channel_weights, self.variances, self.bandlimit)
@@ -117,6 +150,8 @@ class Lift(Lifting):
         if self.channel_weights is not None:
             signals = signals * jnp.sqrt(jnp.asarray(self.channel_weights, signals.dtype))
         filters, bias = Linear.of(self, signals.shape[2]).scaled(params)
+        if self.support is not None:
+            filters = mix_degrees(filters, lifting_root(len(filters), self.support))
         spectrum = jnp.ones(len(filters)) if self.variances is None else jnp.asarray(self.variances)[: len(filters)]
         blocks = lift(signals, filters, spectrum.astype(signals.dtype))
         return RotationFeatures(synthesise(features.grid.grid, blocks) + bias, features.grid)

@@ -1,21 +1,27 @@
-"""Checks of the supports and spectra of filters on the sphere and on SO(3)."""
+"""Checks of the supports of filters on the sphere and on SO(3)."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 
-def check_support(where: str, support: float | None) -> float | None:
-    """None for global support (None or pi); NotImplementedError for a smaller cap, ValueError outside (0, pi]."""
+def check_support(where: str, support: float | None, bandlimit: Any, variances: Any) -> float | None:
+    """None for global support (None or pi), else the half-angle of the cap.
+
+    ValueError outside (0, pi], and for a cap together with a spectrum: a filter cut to a cap has all degrees.
+    """
     if support is None:
         return None
     if isinstance(support, bool) or not isinstance(support, int | float) or not 0 < support <= math.pi + 1e-12:
         raise ValueError(
             f"{where}: expected support, the half-angle of the filters' cap, in (0, pi] radians or None, got {support!r}."
         )
-    if support < math.pi - 1e-12:
-        raise NotImplementedError(
-            f"{where}: support={support:.4g} < pi asks for local filters, which are not implemented yet. "
-            "Use support=None (the whole sphere); to limit the detail filters see, use bandlimit= or variances=."
+    if support > math.pi - 1e-12:
+        return None
+    if bandlimit is not None or variances is not None:
+        raise ValueError(
+            f"{where}: support={support:.4g} cuts filters to a cap, bandlimit= and variances= are for filters on the "
+            "whole sphere. Give one or the other; to limit the detail of the signals use x.with_bandlimit."
         )
-    return None
+    return float(support)
