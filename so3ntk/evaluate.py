@@ -191,7 +191,10 @@ def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) 
         return sums + jnp.stack([state.geometry.mean(getattr(state, name)) for name in get]), None
 
     # In reverse mode each motion's field is computed again instead of stored.
-    sums, _ = jax.lax.scan(jax.checkpoint(add), jnp.zeros(len(get), jax.tree.leaves(pair.f)[0].dtype), motions)
+    batch = (len(pair.f), len(pair.g)) if is_batched(layers) else ()
+    sums, _ = jax.lax.scan(
+        jax.checkpoint(add), jnp.zeros((len(get), *batch), jax.tree.leaves(pair.f)[0].dtype), motions
+    )
     means = sums / len(jax.tree.leaves(motions)[0])
     return Result(tuple(means), jnp.full_like(means[0], -1))
 
@@ -210,8 +213,24 @@ def _alignment(lift: Any, pair: Pair) -> Float[Array, ""]:
     return lift.nngp(largest, pair.f) * inverse_or_zero(norm)
 
 
+def batch_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
+    """The kernels (n, m) of all pairs of two batches, motion by motion, for geometries whose states hold batches."""
+    span = pool_position(layers)
+    body, head = layers[:span], layers[span:]
+    (nngp, ntk), alignment = motion_kernels(body, pair, ("nngp", "ntk"))
+    q1, q2 = None, None
+    if needs_selves(layers):
+        own = lambda f: motion_kernels(body, Pair(f[None], f[None], pair.grid), ("nngp",)).kernels[0][0, 0]  # noqa: E731
+        q1, q2 = jax.vmap(own)(pair.f)[:, None], jax.vmap(own)(pair.g)[None, :]
+    state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width_after(body)))
+    return Result(tuple(getattr(state, name) for name in get), alignment)
+
+
 def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
     """The kernels of one pair after all layers; nodes = 0 runs every layer of a tower on the whole field."""
+    if is_batched(layers):
+        batch = batch_kernels(layers, Pair(pair.f[None], pair.g[None], pair.grid), get)
+        return jax.tree.map(lambda kernel: kernel[0, 0], batch)
     if by_motion(layers):
         span, pooled = pool_position(layers), motion_kernels
     else:
@@ -257,7 +276,14 @@ def tile_kernels(
     return tuple(k.reshape(alignment.shape) for k in jax.lax.map(refine, slabs))
 
 
+def is_batched(layers: tuple[Layer, ...]) -> bool:
+    """Whether states hold all pairs of two batches."""
+    return any(isinstance(layer, Lifting) and layer.batched for layer in flatten(layers))
+
+
 def _all_pairs(layers, grid: Any, nodes: int, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
+    if is_batched(layers):
+        return batch_kernels(layers, Pair(f, g, grid), get)
     one = lambda f, g: pair_kernels(layers, Pair(f, g, grid), nodes, get)  # noqa: E731
     return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(f, g)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.evaluate import lifts_separately, needs_selves, run_layers, states_by_motion
+from so3ntk.evaluate import is_batched, lifts_separately, needs_selves, run_layers, states_by_motion
 from so3ntk.geometry import Signal
 from so3ntk.layers.base import Layer
 from so3ntk.plan import choose_grid, load_motions, own_motions, read_batches
@@ -76,7 +76,9 @@ def _whole_field(layers, grid, f, g, names):
 
 
 def _field_motion_by_motion(layers, grid, f, g, names):
-    states, motions = states_by_motion(layers, Pair(f, g, grid))
+    batched = is_batched(layers)
+    states, motions = states_by_motion(layers, Pair(f[None], g[None], grid) if batched else Pair(f, g, grid))
     geometry = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions)).geometry
     kernels = jax.lax.map(lambda motion: tuple(getattr(states(motion), name) for name in names), motions)
-    return tuple(geometry.gather(kernel) for kernel in kernels)
+    gathered = (geometry.gather(kernel) for kernel in kernels)
+    return tuple(kernel[..., 0, 0] if batched else kernel for kernel in gathered)

@@ -54,60 +54,73 @@ class Turn(eqx.Module):
         """The positions of one rotation's field."""
         return len(self.positions)
 
-    def rotate(self, f: Float[Array, "p c"]) -> Float[Array, "p c"]:
-        """The coefficients of the rotated signal."""
+    def rotate(self, f: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
+        """The coefficients of the rotated signals."""
         blocks, start = [], 0
         for degree in range(self.bandlimit):
             side = 2 * degree + 1
             matrix = self.wigner[start : start + side**2].reshape(side, side)
-            blocks.append(jnp.matmul(matrix, f[degree**2 : (degree + 1) ** 2], precision=HIGHEST))
+            block = f[:, degree**2 : (degree + 1) ** 2]
+            blocks.append(jnp.einsum("ij,njc->nic", matrix, block, precision=HIGHEST))
             start += side**2
-        return jnp.concatenate(blocks)
+        return jnp.concatenate(blocks, axis=1)
 
 
 class LocalSphereGeometry(Geometry):
-    """One rotation; fields are values at the positions of a grid. The second signal comes rotated."""
+    """One rotation of a batch of pairs; the second signals come rotated.
+
+    Fields are (8, q, n, m): reflections of the grid's q representatives, then n signals f and m signals f'. With the
+    batch in the last axes a cap average is one product of matrices (measured: four times as fast as batched by vmap).
+    """
 
     positions: SphereGrid = eqx.field(static=True)
     weight: Float[Array, ""]
     channel_weights: Float[Array, " c"] | None = None
 
-    def correlate(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Float[Array, " x"]:
+    def correlate(self, f: Float[Array, "n p c"], g: Float[Array, "m p c"]) -> Float[Array, "8 q n m"]:
         """mean_c w_c f_c(x) g_c(x), with g rotated already."""
-        values = self._at_positions(f) * self._at_positions(g)
+        first, second = self._at_positions(f) / f.shape[-1], self._at_positions(g)
         if self.channel_weights is not None:
-            values = values * jnp.asarray(self.channel_weights, values.dtype)
-        return jnp.mean(values, axis=-1)
+            first = first * jnp.asarray(self.channel_weights, first.dtype)
+        return jnp.einsum("kanc,kamc->kanm", first, second, precision=HIGHEST)
 
-    def variance(self, f: Float[Array, "p c"]) -> Float[Array, " x"]:
+    def variance(self, f: Float[Array, "n p c"]) -> Float[Array, "8 q n"]:
         """mean_c w_c f_c(x)^2."""
-        return self.correlate(f, f)
+        squares = self._at_positions(f) ** 2
+        if self.channel_weights is not None:
+            squares = squares * jnp.asarray(self.channel_weights, squares.dtype)
+        return jnp.mean(squares, axis=-1)
 
-    def transport(self, variance: Float[Array, " x"]) -> Float[Array, " x"]:
-        """The identity: variances are those of the rotated signal."""
+    def transport(self, variance: Float[Array, "8 q n m"]) -> Float[Array, "8 q n m"]:
+        """The identity: variances are those of the rotated signals."""
         return variance
 
-    def mean(self, field: Float[Array, " x"]) -> Float[Array, ""]:
-        """The mean over positions, times the rotation's weight and their number."""
-        return jnp.dot(self._weights(field.dtype), field, precision=HIGHEST) * self.weight
+    def mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
+        """The mean over positions, times the rotation's weight and the number of rotations."""
+        return self._mean(field) * self.weight
 
-    def average(self, field: Float[Array, " x"], support: Cap) -> Float[Array, " x"]:
+    def average(self, field: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
         """The mean over the cap at each position."""
         if support.angle is None:
-            return jnp.broadcast_to(jnp.dot(self._weights(field.dtype), field, precision=HIGHEST), field.shape)
+            return jnp.broadcast_to(self._mean(field), field.shape)
         blocks = jnp.asarray(cap_blocks(self.positions, support.angle), field.dtype)
-        classes = jnp.stack(walsh_hadamard(list(field.reshape(8, -1))))
-        averaged = jnp.einsum("kab,kb->ka", blocks, classes, precision=HIGHEST)
-        return jnp.concatenate(walsh_hadamard(list(averaged)))
+        classes = jnp.stack(walsh_hadamard(list(field.reshape(*field.shape[:2], -1))))
+        averaged = jnp.matmul(blocks, classes, precision=HIGHEST)
+        return jnp.stack(walsh_hadamard(list(averaged))).reshape(field.shape)
 
-    def average_variance(self, variance: Float[Array, " x"], support: Cap) -> Float[Array, " x"]:
+    def average_variance(self, variance: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
         """The same."""
         return self.average(variance, support)
 
-    def _at_positions(self, f: Float[Array, "p c"]) -> Float[Array, "x c"]:
-        bandlimit = int(np.sqrt(f.shape[0]) + 0.5)
-        harmonics = real_harmonics(self.positions.directions, bandlimit)
-        return jnp.matmul(jnp.asarray(harmonics, f.dtype), f, precision=HIGHEST)
+    def gather(self, fields: Float[Array, "r 8 q n m"]) -> Float[Array, "r x n m"]:
+        """Axes (rotation, position) for one pair."""
+        return fields.reshape(len(fields), -1, *fields.shape[3:])
 
-    def _weights(self, dtype: Any) -> Float[Array, " x"]:
-        return jnp.asarray(self.positions.weights, dtype)
+    def _mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
+        weights = jnp.asarray(self.positions.weights.reshape(8, -1), field.dtype)
+        return jnp.einsum("ka,kanm->nm", weights, field, precision=HIGHEST)
+
+    def _at_positions(self, f: Float[Array, "n p c"]) -> Float[Array, "8 q n c"]:
+        bandlimit = int(np.sqrt(f.shape[1]) + 0.5)
+        harmonics = real_harmonics(self.positions.directions, bandlimit).reshape(8, -1, bandlimit**2)
+        return jnp.einsum("kap,npc->kanc", jnp.asarray(harmonics, f.dtype), f, precision=HIGHEST)

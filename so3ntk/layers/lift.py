@@ -109,6 +109,11 @@ class Lift(Lifting):
         return self.support is not None
 
     @property
+    def batched(self) -> bool:
+        """Whether the support is local."""
+        return self.support is not None
+
+    @property
     def pointwise(self) -> bool:
         """Whether it is not."""
         return self.support is None
@@ -119,14 +124,15 @@ class Lift(Lifting):
         return True
 
     def begin(self, pair: Pair) -> State:
-        """The state on all rotations; with local support at one, ``pair.grid``."""
+        """The state on all rotations; with local support that of two batches at one, ``pair.grid``."""
         if self.support is None:
             return super().begin(pair)
         turn: Turn = pair.grid
         geometry = LocalSphereGeometry(turn.positions, turn.weight, self.channel_weights)
         f, g = pair.f, turn.rotate(pair.g)
         correlation = geometry.correlate(f, g)
-        state = State(geometry, correlation, jnp.zeros_like(correlation), geometry.variance(f), geometry.variance(g))
+        q1, q2 = geometry.variance(f)[..., :, None], geometry.variance(g)[..., None, :]
+        state = State(geometry, correlation, jnp.zeros_like(correlation), q1, q2)
         return state.filter(Cap(self.support), self.scales(f), self.width)
 
     def geometry(self, grid: Grid | None) -> SphereGeometry:

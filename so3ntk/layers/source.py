@@ -62,6 +62,11 @@ class Lifting(Source):
         """Whether fields depend on the position, and layers act at each motion separately: then motion by motion."""
         return False
 
+    @property
+    def batched(self) -> bool:
+        """Whether states hold all pairs of two batches, in the last two axes, instead of one pair."""
+        return False
+
     def motions(self, signals: Any) -> Any:
         """All motions of a batch's group, as a pytree with a leading axis; None where a quadrature supplies them."""
         return None
