@@ -254,7 +254,8 @@ def parts_of(reduction: Reduction | None, x: Any) -> Parts:
         return reduction.parts(x)
     if not hasattr(x, "__len__"):
         raise TypeError(
-            f"kernel_fn: expected a SphereSignal, Environments or an array of vectors, got {type(x).__name__}."
+            f"kernel_fn: expected a batch (a SphereSignal, Environments, an array of images or vectors), got "
+            f"{type(x).__name__}."
         )
     count = len(x)
     return Parts(x, np.arange(count), np.zeros(count, int), count)
@@ -264,8 +265,8 @@ def _check_batches(f: Any, g: Any) -> None:
     for a, b in zip(jax.tree.leaves(f), jax.tree.leaves(g), strict=True):
         if a.shape[1:] != b.shape[1:]:
             raise ValueError(
-                f"kernel: the two batches do not fit each other: one signal has shape {a.shape[1:]} (coefficients, "
-                f"channels) in x1 and {b.shape[1:]} in x2. Give both the same bandlimit (x.with_bandlimit) and channels."
+                f"kernel: the two batches do not fit each other: one input has shape {a.shape[1:]} in x1 and {b.shape[1:]} "
+                "in x2 (channels last). Give both the same size and channels; signals on the sphere by x.with_bandlimit."
             )
     for name, batch in (("x1", f), ("x2", g)):
         for leaf in jax.tree.leaves(batch):
