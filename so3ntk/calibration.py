@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -19,7 +20,7 @@ from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tabl
 from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
 from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local
-from so3ntk.so3 import walsh_hadamard
+from so3ntk.so3 import Blocks, walsh_hadamard
 from so3ntk.state import Pair
 from so3ntk.tower import HALF_RANGE, node_count
 
@@ -212,13 +213,15 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
     rows = []
     for k in range(len(sample.i)):
         tower = jax.tree.map(lambda leaf, k=k: leaf[k].astype(np.float64), towers)
-        images = np.stack(walsh_hadamard([blocks[k, c] @ t for c, t in zip(columns, tables, strict=True)]))
+        halves = [walsh_hadamard([half[c] @ t for c, t in zip(columns, tables, strict=True)]) for half in blocks[k]]
+        images = np.concatenate(halves)
         c = images * tower.inverse_norm
         t = np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)) / HALF_RANGE - 1
         means = []
         for branches in tower.powers:
             positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in branches)
-            means.append(np.sum(np.where(c >= 0, positive, negative).sum(0) * weights) * tower.scale)
+            total = np.sum(np.where(c >= 0, positive, negative).sum(0) * weights)
+            means.append(total * tower.scale / len(blocks[k]))
         rows.append((*means, c.max()))
     return Measured(*np.array(rows).T)
 
@@ -229,11 +232,12 @@ def _towers(layers, f, g):
     lift = layers[0]
 
     def one(f, g):
-        blocks = lift.geometry(None).correlate(f, g)
+        fields = lift.geometry(None).correlate(f, g)  # one function on SO(3), or two for O(3)
         scales = lift.scales(f)
-        values = blocks.values * scales.weight
+        values = jnp.stack([half.values for half in jax.tree.leaves(fields, is_leaf=lambda a: isinstance(a, Blocks))])
+        values = values * scales.weight
         if scales.bias is not None:
-            values = values.at[0].add(scales.bias)
+            values = values.at[:, 0].add(scales.bias)
         return make_tower(layers, Pair(f, g), node_count(values.dtype), ("nngp", "ntk")), values
 
     towers, blocks = jax.vmap(one)(f, g)

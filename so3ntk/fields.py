@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.evaluate import is_batched, lifts_separately, needs_selves, run_layers, states_by_motion
 from so3ntk.geometry import Signal
-from so3ntk.layers.base import Layer
+from so3ntk.layers.base import Layer, flatten
+from so3ntk.layers.lift import Lift
 from so3ntk.plan import choose_grid, load_motions, own_motions, read_batches
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature
 from so3ntk.state import Pair
@@ -24,7 +26,7 @@ from so3ntk.state import Pair
 class Fields(NamedTuple):
     """Kernels on sampled motions; a name not asked for is None. All in the dtype of the signals.
 
-    nngp, ntk: (N1, N2, motions). motions: rotation matrices r, (motions, 3, 3); weights: of the quadrature, (motions,),
+    nngp, ntk: (N1, N2, motions). motions: orthogonal matrices r, (motions, 3, 3); weights: of the quadrature, (motions,),
     so that ``nngp @ weights`` is the pooled kernel. With local filters on the sphere nngp and ntk have one more axis, the
     positions x (unit vectors, (positions, 3)): K_r(x) is the kernel of f at x and f' at r^-1 x.
     A geometry that lists its motions itself (images) has axes of its own in place of ``motions``, which its ``Lift``
@@ -58,8 +60,10 @@ def field_kernels(
     motions = load_motions(layers, grid, x1, dtype, collapse=False)
     rotations, positions = (grid.rotations, grid.positions) if isinstance(grid, LocalGrid) else (grid, None)
     values = dict(zip(names, _fields(layers, motions.base, f, g, names), strict=True))
-    matrices = jnp.asarray(rotations.rotations.as_matrix(), dtype)
-    weights = jnp.asarray(rotations.weights, dtype)
+    matrices, weights = rotations.rotations.as_matrix(), rotations.weights
+    if any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers)):
+        matrices, weights = np.concatenate([matrices, -matrices]), np.tile(weights, 2) / 2
+    matrices, weights = jnp.asarray(matrices, dtype), jnp.asarray(weights, dtype)
     where = None if positions is None else jnp.asarray(positions.directions, dtype)
     return Fields(values.get("nngp"), values.get("ntk"), matrices, weights, where)
 

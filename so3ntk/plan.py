@@ -213,7 +213,8 @@ def load_motions(
     if isinstance(quadrature, AdaptiveGrid) and not collapse:
         quadrature = quadrature.fine  # alignments are measured where towers collapse
     if isinstance(quadrature, LocalGrid):
-        turns = Turn.load(quadrature.rotations, quadrature.positions, max(kept), dtype)
+        improper = any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers))
+        turns = Turn.load(quadrature.rotations, quadrature.positions, max(kept), dtype, improper)
         return Motions(turns, None, None, 0)
     if not isinstance(quadrature, AdaptiveGrid):
         return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)

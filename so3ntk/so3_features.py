@@ -36,31 +36,47 @@ class FeatureGrid(eqx.Module):
 
 
 class RotationFeatures(Features):
-    """Values (N, R, C) at the rotations of a grid."""
+    """Values (N, R, C) at the rotations of a grid; (N, 2 R, C) for O(3), then at the rotations times the inversion."""
 
     values: Float[Array, "n r c"]
     on: FeatureGrid
 
+    @property
+    def cosets(self) -> int:
+        """1 for SO(3), 2 for O(3)."""
+        return self.values.shape[1] // self.on.grid.size
+
     def pool(self) -> Vectors:
-        """The mean over SO(3), by quadrature."""
+        """The mean over the group, by quadrature."""
         grid = self.on.grid
-        weights = jnp.tile(grid.weights, grid.images)
+        weights = jnp.tile(grid.weights, grid.images * self.cosets) / self.cosets
         return Vectors(jnp.einsum("r,nrc->nc", weights, self.values, precision=HIGHEST))
 
-    def convolve(self, filters: Degrees, spectrum: Float[Array, " l"], bias: Any) -> RotationFeatures:
-        """The convolution with filters (2l + 1, 2l + 1, C, K) for l < L, times the root of the spectrum, and a bias."""
-        grid = self.on.grid
-        analyse = jax.vmap(jax.vmap(lambda h: _analyse(grid, h, len(filters)), 1, 1))
-        blocks = split_degrees(analyse(self.values))
-        products = [
-            jnp.einsum("zpnc,mnck->zpmk", block, kappa, precision=HIGHEST) * jnp.sqrt(v / (2 * degree + 1))
-            for degree, (block, kappa, v) in enumerate(zip(blocks, filters, spectrum, strict=True))
-        ]
-        return RotationFeatures(synthesise(grid, tuple(products)) + bias, self.on)
+    def convolve(self, filters: tuple[Degrees, ...], spectrum: Float[Array, " l"], bias: Any) -> RotationFeatures:
+        """The convolution with filters (2l + 1, 2l + 1, C, K) for l < L, times the root of the spectrum, and a bias.
+
+        One set of filters for each coset: with two, the features of a coset see the others' through the second set.
+        """
+        halves = jnp.split(self.values, self.cosets, axis=1)
+        blocks = [self._analyse(half, len(spectrum)) for half in halves]
+        out = []
+        for s in range(self.cosets):
+            parts = [_products(blocks[t], filters[s ^ t], spectrum) for t in range(self.cosets)]
+            out.append(tuple(sum(degree) / self.cosets**0.5 for degree in zip(*parts, strict=True)))
+        values = jnp.concatenate([synthesise(self.on.grid, blocks) for blocks in out], axis=1)
+        return RotationFeatures(values + bias, self.on)
+
+    def _analyse(self, values: Float[Array, "n r c"], bandlimit: int) -> Degrees:
+        """The coefficients (n, 2l + 1, 2l + 1, c) of functions on SO(3)."""
+        analyse = jax.vmap(jax.vmap(lambda h: SphereGeometry(self.on.grid)._blocks(h, bandlimit).values, 1, 1))
+        return split_degrees(analyse(values))
 
 
-def _analyse(grid: Grid, field: Float[Array, " r"], bandlimit: int) -> Float[Array, " p"]:
-    return SphereGeometry(grid)._blocks(field, bandlimit).values
+def _products(blocks: Degrees, filters: Degrees, spectrum: Float[Array, " l"]) -> Degrees:
+    return tuple(
+        jnp.einsum("zpnc,mnck->zpmk", block, kappa, precision=HIGHEST) * jnp.sqrt(v / (2 * degree + 1))
+        for degree, (block, kappa, v) in enumerate(zip(blocks, filters, spectrum, strict=True))
+    )
 
 
 def synthesise(grid: Grid, blocks: Degrees) -> Float[Array, "n r k"]:

@@ -101,18 +101,20 @@ class GroupConv(Layer):
         return state.filter(spectrum, scales, self.width)
 
     def init(self, key: Array, features: RotationFeatures) -> Any:
-        """Filters (2l + 1, 2l + 1, C, width) for each degree, and a bias (width,)."""
+        """Filters (2l + 1, 2l + 1, C, width) for each coset of SO(3) and each degree, and a bias (width,)."""
         channels = _on_rotations(features).channels
         sides = [2 * degree + 1 for degree in range(self.bandlimit or features.on.bandlimit)]
-        shapes = tuple((side, side, channels, self.width) for side in sides)
+        shapes = (tuple((side, side, channels, self.width) for side in sides),) * features.cosets
         return Linear.of(self, channels).init("GroupConv", key, shapes, self.width)
 
     def apply(self, params: Any, features: RotationFeatures) -> RotationFeatures:
         """The convolution; white-noise filters are cut at the bandlimit of the features' grid."""
         filters, bias = Linear.of(self, _on_rotations(features).channels).scaled(params)
+        bandlimit = len(filters[0])
         if self.support is not None:
-            filters = mix_degrees(filters, convolution_root(len(filters), self.support))
-        spectrum = jnp.ones(len(filters)) if self.variances is None else jnp.asarray(self.variances)[: len(filters)]
+            root = convolution_root(bandlimit, self.support)
+            filters = tuple(mix_degrees(kappa, root) for kappa in filters)
+        spectrum = jnp.ones(bandlimit) if self.variances is None else jnp.asarray(self.variances)[:bandlimit]
         return features.convolve(filters, spectrum.astype(features.values.dtype), bias)
 
 

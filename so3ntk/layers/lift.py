@@ -14,6 +14,7 @@ from so3ntk.layers.base import Scalar
 from so3ntk.layers.source import Lifting
 from so3ntk.layers.support import check_support
 from so3ntk.local_filters import lifting_root, mix_degrees
+from so3ntk.o3 import OrthogonalGeometry, mirrored
 from so3ntk.parametrization import check_parametrization
 from so3ntk.rotations import check_bandlimit
 from so3ntk.so3 import Grid, SphereGeometry
@@ -38,12 +39,12 @@ class Lift(Lifting):
     bandlimit: filters keep degrees l < bandlimit; None keeps all degrees of the signal.
     variances: filter variance v_l per degree (differentiable), at least as many as degrees; None for white noise.
     channel_weights: w_c, one non-negative number per channel (differentiable); None for ones.
-    group: "SO3".
+    group: "SO3", or "O3": the mirror image of a signal, coefficients times (-1)^l, joins its rotations, so that a
+    molecule and its mirror image have the same kernel.
     W_std, b_std: standard deviations of weights and biases (differentiable); b_std None means no bias.
     parametrization: "ntk" or "standard".
 
-    Raises ValueError for arguments out of range, and for a support together with bandlimit or variances;
-    NotImplementedError for other groups.
+    Raises ValueError for arguments out of range, and for a support together with bandlimit or variances.
     Source: Misof, Kessel, Gerken, Equivariant Neural Tangent Kernels (2025), in the relative-motion form of the docs.
     """
 
@@ -70,8 +71,8 @@ class Lift(Lifting):
         b_std: Scalar | None = None,
         parametrization: str = "ntk",
     ):
-        if group != "SO3":
-            raise NotImplementedError(f"Lift: group {group!r} is not implemented; the group is 'SO3'.")
+        if group not in ("SO3", "O3"):
+            raise ValueError(f"Lift: expected group 'SO3' or 'O3' (with reflections), got {group!r}.")
         self.width, self.group = width, group
         self.support = check_support("Lift", support, bandlimit, variances)
         self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "Lift")
@@ -135,9 +136,10 @@ class Lift(Lifting):
         state = State(geometry, correlation, jnp.zeros_like(correlation), q1, q2)
         return state.filter(Cap(self.support), self.scales(f), self.width)
 
-    def geometry(self, grid: Grid | None) -> SphereGeometry:
-        """Rotations on the given grid."""
-        return SphereGeometry(grid, self.channel_weights, self.variances, self.bandlimit)
+    def geometry(self, grid: Grid | None) -> SphereGeometry | OrthogonalGeometry:
+        """Rotations on the given grid, and with the inversion for O(3)."""
+        proper = SphereGeometry(grid, self.channel_weights, self.variances, self.bandlimit)
+        return OrthogonalGeometry(proper) if self.group == "O3" else proper
 
     def channels(self, f: Float[Array, "p c"]) -> int:
         """The last axis."""
@@ -159,5 +161,7 @@ class Lift(Lifting):
         if self.support is not None:
             filters = mix_degrees(filters, lifting_root(len(filters), self.support))
         spectrum = jnp.ones(len(filters)) if self.variances is None else jnp.asarray(self.variances)[: len(filters)]
-        blocks = lift(signals, filters, spectrum.astype(signals.dtype))
-        return RotationFeatures(synthesise(features.grid.grid, blocks) + bias, features.grid)
+        cosets = (signals, mirrored(signals)) if self.group == "O3" else (signals,)
+        blocks = [lift(signal, filters, spectrum.astype(signals.dtype)) for signal in cosets]
+        values = jnp.concatenate([synthesise(features.grid.grid, block) for block in blocks], axis=1)
+        return RotationFeatures(values + bias, features.grid)

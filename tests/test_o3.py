@@ -1,0 +1,62 @@
+"""O(3): mirror images have equal kernels, which are the means of SO(3)'s over both images; SO(3) tells them apart."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Relu, SphereSignal, rotate, serial
+from tests.oracles.harmonics import white_signals
+
+EPS = np.finfo(np.float64).eps
+VALUES = white_signals(2, 3, 2, seed=0)
+SIGNS = np.repeat([1.0, -1.0, 1.0], [1, 3, 5])[:, None]  # f(-x): degrees 0, 1, 2
+CHIRAL = SphereSignal(jnp.asarray(VALUES), 3)
+MIRRORED = SphereSignal(jnp.asarray(VALUES * SIGNS), 3)
+pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")
+
+ARCHITECTURES = {
+    "tower": lambda group: (Lift(group=group, b_std=0.2), Relu(), GroupConv(), Erf(), GroupPool(), Dense()),
+    "spectrum": lambda group: (Lift(group=group), Erf(), GroupConv(bandlimit=2), Erf(), GroupPool()),
+    "caps": lambda group: (Lift(group=group, support=1.0), Erf(), GroupConv(support=0.8), Erf(), GroupPool()),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_mean_over_both_images(name):
+    """On one grid exactly; a linear readout after pooling commutes with the mean."""
+    layers, grid = ARCHITECTURES[name], ProductGrid(8)
+    both = serial(*layers("O3"), quadrature=grid)
+    proper = serial(*layers("SO3"), quadrature=grid)
+    found, mirrored = both.kernel_fn(CHIRAL, CHIRAL[:1]), both.kernel_fn(CHIRAL, MIRRORED[:1])
+    parts = proper.kernel_fn(CHIRAL, CHIRAL[:1]), proper.kernel_fn(CHIRAL, MIRRORED[:1])
+    for kernel, other, first, second in zip(found, mirrored, *parts, strict=True):
+        size = np.abs(kernel).max()
+        np.testing.assert_allclose(kernel, (first + second) / 2, rtol=0, atol=500 * EPS * size)
+        np.testing.assert_allclose(kernel, other, rtol=0, atol=500 * EPS * size)
+        assert np.abs(first - second).max() > 1e-4 * size  # the signals are chiral, and SO(3) sees it
+
+
+def test_improper_rotations():
+    net = serial(*ARCHITECTURES["tower"]("O3"), quadrature=ProductGrid(16))
+    turned = rotate(MIRRORED, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))  # a quarter turn maps the grid to itself
+    for kernel, other in zip(net.kernel_fn(CHIRAL), net.kernel_fn(CHIRAL, turned), strict=True):
+        np.testing.assert_allclose(kernel, other, rtol=0, atol=1e-6 * np.abs(kernel).max())  # ReLU's cusp: root of eps
+
+
+def test_fields_hold_both_cosets():
+    grid = ProductGrid(4)
+    field = serial(Lift(group="O3"), Erf(), quadrature=grid).kernel_fn(CHIRAL)
+    pooled = serial(Lift(group="O3"), Erf(), GroupPool(), quadrature=grid).kernel_fn(CHIRAL)
+    np.testing.assert_allclose(np.linalg.det(field.motions), np.repeat([1.0, -1.0], len(grid)), atol=1e-12)
+    for name in ("nngp", "ntk"):
+        np.testing.assert_allclose(getattr(field, name) @ field.weights, getattr(pooled, name), atol=100 * EPS)
+
+
+def test_calibration_measures_both_cosets():
+    net = serial(*ARCHITECTURES["tower"]("O3"), rtol=1e-4).calibrate(CHIRAL)
+    assert net.quadrature_error(CHIRAL) < 2e-4
+
+
+def test_unknown_group():
+    with pytest.raises(ValueError, match="'SO3' or 'O3'"):
+        Lift(group="O2")
