@@ -1,6 +1,6 @@
 """Exact infinite-width kernels (NNGP and NTK) of networks equivariant under SO(3)."""
 
-from so3ntk import predict
+from so3ntk import empirical, predict
 from so3ntk.activations import (
     Abs,
     Activation,
@@ -37,7 +37,8 @@ from so3ntk.layers import (
     parallel,
 )
 from so3ntk.network import Kernels, Network, serial
-from so3ntk.quadrature import AdaptiveGrid
+from so3ntk.positions import SphereGrid
+from so3ntk.quadrature import AdaptiveGrid, LocalGrid
 from so3ntk.rotations import random_rotations
 from so3ntk.sphere import SphereSignal, concatenate, rotate
 
