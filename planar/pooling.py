@@ -141,4 +141,4 @@ def _state_at(fields: dict[str, Any], motion: Motion, size: int, width: int | No
     q1, q2 = still.get("self1"), still.get("self2")
     selves = [None if q is None else State(geometry, here[name], None, q, q, width=width)
               for name, q in (("self1", q1), ("self2", q2))]  # fmt: skip
-    return State(geometry, here["nngp"], here["ntk"], q1, q2, *selves, width)
+    return State(geometry, here["nngp"], here["ntk"], q1, q2, selves[0], selves[1], width)

@@ -6,6 +6,7 @@ polynomials: that is done here in NumPy and float64, without compiling anything 
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.evaluate import interpolates, list_kernels, make_tower, tower_span
+from so3ntk.evaluate import block_kernels, interpolates, list_kernels, make_tower, tower_span
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
+from so3ntk.layers.base import flatten
 from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
 from so3ntk.positions import SphereGrid
-from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local
+from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local, position_rings
 from so3ntk.so3 import Blocks, walsh_hadamard
 from so3ntk.state import Pair
 from so3ntk.tower import HALF_RANGE, node_count
@@ -54,7 +56,8 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
     r"""The largest quadrature error of the pooled kernels, :math:`|K - K_{fine}| / \sqrt{K(x,x) K(x',x')}`.
 
     Estimated by refinement, K_fine being on a grid twice as fine per axis, over all pairs of up to ``signals`` signals
-    of x1 and x2, spread evenly over their norms (for molecules: of atoms). 0 for networks without motions.
+    of x1 and x2, spread evenly over their norms (for molecules: of atoms). With local filters rotations and positions
+    are refined one after the other, and the two differences added. 0 for networks without motions.
     """
     if get not in ("nngp", "ntk"):
         raise ValueError(f'quadrature_error: expected get to be "nngp" or "ntk", got {get!r}.')
@@ -63,8 +66,16 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
     if grid is None:
         return 0.0
     sample = _sample(layers, batches, signals)
-    fine, coarse = (_adaptive(layers, sample, g) for g in (grid.refined(), grid))
-    return float(_relative_errors(coarse, fine, sample, get).max())
+    coarse = _adaptive(layers, sample, grid)
+    errors = [_relative_errors(coarse, _adaptive(layers, sample, fine), sample, get) for fine in _refinements(grid)]
+    return float(np.sum(errors, axis=0).max())
+
+
+def _refinements(grid: Quadrature) -> tuple[Quadrature, ...]:
+    """Finer grids, whose differences from the grid add up to its error; refining both at once would cost the product."""
+    if not isinstance(grid, LocalGrid):
+        return (grid.refined(),)
+    return LocalGrid(grid.rotations.refined(), grid.positions), LocalGrid(grid.rotations, grid.positions.refined())
 
 
 def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
@@ -85,7 +96,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     local = is_local(layers)
     levels = [n for n in LEVELS if n >= lowest] or [4 * -(-lowest // 4)]
     for n in levels:
-        results.append(_on_grid(layers, sample, _level(n, batch.bandlimit, local)))
+        results.append(_on_grid(layers, sample, _level(n, layers, batch.bandlimit, net.rtol)))
         if len(results) < 3:
             continue
         tried, now = results[-3], results[-1]
@@ -105,7 +116,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             stacklevel=4,  # Network.calibrate, through equinox
         )
     if local:
-        quadrature: Quadrature = _level(max(chosen.values(), default=levels[-1]), batch.bandlimit, local)
+        quadrature: Quadrature = _level(max(chosen.values(), default=levels[-1]), layers, batch.bandlimit, net.rtol)
         _checked.add(_check_key(layers, quadrature, batch, net.rtol))
         return quadrature
     fine = ProductGrid(chosen.get(True, levels[-1]))
@@ -120,9 +131,12 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     return quadrature
 
 
-def _level(n: int, bandlimit: int, local: bool) -> RotationGrid | LocalGrid:
-    """The grid of a level; with local filters positions are refined together with rotations."""
-    return LocalGrid(ProductGrid(n), SphereGrid(max(2 * bandlimit, 2 * (n // 2)))) if local else ProductGrid(n)
+def _level(n: int, layers: tuple, bandlimit: int, rtol: float) -> RotationGrid | LocalGrid:
+    """The grid of a level; with local filters two rings are added at each, around the number that the rule takes."""
+    if not is_local(layers):
+        return ProductGrid(n)
+    rings = position_rings(bandlimit, layers, rtol) + 2 * (sum(level < n for level in LEVELS) - 2)
+    return LocalGrid(ProductGrid(n), SphereGrid(max(2 * bandlimit, rings)))
 
 
 _checked: set = set()
@@ -138,12 +152,30 @@ def warn_if_coarse(net: Any, x: Any, stacklevel: int) -> None:
     if key in _checked:
         return
     _checked.add(key)
+    if isinstance(grid, LocalGrid):
+        _warn_of_small_caps(layers, grid.positions, stacklevel + 1)
     error = quadrature_error(net, x, signals=2 if is_local(layers) else 4)  # local filters cost much more
     if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
         warnings.warn(
             f"the rotation grid ({grid}) leaves an error of about {error:.1e} on these signals, more than "
             f"rtol={net.rtol:.0e}, relative to sqrt(K(x, x) K(x', x')). Use net.calibrate(x), a finer quadrature=, or "
             "raise rtol.",
+            QuadratureWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _warn_of_small_caps(layers: tuple, positions: SphereGrid, stacklevel: int) -> None:
+    """Warn of the smallest support below the distance of rings, whose average hardly differs from the value itself."""
+    supports = [getattr(layer, "support", None) for layer in flatten(layers)]
+    smallest = min(angle for angle in supports if isinstance(angle, float))
+    step = math.pi / positions.bandlimit
+    if smallest < step:
+        warnings.warn(
+            f"the smallest support, a cap of {smallest:.3g} radians, is below the resolution of the grid of positions, "
+            f"pi / {positions.bandlimit} = {step:.3g}: averages over it leave out all detail that it would smooth. Use "
+            f"a wider support, or quadrature=LocalGrid(rotations, SphereGrid(n)) with n >= "
+            f"{2 * math.ceil(math.pi / smallest / 2)}.",
             QuadratureWarning,
             stacklevel=stacklevel,
         )
@@ -198,6 +230,8 @@ def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
 
 
 def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured:
+    if isinstance(grid, LocalGrid):
+        return _on_local_grid(layers, sample, grid)
     f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
     span = tower_span(layers)
     if span is None or not sample.collapses:
@@ -224,6 +258,16 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
             means.append(total * tower.scale / len(blocks[k]))
         rows.append((*means, c.max()))
     return Measured(*np.array(rows).T)
+
+
+def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
+    """All pairs at once, (i, j) and (j, i): one rotation's field of a single pair is too little work for a step."""
+    f = sample.signals
+    n, dtype = len(jax.tree.leaves(f)[0]), jax.tree.leaves(f)[0].dtype
+    motions = load_motions(layers, grid, sample.batch, dtype, False)
+    nngp, ntk = (np.asarray(k) for k in block_kernels(layers, motions, f, f, ("nngp", "ntk"), (n, n)))
+    i, j = sample.i, sample.j
+    return Measured(nngp[i, j], ntk[i, j], np.full(len(i), -1.0))
 
 
 @eqx.filter_jit

@@ -135,7 +135,8 @@ def monte_carlo(
     mean, error = ({name: getattr(total[name], kind) for name in names} for kind in ("mean", "error"))
     if isinstance(get, str):
         return Average(mean[get], error[get], int(draws))
-    return Average(*(Kernels(found.get("nngp"), found.get("ntk")) for found in (mean, error)), int(draws))
+    means, errors = (Kernels(found.get("nngp"), found.get("ntk")) for found in (mean, error))
+    return Average(means, errors, int(draws))
 
 
 class _Moments:

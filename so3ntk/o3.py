@@ -82,4 +82,5 @@ class OrthogonalGeometry(Geometry):
         return tuple(self.proper.shift(half, constant) for half in self._halves(field))
 
     def _halves(self, field: Field) -> tuple[Any, Any]:
-        return field if isinstance(field, tuple) else tuple(jnp.split(field, 2))
+        first, second = field if isinstance(field, tuple) else jnp.split(field, 2)
+        return first, second

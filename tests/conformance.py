@@ -1,8 +1,9 @@
 """The conformance harness: an architecture enters with one constructor and is held to every check below.
 
-The checks are functions of an ``Architecture``; tests/test_conformance.py lists the architectures and calls them. The
-grid is the octahedral group where nothing else is said: 24 rotations, on which a network is exactly the network trained
-with that augmentation, so that invariance and positivity hold to rounding.
+The checks are functions of an ``Architecture``; test_conformance.py here and in planar list the architectures and call
+them. A ``Domain`` is what the checks need of a geometry. On the sphere the grid is the octahedral group where nothing
+else is said: 24 rotations, on which a network is exactly the network trained with that augmentation, so that invariance
+and positivity hold to rounding.
 """
 
 from __future__ import annotations
@@ -28,6 +29,34 @@ OCTAHEDRAL = ExplicitGrid(Rotation.create_group("O"))
 EPS = {np.float64: np.finfo(np.float64).eps, np.float32: np.finfo(np.float32).eps}
 
 
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Signals of one geometry.
+
+    white: ``count`` random signals of a seed, as an array. moved: a signal under a motion that networks are invariant to.
+    batch: such an array, in a dtype, as ``kernel_fn`` reads it. evaluate: NNGP and NTK of such an array, slowly.
+    """
+
+    white: Callable[[int, int], np.ndarray]
+    moved: Callable[[np.ndarray], np.ndarray]
+    batch: Callable[[Any, Any], Any]
+    evaluate: Callable[[so3ntk.Network, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    quadrature: Any = None
+
+
+def signal(coefficients, dtype=np.float64) -> SphereSignal:
+    return SphereSignal(jnp.asarray(coefficients, dtype), round(coefficients.shape[1] ** 0.5))
+
+
+SPHERE = Domain(
+    white=lambda count, seed: white_signals(count, BANDLIMIT, CHANNELS, seed),
+    moved=lambda a: rotated(a[None], OCTAHEDRAL.rotations.as_matrix()[7:8])[0, 0],
+    batch=signal,
+    evaluate=lambda net, a: field.evaluate(net, a, a, OCTAHEDRAL.rotations, OCTAHEDRAL.weights),
+    quadrature=OCTAHEDRAL,
+)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """build: the network on a given quadrature. depth: nonlinearities; kinked: whether one of them has a kink."""
@@ -36,9 +65,13 @@ class Architecture:
     build: Callable[[Any], Any]
     depth: int = 1
     kinked: bool = False
+    domain: Domain = SPHERE
 
-    def on(self, quadrature: Any = OCTAHEDRAL) -> so3ntk.Network:
-        return self.build(quadrature)
+    def on(self, quadrature: Any = None) -> so3ntk.Network:
+        return self.build(self.domain.quadrature if quadrature is None else quadrature)
+
+    def batch(self, values: Any, dtype: Any = np.float64) -> Any:
+        return self.domain.batch(values, dtype)
 
     def ntk_error(self, dtype: Any = np.float64) -> float:
         """The rounding error of an NTK: a kink turns eps in the correlation of an aligned pair into its root."""
@@ -49,21 +82,16 @@ class Architecture:
         return (1 + self.depth) * 500 * EPS[dtype]
 
 
-def special_batch() -> np.ndarray:
-    """Generic a, b, c; then a again, -a, zero, a moved by 1e-8, and a rotated by an element of the octahedral group."""
-    a, b, c = white_signals(3, BANDLIMIT, CHANNELS, seed=0)
-    turned = rotated(a[None], Rotation.create_group("O").as_matrix()[7:8])[0, 0]
-    return np.stack([a, b, c, a, -a, 0 * a, a + 1e-8 * b, turned])
-
-
-def signal(coefficients, dtype=np.float64) -> SphereSignal:
-    return SphereSignal(jnp.asarray(coefficients, dtype), round(coefficients.shape[1] ** 0.5))
+def special_batch(domain: Domain) -> np.ndarray:
+    """Generic a, b, c; then a again, -a, zero, a moved by 1e-8, and a under a motion of the group."""
+    a, b, c = domain.white(3, 0)
+    return np.stack([a, b, c, a, -a, 0 * a, a + 1e-8 * b, domain.moved(a)])
 
 
 @cache
 def gram(architecture: Architecture, dtype=np.float64):
     """Kernels of the special batch with itself, computed once."""
-    return architecture.on().kernel_fn(signal(special_batch(), dtype))
+    return architecture.on().kernel_fn(architecture.batch(special_batch(architecture.domain), dtype))
 
 
 def scale(kernel) -> np.ndarray:
@@ -86,20 +114,19 @@ def assert_kernels(actual, desired, architecture: Architecture, dtype=np.float64
 
 def check_same_inputs(architecture: Architecture):
     """x2 = None, x and a copy of x agree; None is symmetric to the bit; equal signals have equal rows."""
-    net, x = architecture.on(), signal(special_batch())
-    own = gram(architecture)
+    net, values = architecture.on(), special_batch(architecture.domain)
+    x, own = architecture.batch(values), gram(architecture)
     for kernel in own:
         np.testing.assert_array_equal(kernel, kernel.T)
-    for other in (x, signal(np.array(special_batch()))):
+    for other in (x, architecture.batch(values.copy())):
         assert_kernels(net.kernel_fn(x, other), own, architecture)
     for kernel in own:
         np.testing.assert_array_equal(kernel[3], kernel[0])
 
 
 def check_layer_by_layer(architecture: Architecture):
-    """The slow evaluation in NumPy (tests/oracles/field.py)."""
-    values = special_batch()
-    expected = field.evaluate(architecture.on(), values, values, OCTAHEDRAL.rotations, OCTAHEDRAL.weights)
+    """The slow evaluation in NumPy (tests/oracles/field.py and images.py)."""
+    expected = architecture.domain.evaluate(architecture.on(), special_batch(architecture.domain))
     assert_kernels(gram(architecture), expected, architecture)
     for kernel, slow in zip(gram(architecture), expected, strict=True):  # generic pairs have no root of eps
         np.testing.assert_allclose(kernel[:3, :3] - np.diag(np.diag(kernel[:3, :3])),
@@ -121,19 +148,19 @@ def check_positive(architecture: Architecture):
 
 
 def check_invariance(architecture: Architecture, equivariant: bool = True):
-    """A rotation of the group leaves every kernel as it is (the last signal is the first one, rotated)."""
+    """A motion of the group leaves every kernel as it is (the last signal is the first one, moved)."""
     kernels = gram(architecture)
     if not equivariant:
         assert np.abs(kernels.ntk[7] - kernels.ntk[0]).max() > 1e-2 * np.abs(kernels.ntk).max()
         return
-    # beyond the rounding of the kernel, that of the rotation: 1e-15 of a signal
+    # beyond the rounding of the kernel, that of the motion: 1e-15 of a signal
     assert_kernels([k[7] for k in kernels], [k[0] for k in kernels], architecture,
                    norms=[scale(k)[0] for k in kernels])  # fmt: skip
 
 
 def check_few_rows(architecture: Architecture):
     """One row is that row of the matrix; no rows make an empty matrix of the right dtype."""
-    net, x = architecture.on(), signal(special_batch())
+    net, x = architecture.on(), architecture.batch(special_batch(architecture.domain))
     norms = [scale(k)[:1] for k in gram(architecture)]
     assert_kernels(net.kernel_fn(x[:1], x), [k[:1] for k in gram(architecture)], architecture, norms=norms)
     for first, second, shape in ((x[:0], None, (0, 0)), (x[:0], x, (0, 8)), (x, x[:0], (8, 0))):
@@ -162,7 +189,7 @@ def derivatives(architecture: Architecture, dtype):
 
     def value(hyperparameters, f, g):
         net = eqx.combine(hyperparameters, rest)
-        k = net.kernel_fn(SphereSignal(f[None], BANDLIMIT), SphereSignal(g[None], BANDLIMIT))
+        k = net.kernel_fn(architecture.batch(f[None], dtype), architecture.batch(g[None], dtype))
         return 0.7 * k.nngp[0, 0] + k.ntk[0, 0]
 
     def everything(point, direction):
@@ -174,14 +201,13 @@ def derivatives(architecture: Architecture, dtype):
 def check_derivatives(architecture: Architecture, dtype=np.float64):
     """jit and vmap agree with eager values; derivatives agree with differences; all are finite at special pairs."""
     hyperparameters, everything = derivatives(architecture, dtype)
-    a, b = white_signals(2, BANDLIMIT, CHANNELS, seed=0)
-    turned = special_batch()[7]
-    df, dg = white_signals(2, BANDLIMIT, CHANNELS, seed=2)
+    a, b, *_, moved = special_batch(architecture.domain)
+    df, dg = architecture.domain.white(2, 2)
     rng = np.random.default_rng(3)
     dh = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=np.shape(leaf)), dtype), hyperparameters)
     step = 1e-5
     pairs = [(a, b), (a + step * df, b + step * dg), (a - step * df, b - step * dg), (a, a), (a, -a), (0 * a, 0 * a),
-             (0 * a, a), (a, a * (1 + 1e-8)), (a, a + 1e-8 * b), (1e6 * a, 1e6 * b), (a, turned)]  # fmt: skip
+             (0 * a, a), (a, a * (1 + 1e-8)), (a, a + 1e-8 * b), (1e6 * a, 1e6 * b), (a, moved)]  # fmt: skip
     f, g = (jnp.asarray(np.stack(signals), dtype) for signals in zip(*pairs, strict=True))
     signs = np.array([0, 1, -1] + [0] * (len(pairs) - 3))
     stacked = jax.tree.map(
@@ -220,7 +246,7 @@ def assert_slope(difference, slope, gradients, dh, df, dg):
 
 def check_tiles(architecture: Architecture):
     """37 signals in tiles of 1, 3, 7 and 37: symmetric to the bit, and equal to the whole to 8 eps of the scale."""
-    x = signal(white_signals(37, BANDLIMIT, CHANNELS, seed=4))
+    x = architecture.batch(architecture.domain.white(37, 4))
     net = architecture.on()
     whole = net.kernel_fn(x)
     for tile in (1, 3, 7, 37):

@@ -1,0 +1,92 @@
+"""Image networks through the harness of tests/conformance.py."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import planar
+from planar import AvgPool, GroupConv, Lift
+from so3ntk import Dense, Erf, FanInSum, FanOut, Gelu, GroupPool, Identity, Relu, parallel, serial
+from tests import conformance
+from tests.conformance import Architecture, Domain
+from tests.oracles.images import evaluate
+
+TURN = lambda image: np.rot90(image)  # noqa: E731
+MIRROR = lambda image: np.rot90(image[:, ::-1], 3)  # noqa: E731
+SHIFT = lambda image: np.roll(image, (1, 2), (0, 1))  # noqa: E731
+
+
+def images(moved):
+    """4 x 4 pixels, two channels."""
+    return Domain(
+        white=lambda count, seed: np.random.default_rng(seed).normal(size=(count, 4, 4, 2)),
+        moved=moved,
+        batch=jnp.asarray,
+        evaluate=evaluate,
+    )
+
+
+def architecture(name, *layers, depth, moved, kinked=False):
+    return Architecture(name, lambda _: serial(*layers), depth, kinked, images(moved))
+
+
+def block():
+    """A residual block."""
+    return FanOut(2), parallel(Identity(), serial(Relu(), GroupConv((3, 3), "SAME", W_std=1.1))), FanInSum()
+
+
+LINEAR = architecture("linear", Lift((3, 3), "SAME", "D4", W_std=1.2), GroupConv((3, 3), "SAME", W_std=0.9), GroupPool(),
+                      Dense(W_std=1.3), depth=0, moved=MIRROR)  # fmt: skip
+LOCAL = architecture("relu", Lift((3, 3), "SAME", W_std=1.2, b_std=0.3), Relu(), GroupConv((3, 3), "SAME", W_std=1.4),
+                     Relu(), GroupPool(), Dense(b_std=0.1), depth=2, kinked=True, moved=TURN)  # fmt: skip
+POOLED = architecture("average pooling", Lift((3, 3), W_std=1.2), Relu(), AvgPool((2, 2)), Gelu(), GroupPool(),
+                      Dense(b_std=0.2), Erf(), Dense(), depth=3, kinked=True, moved=TURN)  # fmt: skip
+GLOBAL = architecture("global support", Lift(None, group="D4", b_std=0.3), Relu(), GroupConv(None), Erf(), GroupPool(),
+                      Dense(), depth=2, kinked=True, moved=SHIFT)  # fmt: skip
+OTHERS = [
+    architecture("residual block", Lift((3, 3), "SAME", "D4"), *block(), Relu(), GroupPool(), depth=2, kinked=True,
+                 moved=MIRROR),
+    architecture("standard parametrisation", Lift((2, 2), "VALID", width=8, b_std=0.4, parametrization="standard"), Erf(),
+                 GroupConv((3, 3), "SAME", width=5, b_std=0.3, parametrization="standard"), Gelu(), GroupPool(),
+                 Dense(2, b_std=0.2, parametrization="standard"), depth=2, moved=TURN),
+    architecture("ordinary network", Lift((3, 3), group="C1"), Erf(), GroupConv(None), Erf(), GroupPool(), depth=2,
+                 moved=SHIFT),
+    architecture("flattened", planar.Flatten(), Dense(), Relu(), Dense(b_std=0.2), Erf(), Dense(), depth=2, kinked=True,
+                 moved=TURN),
+]  # fmt: skip
+ALL = {a.name: a for a in (LINEAR, LOCAL, POOLED, GLOBAL, *OTHERS)}
+
+
+SMALL = architecture("small", Lift((3, 3), "SAME", W_std=1.2), Relu(), GroupPool(), depth=1, kinked=True, moved=TURN)
+COARSE = architecture("coarse", Lift((3, 3), "SAME", b_std=0.3), Relu(), AvgPool((2, 2)), Relu(), GroupPool(), depth=2,
+                      kinked=True, moved=TURN)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_values(name):
+    subject = ALL[name]
+    conformance.check_same_inputs(subject)
+    conformance.check_layer_by_layer(subject)
+    conformance.check_positive(subject)
+    conformance.check_invariance(subject, equivariant=name != "flattened")
+    if subject in (LOCAL, POOLED, GLOBAL):
+        conformance.check_single_precision(subject)
+    if subject in (LOCAL, GLOBAL):
+        conformance.check_few_rows(subject)
+
+
+def test_linear_network_has_three_layers_to_train():
+    """Lift, convolution and dense layer: Theta = 3 K, to the rounding of a sum of three."""
+    kernels = conformance.gram(LINEAR)
+    np.testing.assert_allclose(kernels.ntk, 3 * kernels.nngp, rtol=0, atol=8e-16 * np.abs(kernels.ntk).max())
+
+
+def test_tiles():
+    conformance.check_tiles(SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="derivatives under jit and vmap are NaN: to be mended")
+@pytest.mark.parametrize("subject", [COARSE, GLOBAL], ids=lambda subject: subject.name)
+def test_derivatives(subject):
+    conformance.check_derivatives(subject)

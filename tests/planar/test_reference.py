@@ -1,0 +1,134 @@
+"""Image networks against values frozen from neural-tangents, and against it where it can be imported."""
+
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import planar
+import so3ntk
+from so3ntk import Dense, GroupPool, serial
+from tests.oracles.images import turned
+
+FOLDER = Path(__file__).parent.parent / "reference"
+REFERENCE = json.loads((FOLDER / "image_values.json").read_text())
+ORDERS = {"C4": 4, "D4": 8}
+
+
+def inputs(n):
+    """One image, and two, as in make_image_values.py: there all views of the two follow each other."""
+    f, g, h = np.random.default_rng(n).normal(size=(3, n, n, 2))
+    return f[None], np.stack([f + 1e-3 * h, g])
+
+
+def views(images):
+    """The four quarter turns, then those of the mirror images: (8 N, n, n, c)."""
+    return turned(images, "D4").swapaxes(0, 1).reshape(-1, *images.shape[1:])
+
+
+def network(layers, parametrization, group):
+    """The network of this library for an entry of the file."""
+    built = []
+    for layer in layers:
+        match layer:
+            case ["Conv", width, size, padding, weight, bias]:
+                scales = {"W_std": weight, "b_std": bias, "width": width, "parametrization": parametrization}
+                shape = (size, size)
+                conv = (
+                    planar.GroupConv(shape, padding, **scales)
+                    if built
+                    else planar.Lift(shape, padding, group, **scales)
+                )
+                built.append(conv)
+            case ["AvgPool", window]:
+                built.append(planar.AvgPool((window, window)))
+            case ["GlobalAvgPool"]:
+                built.append(GroupPool())
+            case ["Dense", width, weight, bias]:
+                built.append(Dense(width, W_std=weight, b_std=bias, parametrization=parametrization))
+            case [activation]:
+                built.append(getattr(so3ntk, activation)())
+    return serial(*built)
+
+
+def assert_agrees(actual, expected):
+    """Sums of thousands of terms, through dual functions of another form."""
+    for name in ("nngp", "ntk"):
+        values = np.asarray(expected[name])
+        assert np.abs(np.asarray(getattr(actual, name)) - values).max() <= 1e-12 * np.abs(values).max()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["circular, odd", "same, even, relu after pooling", "valid, odd, erf after pooling", "several paddings"],
+)
+def test_frozen_values(name):
+    reference = REFERENCE[name]
+    x1, x2 = inputs(reference["pixels"])
+    found = network(reference["layers"], "ntk", "C1").kernel_fn(x1, views(x2))
+    assert_agrees(found, reference["ntk"])
+
+
+@pytest.mark.parametrize("name", ["circular, even, average pooling", "same, even, relu after pooling"])
+def test_frozen_values_of_the_standard_parametrization(name):
+    """The gain of a k x k filter on n channels is k^2 n."""
+    reference = REFERENCE[name]
+    x1, x2 = inputs(reference["pixels"])
+    assert_agrees(network(reference["layers"], "standard", "C1").kernel_fn(x1, views(x2)), reference["standard"])
+    ntk, standard = (np.asarray(reference[parametrization]["ntk"]) for parametrization in ("ntk", "standard"))
+    assert np.abs(standard - ntk).max() > np.abs(ntk).max()  # or the file would hold one of them twice
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("circular, odd", "D4"), ("same, odd", "C4"), ("valid, even", "D4")],
+)
+def test_group_network_is_the_mean_over_views(name, group):
+    """Of the plain network's kernel: quarter turns of the second image for C4, and its mirror images for D4."""
+    reference = REFERENCE[name]
+    x1, x2 = inputs(reference["pixels"])
+    found = network(reference["layers"], "ntk", group).kernel_fn(x1, x2)
+    plain = {kernel: np.reshape(values, (8, len(x2)))[: ORDERS[group]] for kernel, values in reference["ntk"].items()}
+    assert_agrees(found, {kernel: values.mean(axis=0) for kernel, values in plain.items()})
+    for values in plain.values():  # or the mean would be no test
+        assert np.ptp(values, axis=0).max() > 1e-2 * np.abs(values).max()
+
+
+@cache
+def script():
+    try:
+        import neural_tangents  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except Exception as error:  # on a newer jax its import ends in an AttributeError
+        pytest.skip(f"neural-tangents 0.6.5 needs jax <= 0.5.3: {error}")
+    spec = importlib.util.spec_from_file_location("make_image_values", FOLDER / "make_image_values.py")
+    module = importlib.util.module_from_spec(spec)  # pyright: ignore
+    spec.loader.exec_module(module)  # pyright: ignore
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`FanIn` layers assume independent inputs")
+def test_file_is_what_neural_tangents_gives():
+    """The file against a live run of the script that wrote it: another processor may round otherwise."""
+    live = script()
+    assert {name: (entry["pixels"], entry["layers"]) for name, entry in REFERENCE.items()} == live.NETWORKS
+    for n, _ in live.NETWORKS.values():
+        for mine, theirs in zip(inputs(n), live.inputs(n), strict=True):
+            np.testing.assert_array_equal(mine if len(mine) == 1 else views(mine), theirs)
+    for entry in REFERENCE.values():
+        for parametrization in ("ntk", "standard"):
+            values = live.kernels(entry["layers"], parametrization, *live.inputs(entry["pixels"]))
+            for kernel, stored in entry[parametrization].items():
+                np.testing.assert_allclose(values[kernel], stored, rtol=0, atol=1e-12 * np.abs(stored).max())
+
+
+def test_live_at_another_size():
+    """Images that the file does not hold, in the environment that can compare them."""
+    live, reference = script(), REFERENCE["valid, odd, erf after pooling"]
+    x = np.random.default_rng(9).normal(size=(3, 6, 6, 1))
+    found = network(reference["layers"], "ntk", "C1").kernel_fn(x[:1], x[1:])
+    assert_agrees(found, live.kernels(reference["layers"], "ntk", jnp.asarray(x[:1]), jnp.asarray(x[1:])))
