@@ -38,9 +38,9 @@ def block():
 LINEAR = architecture("linear", Lift((3, 3), "SAME", "D4", W_std=1.2), GroupConv((3, 3), "SAME", W_std=0.9), GroupPool(),
                       Dense(W_std=1.3), depth=0, moved=MIRROR)  # fmt: skip
 LOCAL = architecture("relu", Lift((3, 3), "SAME", W_std=1.2, b_std=0.3), Relu(), GroupConv((3, 3), "SAME", W_std=1.4),
-                     Relu(), GroupPool(), Dense(b_std=0.1), depth=2, kinked=True, moved=TURN)  # fmt: skip
+                     Relu(), GroupPool(), Dense(b_std=0.1), Erf(), Dense(), depth=3, kinked=True, moved=TURN)  # fmt: skip
 POOLED = architecture("average pooling", Lift((3, 3), W_std=1.2), Relu(), AvgPool((2, 2)), Gelu(), GroupPool(),
-                      Dense(b_std=0.2), Erf(), Dense(), depth=3, kinked=True, moved=TURN)  # fmt: skip
+                      Dense(b_std=0.2), depth=2, kinked=True, moved=TURN)  # fmt: skip
 GLOBAL = architecture("global support", Lift(None, group="D4", b_std=0.3), Relu(), GroupConv(None), Erf(), GroupPool(),
                       Dense(), depth=2, kinked=True, moved=SHIFT)  # fmt: skip
 OTHERS = [
@@ -58,8 +58,8 @@ ALL = {a.name: a for a in (LINEAR, LOCAL, POOLED, GLOBAL, *OTHERS)}
 
 
 SMALL = architecture("small", Lift((3, 3), "SAME", W_std=1.2), Relu(), GroupPool(), depth=1, kinked=True, moved=TURN)
-COARSE = architecture("coarse", Lift((3, 3), "SAME", b_std=0.3), Relu(), AvgPool((2, 2)), Relu(), GroupPool(), depth=2,
-                      kinked=True, moved=TURN)  # fmt: skip
+DEEP = architecture("local", Lift((3, 3), "SAME", b_std=0.3), Relu(), GroupConv((3, 3), "SAME", W_std=1.2), Relu(),
+                    AvgPool((2, 2)), GroupPool(), depth=2, kinked=True, moved=TURN)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -69,9 +69,8 @@ def test_values(name):
     conformance.check_layer_by_layer(subject)
     conformance.check_positive(subject)
     conformance.check_invariance(subject, equivariant=name != "flattened")
-    if subject in (LOCAL, POOLED, GLOBAL):
-        conformance.check_single_precision(subject)
     if subject in (LOCAL, GLOBAL):
+        conformance.check_single_precision(subject)
         conformance.check_few_rows(subject)
 
 
@@ -87,6 +86,6 @@ def test_tiles():
 
 @pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="derivatives under jit and vmap are NaN: to be mended")
-@pytest.mark.parametrize("subject", [COARSE, GLOBAL], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [DEEP, GLOBAL], ids=lambda subject: subject.name)
 def test_derivatives(subject):
     conformance.check_derivatives(subject)

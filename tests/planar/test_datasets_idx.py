@@ -46,7 +46,7 @@ def test_other_classes(tmp_path):
     assert data.labels.tolist() == [25, 0, 1, 2]
 
 
-GZIPPED = gzip.compress(IMAGE_BYTES, mtime=0, mtime=0)
+GZIPPED = gzip.compress(IMAGE_BYTES, mtime=0)
 
 
 @pytest.mark.parametrize(
