@@ -76,7 +76,8 @@ class AvgPool(Coarsening):
 
         shape = (len(coarse.element) // size**2, size, size, size, size)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), _parts(example))
-        fields, _ = jax.lax.scan(add, zeros, motions)
+        # Without checkpoint JAX drops the activations' derivative rules where forward over reverse mode splits the loop.
+        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, motions)
         return lambda motion: _state_at(fields, motion, size, example.width), coarse
 
 

@@ -85,7 +85,6 @@ def test_tiles():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="derivatives under jit and vmap are NaN: to be mended")
 @pytest.mark.parametrize("subject", [DEEP, GLOBAL], ids=lambda subject: subject.name)
 def test_derivatives(subject):
     conformance.check_derivatives(subject)
