@@ -101,6 +101,17 @@ class Linear(NamedTuple):
         return weights, 0 if bias is None else bias
 
 
+def draw(layers: Any, key: Array, features: Any) -> tuple[tuple, Any]:
+    """Random parameters of layers in sequence, in the dtype of the features, and the shapes of what they put out."""
+    params = []
+    for layer in layers:
+        key, own = jax.random.split(key)
+        dtype = jax.tree.leaves(features)[0].dtype
+        params.append(jax.tree.map(lambda a, dtype=dtype: a.astype(dtype), layer.init(own, features)))
+        features = jax.eval_shape(layer.apply, params[-1], features)
+    return tuple(params), features
+
+
 def mix_channels(values: Float[Array, "... c"], weights: Float[Array, "c k"]) -> Float[Array, "... k"]:
     """values @ weights at full precision."""
     return jnp.matmul(values, weights, precision=HIGHEST)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from so3ntk.features import Inputs
+from so3ntk.features import Inputs, draw
 from so3ntk.haar import ProductGrid
 from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.group_conv import GroupConv
@@ -33,14 +33,10 @@ def init_params(net: Any, key: Array, input_shape: tuple[int, ...], dtype: Any =
     layers, reduction, tail = split_at_reduction(net.layers)
     arrays = jax.ShapeDtypeStruct((1, *shape[1:]), dtype)
     features: Any = Inputs(arrays, _grid(layers, net.quadrature, net.rtol, arrays))
-    params: list[Any] = []
     if reduction is not None:
         reduction.check_finite()
-    for layer in (*layers, *tail):
-        key, own = jax.random.split(key)
-        params.append(jax.tree.map(lambda a: a.astype(dtype), layer.init(own, features)))
-        features = jax.eval_shape(layer.apply, params[-1], features)
-    return (shape[0], *features.values.shape[1:]), tuple(params)
+    params, features = draw((*layers, *tail), key, features)
+    return (shape[0], *features.values.shape[1:]), params
 
 
 def apply_params(net: Any, params: Any, x: Any) -> Array:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from so3ntk.blocks import host_kernels, traced_kernels
 from so3ntk.calibration import calibrate, quadrature_error, warn_if_coarse
+from so3ntk.features import draw
 from so3ntk.fields import field_kernels
 from so3ntk.finite import apply_params, init_params
 from so3ntk.haar import RotationGrid
@@ -108,12 +108,7 @@ class Network(Layer):
 
     def init(self, key: Array, features: Any) -> tuple:
         """The parameters of a block inside a network."""
-        params = []
-        for layer in self.layers:
-            key, own = jax.random.split(key)
-            params.append(layer.init(own, features))
-            features = jax.eval_shape(layer.apply, params[-1], features)
-        return tuple(params)
+        return draw(self.layers, key, features)[0]
 
     def apply(self, params: Any, features: Any) -> Any:
         """The features after a block inside a network."""

@@ -14,6 +14,12 @@ CHIRAL = SphereSignal(jnp.asarray(VALUES), 3)
 MIRRORED = SphereSignal(jnp.asarray(VALUES * SIGNS), 3)
 pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")
 
+
+@pytest.fixture(autouse=True)
+def _no_estimate_of_the_grid(monkeypatch):
+    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)  # takes longer than the kernels
+
+
 ARCHITECTURES = {
     "tower": lambda group: (Lift(group=group, b_std=0.2), Relu(), GroupConv(), Erf(), GroupPool(), Dense()),
     "spectrum": lambda group: (Lift(group=group), Erf(), GroupConv(bandlimit=2), Erf(), GroupPool()),

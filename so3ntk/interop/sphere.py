@@ -59,7 +59,7 @@ def _global_state(layer: Lift, first: Known, second: Known, grid: Any, scales: S
             return proper
         return proper, Blocks(values * jnp.asarray((-1.0) ** degrees, values.dtype), bandlimit)  # f' mirrored
 
-    geometry = layer.geometry(grid)
+    geometry: Any = layer.geometry(grid)  # with the field in its own form
     q1, q2 = (geometry.at_identity(field(own)) for own in (known.own1, known.own2))
     return State(geometry, field(known.nngp), field(known.ntk), q1, q2).affine(scales, layer.width)
 

@@ -87,7 +87,6 @@ def test_single_precision():
         np.testing.assert_allclose(found, expected, rtol=0, atol=100 * np.finfo(np.float32).eps * expected.max())
 
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="Network.init does not cast a block's parameters")
 def test_block_in_single_precision():
     net = serial(planar.Lift((3, 3), width=2), serial(Erf(), planar.GroupConv((3, 3), width=2)), GroupPool())
     branched = serial(net.layers[0], FanOut(1), parallel(serial(*net.layers[1:3])), FanInSum(), GroupPool())
