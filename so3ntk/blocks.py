@@ -70,6 +70,11 @@ def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -
         pending = None
         for rows, columns, on_diagonal in _blocks(plan, side):
             values = _dispatch(plan, needed, rows, columns)
+            if plan.symmetrise and not on_diagonal:
+                turned = _dispatch(plan, needed, columns, rows)
+                shape = (len(rows), len(columns))
+                values = tuple((a[: shape[0], : shape[1]] + b.T[: shape[0], : shape[1]]) / 2
+                               for a, b in zip(values, turned, strict=True))  # fmt: skip
             if pending is not None:  # the device computes a block while the host adds the one before
                 _add(plan, sums, *pending)
                 bar.update(len(pending[0]) * len(pending[1]))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.evaluate import Motions, by_motion, homogeneity_of, interpolates, tower_span
+from so3ntk.evaluate import Motions, by_motion, homogeneity_of, interpolates, is_batched, tower_span
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
@@ -99,6 +99,14 @@ class Plan:
     def block(self) -> int:
         """Rows and columns of one dispatch where memory allows: about a second of work, which a progress bar can show."""
         return 64 if by_motion(self.layers) else 512
+
+    @property
+    def symmetrise(self) -> bool:
+        """Whether K(f', f) is K(f, f')^T only to the quadrature's error, so that symmetric matrices need both.
+
+        Filters on caps: positions are those of the first signal. Elsewhere it holds to rounding.
+        """
+        return self.symmetric and is_batched(self.layers)
 
     @property
     def one_by_one(self) -> bool:

@@ -1,0 +1,396 @@
+"""Filters on caps: against integrals over the caps, against the global path, and what every kernel must obey."""
+
+import math
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from scipy.special import eval_legendre
+
+import so3ntk
+from so3ntk import Dense, Erf, ExplicitGrid, GroupConv, GroupPool, Lift, ProductGrid, QuadratureWarning, Relu
+
+from so3ntk import SphereSignal, serial  # isort: skip
+from so3ntk.layers.base import Layer
+from so3ntk.plan import choose_grid
+from so3ntk.positions import SphereGrid, cap_multipliers
+from so3ntk.quadrature import LocalGrid, position_rings
+from so3ntk.so3_local import Cap, LocalSphereGeometry
+from tests.activations.cases import CASES
+from tests.oracles import local
+from tests.oracles.duals import DUALS
+from tests.oracles.harmonics import harmonics, rotated, white_signals
+
+EPS = np.finfo(np.float64).eps
+GRID = LocalGrid(ProductGrid(8), SphereGrid(6))
+FEW = ExplicitGrid(so3ntk.random_rotations(5, seed=4))
+A, B = white_signals(2, 3, 2, seed=0), white_signals(1, 3, 2, seed=1)
+TAIL = (GroupPool(), Dense())
+ERF = (Lift(support=1.0, b_std=0.3), Erf(), GroupConv(support=0.7, W_std=1.2), Erf(), *TAIL)
+RELU = (Lift(support=1.0), Relu(), GroupConv(support=0.7), Relu(), *TAIL)
+pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")  # coarse grids are meant
+
+
+def signal(coefficients, dtype=np.float64):
+    return SphereSignal(jnp.asarray(coefficients, dtype), round(coefficients.shape[1] ** 0.5))
+
+
+def kernels(net, x, y=None):
+    """Both kernels, (2, n, m), under jit, which skips the estimate of the quadrature's error."""
+    return np.stack(jax.jit(net.kernel_fn)(signal(x), None if y is None else signal(y)))
+
+
+def relative(coarse, fine):
+    """The largest difference, relative to sqrt(K(x, x) K(x', x'))."""
+    roots = np.sqrt(np.diagonal(fine, axis1=1, axis2=2))
+    return np.max(np.abs(coarse - fine) / (roots[:, :, None] * roots[:, None, :]))
+
+
+# --- caps and positions
+
+
+@pytest.mark.parametrize("angle", [1e-9, 1e-3, 0.4, 1.5, 3.0, math.pi])
+def test_multipliers_are_means_over_the_cap(angle):
+    """By Gauss-Legendre points in the cosine; 40 are exact for these degrees. Legendre polynomials are bounded by 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    z = 1 - 2 * np.sin(angle / 2) ** 2 * (1 - nodes) / 2
+    expected = [eval_legendre(degree, z) @ weights / 2 for degree in range(24)]
+    np.testing.assert_allclose(cap_multipliers(angle, 24), expected, rtol=0, atol=1000 * EPS)
+
+
+def test_multipliers_of_small_caps():
+    """1 - l (l + 1) t^2 / 8 + O(l t)^4: they tend to one, and fall as the cap grows."""
+    degree = np.arange(12)
+    angles = np.array([1e-8, 1e-3, 0.01, 0.03, 0.1, 0.2])
+    w = np.array([cap_multipliers(t, 12) for t in angles])
+    bound = (degree + 1) ** 4 * angles[:, None] ** 4 / 50 + 1000 * EPS
+    assert np.all(np.abs(w - (1 - degree * (degree + 1) * angles[:, None] ** 2 / 8)) <= bound)
+    assert np.all(np.diff(w[:, 1:], axis=0) < 0)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8, 14])
+def test_positions_integrate_products_of_harmonics(n):
+    grid = SphereGrid(n)
+    values = np.sqrt(4 * np.pi) * harmonics(grid.directions, range(n))
+    assert len(grid) == len(grid.weights) == 2 * n * n
+    assert grid.weights.min() > 0
+    assert abs(grid.weights.sum() - 1) < 10 * EPS
+    np.testing.assert_allclose(np.linalg.norm(grid.directions, axis=1), 1, atol=10 * EPS)
+    np.testing.assert_allclose(values.T * grid.weights @ values, np.eye(n * n), atol=500 * EPS * n)
+
+
+@pytest.mark.parametrize("angle", [0.3, 1.2, None])
+def test_cap_average_multiplies_each_harmonic(angle):
+    """Every harmonic below the bandlimit of the grid is an eigenvector; products below 2 n are integrated exactly."""
+    n = 6
+    grid = SphereGrid(n)
+    values = harmonics(grid.directions, range(n))
+    factors = cap_multipliers(angle or math.pi, n)[np.sqrt(np.arange(n * n)).astype(int)]
+    field = jnp.asarray(values.reshape(8, -1, n * n, 1))
+    found = LocalSphereGeometry(grid, jnp.ones(())).average(field, Cap(angle)).reshape(-1, n * n)
+    np.testing.assert_allclose(found, values * factors, rtol=0, atol=500 * EPS * np.abs(values).max())
+
+
+# --- the oracle, before pooling
+
+
+def pairs_at(net, chosen):
+    """Fields of A and B at some positions, and rotations g, r^-1 g with g o the position, g of any twist."""
+    fields = net.kernel_fn(signal(A), signal(B))
+    x = np.asarray(fields.positions)[chosen]
+    angles = [(np.arctan2(*p[1::-1]), np.arccos(p[2]), 1.0 + k) for k, p in enumerate(x)]
+    g = np.broadcast_to(Rotation.from_euler("ZYZ", angles).as_matrix(), (len(fields.motions), len(x), 3, 3))
+    moved = np.swapaxes(np.asarray(fields.motions), 1, 2)[:, None] @ g
+    return np.stack([fields.nngp, fields.ntk])[..., chosen], g, moved
+
+
+def deviation(net, layers, chosen, rule):
+    """The largest difference of both kernels from the oracle's, relative to its largest value."""
+    found, g, moved = pairs_at(net, chosen)
+    worst = 0.0
+    for row, f in enumerate(A):
+        slow = local.kernels(f, B[0], g, moved, layers, rule)
+        for k, expected in enumerate((slow.pair, slow.tangent)):
+            scale = np.abs(expected).max() or 1.0  # the tangent kernel of Sign is zero
+            worst = max(worst, np.abs(found[k, row, 0] - expected).max() / scale)
+            assert np.isfinite(found).all()
+    return worst
+
+
+CHOSEN = np.array([0, 7, 20, 31])
+#: Of degrees up to four, which linear layers keep: five points on each circle and three in the cosine integrate them.
+EXACT = local.Rule(4, 6)
+
+
+def test_linear_layers_agree_exactly():
+    net = serial(Lift(support=0.9, W_std=1.1, b_std=0.2), GroupConv(support=0.5, W_std=0.8, b_std=0.3),
+                 quadrature=LocalGrid(FEW, SphereGrid(6)))  # fmt: skip
+    layers = [("lift", 0.9, 1.1, 0.2), ("conv", 0.5, 0.8, 0.3)]
+    assert deviation(net, layers, CHOSEN, EXACT) < 1e-12
+    for wrong in (0.91, 0.5), (0.9, 0.51):  # the comparison sees an angle wrong by a hundredth
+        changed = [(name, angle, *rest) for (name, _, *rest), angle in zip(layers, wrong, strict=True)]
+        assert deviation(net, changed, CHOSEN, EXACT) > 1e-4
+
+
+DEEP = (Lift(support=1.0, b_std=0.3), Erf(), GroupConv(support=0.7, W_std=1.2, b_std=0.1), Relu())
+DEEP_ORACLE = [("lift", 1.0, 1.0, 0.3), "erf", ("conv", 0.7, 1.2, 0.1), "relu"]
+FIRST_RELU = (Lift(support=0.8), Relu(), GroupConv())
+FIRST_RELU_ORACLE = [("lift", 0.8, 1.0, 0.0), "relu", ("conv", None, 1.0, 0.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layers", "oracle", "rule"),
+    [(DEEP, DEEP_ORACLE, local.Rule()), (FIRST_RELU, FIRST_RELU_ORACLE, local.Rule(16, 24))],
+    ids=["local-local", "local-global"],
+)
+def test_nonlinear_layers_agree_as_the_grid_is_refined(layers, oracle, rule):
+    errors = [deviation(serial(*layers, quadrature=LocalGrid(FEW, SphereGrid(n))), oracle, CHOSEN, rule)
+              for n in (4, 8, 14)]  # fmt: skip
+    assert errors[1] < errors[0] / 5
+    assert errors[2] < errors[1] / 5
+    assert errors[2] < 1e-5
+
+
+class Choice(Layer):
+    """One of all activations by a traced index, so that they share one compiled program."""
+
+    index: jax.Array
+
+    def __call__(self, state):
+        def switch(name):
+            return lambda *arguments: jax.lax.switch(
+                self.index, [getattr(case.activation, name) for case in CASES], *arguments
+            )
+
+        q = [jnp.broadcast_to(v, state.nngp.shape) for v in (state.variance1, state.variance2)]
+        nngp = switch("dual")(state.nngp, *q)
+        ntk = switch("derivative_dual")(state.nngp, *q) * state.ntk
+        variances = (switch("variance")(v) for v in (state.variance1, state.variance2))
+        return type(state)(state.geometry, nngp, ntk, *variances)
+
+    @property
+    def uses_variances(self):
+        return True
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=[case.name for case in CASES])
+def test_activations(index):
+    """One nonlinearity after lifting is pointwise, so the field has no grid error: rounding alone."""
+    net = serial(Lift(support=0.9, b_std=0.3), Choice(jnp.asarray(index)), quadrature=LocalGrid(FEW, SphereGrid(6)))
+    activation = CASES[index].activation
+
+    def dual(c, q1, q2):
+        c, q1, q2 = jnp.broadcast_arrays(c, q1, q2)
+        return np.asarray(activation.dual(c, q1, q2)), np.asarray(activation.derivative_dual(c, q1, q2))
+
+    assert deviation(net, [("lift", 0.9, 1.0, 0.3), dual], CHOSEN, EXACT) < 1e-10
+
+
+# --- limits, and mixtures with global layers
+
+
+def test_the_whole_sphere_is_the_global_path():
+    assert serial(Lift(support=np.pi), GroupConv(support=math.pi)).layers == serial(Lift(), GroupConv()).layers
+    almost = math.pi - 1e-6
+    caps = serial(Lift(support=almost, b_std=0.1), Relu(), GroupConv(support=almost, W_std=1.3), Relu(), *TAIL,
+                  quadrature=GRID)  # fmt: skip
+    whole = serial(Lift(b_std=0.1), Relu(), GroupConv(W_std=1.3), Relu(), *TAIL, quadrature=GRID.rotations)
+    # w_1 = cos(t / 2)^2 = 2.5e-13 there
+    np.testing.assert_allclose(kernels(caps, A), kernels(whole, A), rtol=1e-11)
+
+
+def test_small_caps_tend_to_the_value_at_the_point():
+    """mean_c f_c(x) f'_c(r^-1 x), from harmonics; the difference falls as the square of the angle."""
+    differences = []
+    for angle in (0.4, 0.1, 0.025, 1e-8):
+        fields = serial(Lift(support=angle), quadrature=LocalGrid(FEW, SphereGrid(6))).kernel_fn(signal(A), signal(B))
+        x, r = np.asarray(fields.positions), np.asarray(fields.motions)
+        f = harmonics(x, range(3)) @ A[0]
+        g = harmonics(np.einsum("rji,xj->rxi", r, x), range(3)) @ B[0]
+        differences.append(np.abs(fields.nngp[0, 0] - np.mean(f * g, axis=-1)).max())
+    ratios = np.divide(differences[:2], differences[1:3])
+    assert np.all((ratios > 12) & (ratios < 18))
+    assert differences[3] < 1e-12
+
+
+def test_caps_after_a_global_lift_change_nothing():
+    layers = (Lift(b_std=0.1), Erf(), GroupConv(W_std=1.2), Erf(), *TAIL)
+    caps = (*layers[:2], GroupConv(W_std=1.2, support=0.4), *layers[3:])
+    found, whole = (kernels(serial(*net, quadrature=ProductGrid(8)), A) for net in (caps, layers))
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_pooling_and_the_layers_after_it():
+    """The mean of the fields, then a nonlinearity with the pooled kernels of each signal with itself."""
+    head = serial(*DEEP, quadrature=GRID)
+    both = np.concatenate([A, B])
+    fields = head.kernel_fn(signal(both))
+    weights = np.outer(fields.weights, GRID.positions.weights).ravel()
+    nngp, ntk = (np.asarray(k).reshape(3, 3, -1) @ weights for k in fields[:2])
+    np.testing.assert_allclose(kernels(serial(*DEEP, GroupPool(), quadrature=GRID), both), [nngp, ntk], rtol=1e-12)
+    q = np.diag(nngp)
+    value, slope = DUALS["erf"](nngp, q[:, None], q[None, :])
+    found = kernels(serial(*DEEP, GroupPool(), Erf(), Dense(), quadrature=GRID), both)
+    np.testing.assert_allclose(found, [value, value + slope * ntk], rtol=1e-11)
+
+
+# --- what every kernel obeys
+
+
+@pytest.fixture(scope="module")
+def net():
+    return serial(*ERF, quadrature=GRID)
+
+
+@pytest.mark.slow
+def test_rotations_of_either_signal(net):
+    """K(rho f, f') and K(f', rho f) within the errors of both sides, and a Gram with rotated copies and duplicates."""
+    estimate = net.quadrature_error(signal(np.concatenate([A[:1], B])), get="ntk")
+    assert 1e-5 < estimate < 2e-2
+    turned = rotated(A[:1], so3ntk.random_rotations(20, seed=5).as_matrix())[:, 0]
+    gram = kernels(net, np.concatenate([A[:1], B, A[:1], B, turned[:4]]))[1]
+    bound = 2 * estimate * math.sqrt(gram[0, 0] * gram[1, 1])
+    moved = np.stack([kernels(net, turned, B)[1][:, 0], kernels(net, B, turned)[1][0]])
+    assert np.abs(moved - gram[0, 1]).max() < bound
+    assert np.abs(moved - gram[0, 1]).max() > 1e-3 * bound  # the grid is not what makes them equal
+    values = np.linalg.eigvalsh((gram + gram.T) / 2)
+    assert values[0] > -(1e-12 + estimate) * values[-1]
+
+
+def test_batches_tiles_and_copies(net):
+    x = np.concatenate([A, B, A[:1]])
+    whole = kernels(net, x)
+    norm = np.abs(whole).max()
+    np.testing.assert_allclose(kernels(net, x, x.copy()), whole, rtol=0, atol=1e-12 * norm)
+    np.testing.assert_allclose(whole[:, 0], whole[:, 3], rtol=0, atol=1e-12 * norm)  # a duplicate
+    # Positions are those of f, so symmetry holds to the grids' error
+    np.testing.assert_allclose(whole, np.swapaxes(whole, 1, 2), rtol=0, atol=2e-5 * norm)
+    found = so3ntk.gram(net, signal(x), tile=1, progress=False)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_array_equal(found[3], found[0])
+    np.testing.assert_allclose(found, (whole[1] + whole[1].T) / 2, rtol=0, atol=8 * EPS * norm)
+    np.testing.assert_allclose(net.kernel_fn(signal(x)).ntk, found, rtol=0, atol=8 * EPS * norm)
+
+
+def test_single_precision(net):
+    single = jax.jit(net.kernel_fn)(signal(A, np.float32))
+    assert single.ntk.dtype == np.float32
+    np.testing.assert_allclose(np.stack(single), kernels(net, A), rtol=5e-6)
+
+
+@pytest.mark.slow
+def test_derivatives_are_finite():
+    """In signals and hyperparameters, also where a signal meets itself; against differences where they differ."""
+    net = serial(*RELU, quadrature=LocalGrid(ProductGrid(4), SphereGrid(6)))
+
+    def total(net, f, g):
+        return jnp.sum(jnp.stack(net.kernel_fn(SphereSignal(f, 3), SphereSignal(g, 3))))
+
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda args: total(*args)))
+    f, g = jnp.asarray(A[:1]), jnp.asarray(B)
+    direction = jnp.asarray(white_signals(1, 3, 2, seed=7))
+    _, df, _ = gradient((net, f, g))
+    value = eqx.filter_jit(total)
+    difference = (value(net, f + 1e-5 * direction, g) - value(net, f - 1e-5 * direction, g)) / 2e-5
+    np.testing.assert_allclose(jnp.sum(df * direction), difference, rtol=1e-5)
+    for other in (f, -f, 0 * f):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient((net, f, other))))
+
+
+# --- quadrature
+
+
+@pytest.mark.parametrize(("angle", "rings"), [(0.4, 20), (0.8, 10), (1.5, 6), (0.01, 32)])
+def test_rings_of_the_rule(angle, rings):
+    net = serial(Lift(support=angle), Erf(), *TAIL)
+    assert position_rings(3, net.layers, 1e-4) == rings
+    assert choose_grid(net.layers, None, 1e-4, signal(A)).positions == SphereGrid(rings)
+    assert position_rings(18, net.layers, 1e-4) == 36
+    assert position_rings(3, serial(Lift(support=angle), Relu(), *TAIL).layers, 1e-4) <= rings
+    assert position_rings(3, serial(Lift(support=angle), GroupConv(support=0.1), *TAIL).layers, 1e-4) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layers", "angle"), [((Erf(),), 0.4), ((Relu(),), 0.8), ((Erf(), GroupConv(), Erf()), 0.8)])
+def test_positions_of_the_rule_leave_less_than_half_of_rtol(layers, angle):
+    """One channel, which is the hardest; rotations are fixed."""
+    x = white_signals(2, 3, 1, seed=0)
+    layers = (Lift(support=angle), *layers, *TAIL)
+    grids = (SphereGrid(position_rings(3, layers, 1e-4)), SphereGrid(24))
+    coarse, fine = (kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(8), p)), x) for p in grids)
+    assert relative(coarse, fine) < 5e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rotations", "rings"), [(8, 6), (16, 4)], ids=["rotations", "positions"])
+def test_estimate_is_honest(rotations, rings):
+    """Where rotations, and where positions limit: within a factor of three of the error against a much finer grid."""
+    layers = (Lift(support=0.8), Erf(), *TAIL)
+    net = serial(*layers, quadrature=LocalGrid(ProductGrid(rotations), SphereGrid(rings)))
+    fine = kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(24), SphereGrid(14))), A)
+    for get, k in (("nngp", 0), ("ntk", 1)):
+        error = relative(kernels(net, A)[k : k + 1], fine[k : k + 1])
+        found = net.quadrature_error(signal(A), get=get)
+        assert error / 3 < found < 3 * error
+
+
+@pytest.mark.slow
+def test_calibration_reaches_its_tolerance():
+    layers = (Lift(support=0.8), Erf(), *TAIL)
+    net = serial(*layers, rtol=1e-3).calibrate(signal(A))
+    assert isinstance(net.quadrature, LocalGrid)
+    fine = kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(24), SphereGrid(14))), A)
+    assert relative(kernels(net, A), fine) < 1e-3
+    assert net.quadrature.rotations.n < 24
+
+
+def test_warning_of_caps_below_the_resolution():
+    x = signal(A)
+
+    def call(angle, convolve=None):
+        layers = (Lift(support=angle), GroupConv(support=convolve), *TAIL)
+        return serial(*layers, quadrature=LocalGrid(ProductGrid(4), SphereGrid(6))), x
+
+    for net, x in (call(0.2), call(1.0, 0.2)):
+        with pytest.warns(QuadratureWarning, match=r"cap of 0\.2 radians.*pi / 6 = 0\.524.*n >= 16"):
+            net.kernel_fn(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net, x = call(0.9, 0.6)  # linear and wide enough: nothing to say
+        net.kernel_fn(x)
+        net, x = call(0.21)
+        jax.jit(net.kernel_fn)(x)  # never under jit
+
+
+# --- wrong calls
+
+
+@pytest.mark.parametrize("layer", [Lift, GroupConv])
+@pytest.mark.parametrize("options", [{"bandlimit": 2}, {"variances": np.ones(3)}])
+def test_a_cap_and_a_spectrum_exclude_each_other(layer, options):
+    with pytest.raises(ValueError, match=rf"{layer.__name__}: support=0\.5.*with_bandlimit"):
+        layer(support=0.5, **options)
+
+
+@pytest.mark.parametrize("layer", [Lift, GroupConv])
+@pytest.mark.parametrize("angle", [0, -0.1, 3.15, math.nan, math.inf, "1", True])
+def test_angles_out_of_range(layer, angle):
+    with pytest.raises(ValueError, match=rf"{layer.__name__}: expected support.*\(0, pi\]"):
+        layer(support=angle)
+
+
+def test_spectra_after_a_local_lift():
+    net = serial(Lift(support=1.0), GroupConv(bandlimit=2), *TAIL, quadrature=GRID)
+    with pytest.raises(NotImplementedError, match=r"GroupConv: bandlimit and variances couple rotations.*Use support="):
+        net.kernel_fn(signal(A))
+
+
+@pytest.mark.parametrize("n", [0, 3, -2, 2.0, True])
+def test_rings(n):
+    with pytest.raises(ValueError, match="SphereGrid: expected n, the number of rings"):
+        SphereGrid(n)
