@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.evaluate import block_kernels, interpolates, list_kernels, make_tower, tower_span
+from so3ntk.evaluate import block_kernels, list_kernels, make_tower, tabulation, tower_span
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
 from so3ntk.layers.base import flatten
 from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
@@ -24,7 +24,7 @@ from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local, position_rings
 from so3ntk.so3 import Blocks, walsh_hadamard
 from so3ntk.state import Pair
-from so3ntk.tower import HALF_RANGE, node_count
+from so3ntk.tower import Nodes, from_s, probe_points
 
 #: Points in alpha and gamma that ``calibrate`` tries.
 LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
@@ -35,13 +35,13 @@ class QuadratureWarning(UserWarning):
 
 
 class Sample(NamedTuple):
-    """Some signals of a batch as arrays, and all pairs of them: indices i <= j."""
+    """Some signals of a batch as arrays, all pairs of them, indices i <= j, and where their tower is tabulated."""
 
     signals: Any
     batch: Any
     i: np.ndarray
     j: np.ndarray
-    collapses: bool
+    nodes: Nodes | None
 
 
 class Measured(NamedTuple):
@@ -89,7 +89,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
         raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
     sample = _sample(layers, [batch], signals)
-    collapses = sample.collapses
+    collapses = sample.nodes is not None
     chosen: dict[bool, int] = {}
     results: list[Measured] = []
     lowest = max(4, batch.bandlimit)
@@ -209,8 +209,8 @@ def _sample(layers, batches: list, signals: int) -> Sample:
         chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], arrays))
     arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *chosen)
     i, j = np.triu_indices(len(jax.tree.leaves(arrays)[0]))
-    collapses = tower_span(layers) is not None and interpolates(layers, arrays, arrays)
-    return Sample(arrays, batches[0], i, j, collapses)
+    nodes = None if tower_span(layers) is None else tabulation(layers, arrays, arrays)
+    return Sample(arrays, batches[0], i, j, nodes)
 
 
 def _relative_errors(coarse: Measured, fine: Measured, sample: Sample, get: str) -> Float[np.ndarray, " pairs"]:
@@ -224,7 +224,7 @@ def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
     if not isinstance(grid, AdaptiveGrid):
         return _on_grid(layers, sample, grid)
     base, fine = (_on_grid(layers, sample, g) for g in (grid.base, grid.fine))
-    if not sample.collapses:
+    if sample.nodes is None:
         return fine
     return Measured(*(np.where(base.alignment > grid.threshold, f, b) for b, f in zip(base, fine, strict=True)))
 
@@ -234,12 +234,12 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
         return _on_local_grid(layers, sample, grid)
     f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
     span = tower_span(layers)
-    if span is None or not sample.collapses:
-        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype, False)
+    if span is None or sample.nodes is None:
+        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype, None)
         (nngp, ntk), alignment = list_kernels(layers, motions, f, g, ("nngp", "ntk"), 1)
         return Measured(*(np.asarray(v) for v in (nngp, ntk, alignment)))
     bandlimit = layers[0].kept_bandlimit(sample.batch.bandlimit)
-    towers, blocks = _towers(layers[:span], f, g)
+    towers, blocks = _towers(layers[:span], f, g, sample.nodes)
     towers, blocks = jax.tree.map(np.asarray, towers), np.asarray(blocks, np.float64)
     tables = wigner_tables(grid, bandlimit)
     columns = columns_by_class(bandlimit, grid.images)
@@ -250,7 +250,7 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
         halves = [walsh_hadamard([half[c] @ t for c, t in zip(columns, tables, strict=True)]) for half in blocks[k]]
         images = np.concatenate(halves)
         c = images * tower.inverse_norm
-        t = np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)) / HALF_RANGE - 1
+        t = from_s(np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)), sample.nodes.stretch, np.arcsinh)
         means = []
         for branches in tower.powers:
             positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in branches)
@@ -264,14 +264,14 @@ def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
     """All pairs at once, (i, j) and (j, i): one rotation's field of a single pair is too little work for a step."""
     f = sample.signals
     n, dtype = len(jax.tree.leaves(f)[0]), jax.tree.leaves(f)[0].dtype
-    motions = load_motions(layers, grid, sample.batch, dtype, False)
+    motions = load_motions(layers, grid, sample.batch, dtype, None)
     nngp, ntk = (np.asarray(k) for k in block_kernels(layers, motions, f, f, ("nngp", "ntk"), (n, n)))
     i, j = sample.i, sample.j
     return Measured(nngp[i, j], ntk[i, j], np.full(len(i), -1.0))
 
 
 @eqx.filter_jit
-def _towers(layers, f, g):
+def _towers(layers, f, g, nodes: Nodes):
     """The towers of a list of pairs, and the Wigner coefficients of their kernels after lifting."""
     lift = layers[0]
 
@@ -282,7 +282,7 @@ def _towers(layers, f, g):
         values = values * scales.weight
         if scales.bias is not None:
             values = values.at[:, 0].add(scales.bias)
-        return make_tower(layers, Pair(f, g), node_count(values.dtype), ("nngp", "ntk")), values
+        return make_tower(layers, Pair(f, g), probe_points(nodes), ("nngp", "ntk")), values
 
     towers, blocks = jax.vmap(one)(f, g)
     return towers, blocks

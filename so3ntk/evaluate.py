@@ -22,7 +22,7 @@ from so3ntk.layers.dense import Dense
 from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
-from so3ntk.tower import Tower, inverse_or_zero, node_count
+from so3ntk.tower import STRETCHES, Nodes, Tower, inverse_or_zero, node_count, probe_points
 
 #: Rows of a tile that are computed again on the fine grid if any pair in them is aligned.
 REFINED_ROWS = 8
@@ -43,12 +43,13 @@ class Motions(eqx.Module):
 
     Near c = 1 the NTK of kinked activations has a cusp that only a fine grid resolves; which pairs need it is decided
     for each pair alone, so results do not depend on the batch. ``fine`` None uses the base grid throughout.
+    nodes: where towers are tabulated; None where they do not collapse.
     """
 
     base: Any
     fine: Any
     threshold: Any
-    nodes: int = eqx.field(static=True)
+    nodes: Nodes | None = eqx.field(static=True)
 
 
 def needs_selves(layers: tuple[Layer, ...]) -> bool:
@@ -93,8 +94,10 @@ def run_layers(layers: tuple[Layer, ...], state: Pair | State) -> State:
     return state  # pyright: ignore[reportReturnType]
 
 
-def make_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Tower:
-    """The layers of a tower (``tower_span``) as one function, for the variances of one pair."""
+def make_tower(
+    layers: tuple[Layer, ...], pair: Pair, points: Float[Array, "2 n"] | np.ndarray, get: tuple[str, ...]
+) -> Tower:
+    """The layers of a tower (``tower_span``) as one function, for the variances of one pair, from ``probe_points``."""
     lift: Any = layers[0]
     body = tuple(layer for layer in layers[1:] if not isinstance(layer, GroupPool))
     geometry = lift.geometry(pair.grid)
@@ -104,24 +107,33 @@ def make_tower(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str
         return [getattr(state, name) for name in get]
 
     q1, q2 = (lift.variance(geometry, f) for f in (pair.f, pair.g))
-    return Tower.collapse(run, q1, q2, homogeneity_of(layers), nodes)
+    return Tower.collapse(run, q1, q2, homogeneity_of(layers), points)
 
 
-def interpolates(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 24) -> bool:
-    """Whether a network's tower is a polynomial to the accuracy of the dtype, for the variances of two batches.
+def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 24) -> Nodes | None:
+    """The nodes at which a network's tower is a polynomial to the accuracy of the dtype, for two batches' variances.
 
     Judged by the last coefficients of the interpolants for all pairs of signals at ``samples`` quantiles of the
-    variances. Saturating activations at large variances, and Sign below another kink, are not.
+    variances. The first of ``STRETCHES`` that will do; None if none does, as for Sign below another kink.
     """
     dtype = jax.tree.leaves(f)[0].dtype
+    bound = 1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6
+    layers = layers[: tower_span(layers)]
+    plain = Nodes(node_count(dtype))
     if not len(jax.tree.leaves(f)[0]) or not len(jax.tree.leaves(g)[0]):
-        return True
-    tails = np.asarray(_tails(layers[: tower_span(layers)], f, g, samples))
-    return bool(np.nanmax(tails) < (1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6))
+        return plain
+    for stretches in (STRETCHES[:1], STRETCHES[1:]):  # most towers need none, and are not compiled for more
+        tried = [Nodes(node_count(dtype, stretch), stretch) for stretch in stretches]
+        points = np.stack([probe_points(nodes) for nodes in tried])
+        tails = np.asarray(_tails(layers, f, g, jnp.asarray(points, dtype), samples)).reshape(len(tried), -1)
+        good = np.nanmax(tails, axis=1) < bound
+        if good.any():
+            return tried[int(np.argmax(good))]
+    return None
 
 
 @eqx.filter_jit
-def _tails(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int) -> Array:
+def _tails(layers: tuple[Layer, ...], f: Signal, g: Signal, points: Float[Array, "s 2 n"], samples: int) -> Array:
     lift: Any = layers[0]
 
     def at_quantiles(signals):
@@ -131,18 +143,19 @@ def _tails(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int) -> Arr
         return jax.tree.map(lambda a: a[chosen], signals)
 
     def tails(f, g):
-        return make_tower(layers, Pair(f, g), node_count(jax.tree.leaves(f)[0].dtype), ("nngp", "ntk")).tails
+        return jax.vmap(lambda points: make_tower(layers, Pair(f, g), points, ("nngp", "ntk")).tails)(points)
 
-    return jax.vmap(jax.vmap(tails, (None, 0)), (0, None))(at_quantiles(f), at_quantiles(g))
+    pairs = jax.vmap(jax.vmap(tails, (None, 0), 1), (0, None), 1)
+    return pairs(at_quantiles(f), at_quantiles(g))
 
 
-def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
+def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes, get: tuple[str, ...]) -> Result:
     """The kernels after a tower's layers, collapsed."""
     lift: Any = layers[0]
-    tower = make_tower(layers, pair, nodes, get)
+    tower = make_tower(layers, pair, probe_points(nodes), get)
 
     def function(powers, correlation):
-        return tower.evaluate(powers, lift.nngp(correlation, pair.f))
+        return tower.evaluate(powers, lift.nngp(correlation, pair.f), nodes.stretch)
 
     means, largest = lift.geometry(pair.grid).mean_of(function, tower.powers, pair.f, pair.g)
     return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)
@@ -226,8 +239,8 @@ def batch_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -
     return Result(tuple(getattr(state, name) for name in get), alignment)
 
 
-def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[str, ...]) -> Result:
-    """The kernels of one pair after all layers; nodes = 0 runs every layer of a tower on the whole field."""
+def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes | None, get: tuple[str, ...]) -> Result:
+    """The kernels of one pair after all layers; nodes None runs every layer of a tower on the whole field."""
     if is_batched(layers):
         batch = batch_kernels(layers, Pair(pair.f[None], pair.g[None], pair.grid), get)
         return jax.tree.map(lambda kernel: kernel[0, 0], batch)
@@ -235,7 +248,7 @@ def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[s
         span, pooled = pool_position(layers), motion_kernels
     else:
         span = tower_span(layers) if nodes else None
-        pooled = lambda body, pair, get: tower_kernels(body, pair, nodes, get)  # noqa: E731
+        pooled = lambda body, pair, get: tower_kernels(body, pair, nodes, get)  # noqa: E731  # pyright: ignore
     if span is None:
         return layer_kernels(layers, pair, get)
     body, head = layers[:span], layers[span:]
@@ -281,7 +294,7 @@ def is_batched(layers: tuple[Layer, ...]) -> bool:
     return any(isinstance(layer, Lifting) and layer.batched for layer in flatten(layers))
 
 
-def _all_pairs(layers, grid: Any, nodes: int, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
+def _all_pairs(layers, grid: Any, nodes: Nodes | None, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
     if is_batched(layers):
         return batch_kernels(layers, Pair(f, g, grid), get)
     one = lambda f, g: pair_kernels(layers, Pair(f, g, grid), nodes, get)  # noqa: E731
@@ -322,7 +335,7 @@ _with_derivatives_of_layers = eqx.filter_custom_jvp(_tiles)
 def _tiles_jvp(primals, tangents):
     # Around the loop over tiles, not inside it: where JAX splits a loop (forward over reverse) it drops custom rules.
     layers, motions, f, g, get, tile = primals
-    by_layers = dataclasses.replace(motions, nodes=0)
+    by_layers = dataclasses.replace(motions, nodes=None)
     _, tangent = eqx.filter_jvp(
         lambda layers, f, g: _tiles(layers, by_layers, f, g, get, tile), (layers, f, g), (tangents[0], *tangents[2:4])
     )

@@ -57,7 +57,7 @@ def field_kernels(
     if grid is None:
         raise TypeError("kernel_fn: a network without motions has no field.")
     grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
-    motions = load_motions(layers, grid, x1, dtype, collapse=False)
+    motions = load_motions(layers, grid, x1, dtype, nodes=None)
     rotations, positions = (grid.rotations, grid.positions) if isinstance(grid, LocalGrid) else (grid, None)
     values = dict(zip(names, _fields(layers, motions.base, f, g, names), strict=True))
     matrices, weights = rotations.rotations.as_matrix(), rotations.weights

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.evaluate import Motions, by_motion, homogeneity_of, interpolates, is_batched, tower_span
+from so3ntk.evaluate import Motions, by_motion, homogeneity_of, is_batched, tabulation, tower_span
 from so3ntk.geometry import Point
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
@@ -24,7 +24,7 @@ from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose, with_
 from so3ntk.so3 import Grid
 from so3ntk.so3_local import Turn
 from so3ntk.state import State
-from so3ntk.tower import node_count
+from so3ntk.tower import Nodes, node_count
 
 #: Bytes of fields that one tile may hold: what fits the cache of a core.
 TILE_BYTES = 8 * 2**20
@@ -135,8 +135,7 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     columns = rows if x2 is None else parts_of(reduction, x2)
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
-    collapse = _collapses(layers, f, g)
-    motions = load_motions(layers, grid, rows.signals, dtype, collapse)
+    motions = load_motions(layers, grid, rows.signals, dtype, _nodes(layers, f, g))
     numbers = 1 if motions.base is None else motions.base.size  # pyright: ignore
     lift = own_motions(layers, f)
     if lift is not None:
@@ -151,15 +150,17 @@ def own_motions(layers: tuple[Layer, ...], f: Any) -> Lifting | None:
     return next((lift for lift in lifts if lift.numbers_per_pair(f, layers) is not None), None)
 
 
-def _collapses(layers: tuple[Layer, ...], f: Any, g: Any) -> bool:
-    """Whether the network has a tower that a polynomial represents.
+def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:
+    """Where the network's tower is tabulated; None without one that a polynomial represents.
 
     Traced variances cannot be judged: then only towers whose shape does not depend on them collapse.
     """
     span = tower_span(layers)
     if span is None:
-        return False
-    return homogeneity_of(layers[:span]) == 1 if is_traced((layers, f, g)) else interpolates(layers, f, g)
+        return None
+    if is_traced((layers, f, g)):
+        return Nodes(node_count(jax.tree.leaves(f)[0].dtype)) if homogeneity_of(layers[:span]) == 1 else None
+    return tabulation(layers, f, g)
 
 
 def ends_in_field(layers: tuple[Layer, ...]) -> bool:
@@ -209,21 +210,20 @@ def choose_grid(
 
 
 def load_motions(
-    layers: tuple[Layer, ...], quadrature: Quadrature | None, signals: Any, dtype: Any, collapse: bool
+    layers: tuple[Layer, ...], quadrature: Quadrature | None, signals: Any, dtype: Any, nodes: Nodes | None
 ) -> Motions:
-    """The tables of a grid, for the degrees of the signals and of the filters; and whether towers collapse."""
-    nodes = node_count(dtype) if collapse else 0
+    """The tables of a grid, for the degrees of the signals and of the filters; and where towers are tabulated."""
     if quadrature is None:
         return Motions(None, None, None, nodes)
     kept = [layer.kept_bandlimit(signals.bandlimit) for layer in flatten(layers) if isinstance(layer, Lift)]
     spectra = [layer.bandlimit for layer in flatten(layers) if isinstance(layer, GroupConv) and layer.bandlimit]
     bandlimit = max(kept + spectra)
-    if isinstance(quadrature, AdaptiveGrid) and not collapse:
+    if isinstance(quadrature, AdaptiveGrid) and nodes is None:
         quadrature = quadrature.fine  # alignments are measured where towers collapse
     if isinstance(quadrature, LocalGrid):
         improper = any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers))
         turns = Turn.load(quadrature.rotations, quadrature.positions, max(kept), dtype, improper)
-        return Motions(turns, None, None, 0)
+        return Motions(turns, None, None, None)
     if not isinstance(quadrature, AdaptiveGrid):
         return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)
     base, fine = (Grid.load(grid, bandlimit, dtype) for grid in (quadrature.base, quadrature.fine))

@@ -8,13 +8,16 @@ kinked activations put a cusp at the end points c = +-1, which the variable
 
 unfolds, separately for c >= 0 and c < 0. F is evaluated by the layers themselves at Chebyshev points of s and replaced
 by the interpolating polynomials, at a cost that does not depend on depth. The nearest singularity, s = 1, makes the
-error fall as 3.36^-nodes for the activations with kinks; saturating ones (Erf of a large variance) need more, so the
-last coefficients are returned as an error estimate.
+error fall as 3.36^-nodes for the activations with kinks. Saturating ones of a large variance q (Erf, Gelu) have
+singularities at s = +-i / (2 sqrt q), near c = 1; there the variable is stretched to arcsinh(s / stretch), which keeps
+them away. The last coefficients are returned as an error estimate, and choose the stretch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,15 +26,42 @@ import numpy as np
 from jaxtyping import Array, Float
 
 HIGHEST = jax.lax.Precision.HIGHEST
-HALF_RANGE = 1 / np.sqrt(8.0)  # s runs over HALF_RANGE * (1 + t), t in [-1, 1]
+LARGEST = 1 / math.sqrt(2.0)  # s runs from 0 to here
+#: The stretches tried, in this order.
+STRETCHES = (math.inf, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
-def node_count(dtype) -> int:
-    """Nodes for each sign of c: 3.36^-n is below the rounding error of the dtype, with a margin for deep towers."""
-    return 16 if jnp.finfo(dtype).bits <= 32 else 34
+class Nodes(NamedTuple):
+    """Where a tower is tabulated: how many Chebyshev points for each sign of c, and the stretch of s (inf: none)."""
+
+    count: int
+    stretch: float = math.inf
 
 
-def nodes(n: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
+def node_count(dtype, stretch: float = math.inf) -> int:
+    """Nodes for each sign of c: 3.36^-n is below the rounding error of the dtype, with a margin for deep towers.
+
+    Stretched variables, whose singularities are nearer, get a few more.
+    """
+    single, double = (16, 34) if math.isinf(stretch) else (20, 48)
+    return single if jnp.finfo(dtype).bits <= 32 else double
+
+
+def from_s(s: Any, stretch: float, arcsinh: Callable = jnp.arcsinh) -> Any:
+    """The variable t in [-1, 1] of the polynomials; ``arcsinh`` is that of the array library of s."""
+    if math.isinf(stretch):
+        return s * (2 / LARGEST) - 1
+    return arcsinh(s * (1 / stretch)) * (2 / math.asinh(LARGEST / stretch)) - 1
+
+
+def to_s(t: Float[np.ndarray, " n"], stretch: float) -> Float[np.ndarray, " n"]:
+    """The inverse of ``from_s``."""
+    if math.isinf(stretch):
+        return LARGEST / 2 * (1 + t)
+    return stretch * np.sinh((1 + t) / 2 * math.asinh(LARGEST / stretch))
+
+
+def chebyshev(n: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
     """Chebyshev points t, the matrix from values there to Chebyshev coefficients, and that to powers of t."""
     k = np.arange(n)
     t = np.cos(np.pi * (k + 0.5) / n)
@@ -49,10 +79,10 @@ def polynomials(values: Float[Array, "2 n"]) -> tuple[Float[Array, "2 n"], Float
 
     From the values at ``probe_points``, in two steps, since only the Chebyshev form has small coefficients.
     """
-    _, to_chebyshev, to_powers = nodes(values.shape[-1])
-    chebyshev = jnp.matmul(values, jnp.asarray(to_chebyshev.T, values.dtype), precision=HIGHEST)
-    powers = jnp.matmul(chebyshev, jnp.asarray(to_powers.T, values.dtype), precision=HIGHEST)
-    return powers, jnp.max(jnp.abs(chebyshev[:, -2:]))
+    _, to_chebyshev, to_powers = chebyshev(values.shape[-1])
+    coefficients = jnp.matmul(values, jnp.asarray(to_chebyshev.T, values.dtype), precision=HIGHEST)
+    powers = jnp.matmul(coefficients, jnp.asarray(to_powers.T, values.dtype), precision=HIGHEST)
+    return powers, jnp.max(jnp.abs(coefficients[:, -2:]))
 
 
 def horner(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> Float[Array, " ..."]:
@@ -63,9 +93,9 @@ def horner(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> Flo
     return value
 
 
-def probe_points(n: int) -> Float[np.ndarray, "2 n"]:
+def probe_points(nodes: Nodes) -> Float[np.ndarray, "2 n"]:
     """The correlations c at which the tower is evaluated: positive ones, then negative ones."""
-    s = HALF_RANGE * (1 + nodes(n)[0])
+    s = to_s(chebyshev(nodes.count)[0], nodes.stretch)
     return np.stack([1 - 2 * s**2, 2 * s**2 - 1])
 
 
@@ -88,15 +118,15 @@ class Tower(eqx.Module):
 
     @classmethod
     def collapse(
-        cls, run: Callable, q1: Float[Array, ""], q2: Float[Array, ""], homogeneity: float | None, nodes: int
-    ) -> Tower:
-        """Tabulate ``run(K, q1, q2)``, which gives a list of k kernels.
+        cls, run: Callable, q1: Float[Array, ""], q2: Float[Array, ""], homogeneity: float | None, points: Float[Array, "2 n"],
+    ) -> Tower:  # fmt: skip
+        """Tabulate ``run(K, q1, q2)``, which gives a list of k kernels, at ``probe_points``.
 
         For a homogeneous tower unit variances suffice, and the table is the same for all pairs up to a factor.
         """
         dtype = q1.dtype
         norm = jnp.sqrt(q1) * jnp.sqrt(q2)
-        points = jnp.asarray(probe_points(nodes), dtype)
+        points = jnp.asarray(points, dtype)
         if homogeneity is None:
             scale = jnp.ones_like(norm)
             values = run(points * norm, q1, q2)
@@ -110,11 +140,13 @@ class Tower(eqx.Module):
         tails = jnp.stack([tail / top for (_, tail), top in zip(fits, largest, strict=True)])
         return cls(inverse_or_zero(norm), scale, jnp.stack([powers for powers, _ in fits]), tails)
 
-    def evaluate(self, powers: Float[Array, "2 n"], kernel: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """One kernel after the tower, given its row of ``powers``, at values K before it."""
+    def evaluate(
+        self, powers: Float[Array, "2 n"], kernel: Float[Array, " ..."], stretch: float = math.inf
+    ) -> Float[Array, " ..."]:
+        """One kernel after the tower, given its row of ``powers`` for a stretch, at values K before it."""
         c = kernel * self.inverse_norm
         s = jnp.sqrt(jnp.clip((1 - jnp.abs(c)) * 0.5, 0, 0.5))
-        t = s * (1 / HALF_RANGE) - 1
+        t = from_s(s, stretch)
         # The factor goes into each coefficient: XLA's loop over motions is slow on coefficients shared by all pairs.
         branches = [[powers[j, k] * self.scale for k in range(powers.shape[1])] for j in range(2)]
         return jnp.where(c >= 0, *(horner(branch, t) for branch in branches))

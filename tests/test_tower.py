@@ -26,10 +26,10 @@ from so3ntk import (
     SphereSignal,
     serial,
 )
-from so3ntk.evaluate import interpolates, tower_span
+from so3ntk.evaluate import tabulation, tower_span
 from so3ntk.geometry import Probe
 from so3ntk.state import State
-from so3ntk.tower import Tower, probe_points
+from so3ntk.tower import STRETCHES, Nodes, Tower, from_s, probe_points, to_s
 from tests.oracles import field
 from tests.oracles.harmonics import white_signals
 
@@ -156,13 +156,16 @@ def test_sign_below_another_kink(jit):
 
 
 def test_towers_are_judged_by_activation_variance_and_dtype():
-    good = [(SMOOTH["erf"], 1.0, np.float64), (SMOOTH["erf"], 1.0, np.float32), (KINKED["relu"], 1e4, np.float64)]
-    bad = [(SMOOTH["erf"], 1e4, np.float32), (SMOOTH["sine"], 1e2, np.float64)]
-    for expected, cases in ((True, good), (False, bad)):
+    plain = [(SMOOTH["erf"], 1.0, np.float64), (KINKED["relu"], 1e4, np.float64), (KINKED["relu"], 1e4, np.float32)]
+    stretched = [(SMOOTH["erf"], 30.0, np.float32), (SMOOTH["erf"], 1e3, np.float64), (SMOOTH["sine"], 1e2, np.float64)]
+    layer_by_layer = [(SMOOTH["erf"], 1e4, np.float32)]
+    for kind, cases in (("plain", plain), ("stretched", stretched), ("none", layer_by_layer)):
         for activation, variance, dtype in cases:
             layers = (Lift(), activation, Dense(), activation, GroupPool())
             signals = (s.coefficients for s in signals_at(ANGLES[:1], variance, variance, dtype))
-            assert interpolates(layers, *signals) is expected
+            nodes = tabulation(layers, *signals)
+            found = "none" if nodes is None else "plain" if nodes.stretch == STRETCHES[0] else "stretched"
+            assert found == kind, (activation, variance, dtype, nodes)
 
 
 def test_what_collapses():
@@ -204,7 +207,7 @@ def test_biases_between_kinks(ratio):
 
 
 def probe(activation, q1, q2, nodes):
-    """The NTK tower of depth 3 with this many nodes, its error on a fine net of correlations, and its tail."""
+    """The NTK tower of depth 3 with these nodes, its error on a fine net of correlations, and its tail."""
     layers = tower_of(activation, 3)
 
     def run(kernel, q1, q2):
@@ -215,17 +218,17 @@ def probe(activation, q1, q2, nodes):
 
     @jax.jit
     def compare(q1, q2):
-        tower = Tower.collapse(run, q1, q2, None, nodes)
+        tower = Tower.collapse(run, q1, q2, None, probe_points(nodes))
         kernel = jnp.cos(jnp.linspace(0.01, np.pi - 0.01, 500)) * jnp.sqrt(q1 * q2)
         (exact,) = run(kernel, q1, q2)
-        return jnp.abs(tower.evaluate(tower.powers[0], kernel) - exact).max() / jnp.abs(exact).max(), tower.tails[0]
+        return jnp.abs(tower.evaluate(tower.powers[0], kernel, nodes.stretch) - exact).max() / jnp.abs(exact).max(), tower.tails[0]
 
     return [float(a) for a in compare(jnp.asarray(q1), jnp.asarray(q2))]
 
 
 @pytest.mark.parametrize("activation", ["relu", "erf"])
 def test_error_falls_geometrically_with_the_nodes(activation):
-    coarse, middle, fine = (probe(activation, 1.0, 1.0, nodes)[0] for nodes in (4, 10, 16))
+    coarse, middle, fine = (probe(activation, 1.0, 1.0, Nodes(count))[0] for count in (4, 10, 16))
     for before, after in ((coarse, middle), (middle, fine)):
         assert after < 3.36**-5 * before  # six nodes more at the rate of the nearest singularity, and one to spare
     assert fine < 1e-7
@@ -233,12 +236,28 @@ def test_error_falls_geometrically_with_the_nodes(activation):
 
 @pytest.mark.parametrize("variance", [1.0, 30.0, 1e3])
 def test_tail_estimates_the_error(variance):
-    error, tail = probe("erf", variance, variance, 34)
+    error, tail = probe("erf", variance, variance, Nodes(34))
     assert error < 10 * tail + 1e-12
 
 
+@pytest.mark.parametrize(("variance", "stretch"), [(30.0, 0.1), (1e3, 0.01)])
+def test_stretch_keeps_the_singularities_of_saturation_away(variance, stretch):
+    plain, _ = probe("erf", variance, variance, Nodes(48))
+    stretched, tail = probe("erf", variance, variance, Nodes(48, stretch))
+    assert stretched < 1e-9
+    assert stretched < 10 * tail + 1e-12
+    assert stretched < 1e-3 * plain
+
+
+@pytest.mark.parametrize("stretch", STRETCHES)
+def test_variable_of_the_polynomials(stretch):
+    t = np.linspace(-1, 1, 41)
+    np.testing.assert_allclose(from_s(to_s(t, stretch), stretch, np.arcsinh), t, atol=1e-14)
+    np.testing.assert_allclose(to_s(t[[0, -1]], stretch), [0, 0.5**0.5], atol=1e-15)
+
+
 def test_probe_points_are_correlations_of_both_signs():
-    points = probe_points(34)
+    points = probe_points(Nodes(34))
     assert points.shape == (2, 34)
     assert (points[0] >= 0).all()
     assert (points[1] <= 0).all()
