@@ -32,6 +32,7 @@ from so3ntk.layers import (
     GroupConv,
     GroupPool,
     Identity,
+    IrrepPool,
     Layer,
     Lift,
     parallel,

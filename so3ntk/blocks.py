@@ -63,8 +63,7 @@ def host_kernels(plan: Plan, names: tuple[str, ...], *, tile: int | None = None,
 
 def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -> list[np.ndarray]:
     needed = plan.names_needed(names)
-    shape = (plan.rows.count, plan.columns.count)
-    sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
+    sums = {name: np.zeros((plan.rows.count, plan.columns.count, *plan.shape), plan.accumulator) for name in needed}
     total = sum(len(r) * len(c) for r, c, _ in _blocks(plan, side))
     with tqdm(total=total, unit=" pairs", unit_scale=True, disable=not progress, desc="Gram matrix") as bar:
         pending = None
@@ -73,7 +72,7 @@ def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -
             if plan.symmetrise and not on_diagonal:
                 turned = _dispatch(plan, needed, columns, rows)
                 shape = (len(rows), len(columns))
-                values = tuple((a[: shape[0], : shape[1]] + b.T[: shape[0], : shape[1]]) / 2
+                values = tuple((a[: shape[0], : shape[1]] + transposed(b)[: shape[0], : shape[1]]) / 2
                                for a, b in zip(values, turned, strict=True))  # fmt: skip
             if pending is not None:  # the device computes a block while the host adds the one before
                 _add(plan, sums, *pending)
@@ -109,23 +108,30 @@ def _add(plan: Plan, sums: dict[str, np.ndarray], rows, columns, values, on_diag
     for total, value in zip(sums.values(), values, strict=True):
         block = np.asarray(value)[: len(rows), : len(columns)]
         if on_diagonal:  # both triangles are there; the mirror image is added at the end
-            block = (block + block.T) / 4
+            block = (block + transposed(block)) / 4
         if plan.reduces:
             add_by_owner(total, block, plan.rows.owner[rows], plan.columns.owner[columns])
         else:
             total[np.ix_(rows, columns)] = block
 
 
-def _add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
-    """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
+def transposed(kernel: Any) -> Any:
+    """The kernel of the pairs (f', f), from that of (f, f'): K(f', f) = K(f, f')^T, blocks included."""
+    return kernel.swapaxes(0, 1) if kernel.ndim == 2 else kernel.swapaxes(0, 1).swapaxes(-1, -2)
+
+
+def _add_mirror_image(matrix: Float[np.ndarray, "n n ..."]) -> None:
+    """matrix += its transpose in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
     for start in range(0, len(matrix), BLOCK):
         rows = slice(start, start + BLOCK)
-        both = matrix[rows, : start + BLOCK] + matrix[: start + BLOCK, rows].T
+        both = matrix[rows, : start + BLOCK] + transposed(matrix[: start + BLOCK, rows])
         matrix[rows, : start + BLOCK] = both
-        matrix[: start + BLOCK, rows] = both.T
+        matrix[: start + BLOCK, rows] = transposed(both)
 
 
-def add_by_owner(total: Float[np.ndarray, "n m"], block: Float[np.ndarray, "a b"], row_owner, column_owner) -> None:
+def add_by_owner(
+    total: Float[np.ndarray, "n m ..."], block: Float[np.ndarray, "a b ..."], row_owner, column_owner
+) -> None:
     """total[i, j] += sum of block over rows owned by i and columns owned by j; owners are sorted."""
     row_first = np.flatnonzero(np.diff(row_owner, prepend=-1))
     column_first = np.flatnonzero(np.diff(column_owner, prepend=-1))
@@ -137,14 +143,14 @@ def add_by_owner(total: Float[np.ndarray, "n m"], block: Float[np.ndarray, "a b"
 def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
     """The kernels inside a transformation of JAX: jit, vmap, grad."""
     needed = plan.names_needed(names)
-    shape = (plan.rows.count, plan.columns.count)
-    sums = {name: jnp.zeros(shape, plan.dtype) for name in needed}
+    sums = {name: jnp.zeros((plan.rows.count, plan.columns.count, *plan.shape), plan.dtype) for name in needed}
     for rows, columns in _groups(plan):
         if len(rows) and len(columns):
             values = _dispatch(plan, needed, rows, columns)
             for name, value in zip(needed, values, strict=True):
                 block = value[: len(rows), : len(columns)]
                 by_row = jax.ops.segment_sum(block, plan.rows.owner[rows], plan.rows.count)
-                both = jax.ops.segment_sum(by_row.T, plan.columns.owner[columns], plan.columns.count).T
+                by_column = jax.ops.segment_sum(by_row.swapaxes(0, 1), plan.columns.owner[columns], plan.columns.count)
+                both = by_column.swapaxes(0, 1)
                 sums[name] = sums[name] + (both if plan.reduces else block)
     return tuple(plan.finish(names, sums))

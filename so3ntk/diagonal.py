@@ -20,13 +20,13 @@ from so3ntk.plan import Plan, make_plan
 CHUNK = 64
 
 
-def kernel_diagonal(net: Network, x: Any, get: str = "ntk") -> Float[np.ndarray, " n"]:
+def kernel_diagonal(net: Network, x: Any, get: str = "ntk") -> Float[np.ndarray, " n ..."]:
     r"""The kernel of each input with itself: the diagonal of ``gram(net, x, get=get)``, to rounding.
 
     .. math:: K(x_a, x_a), \qquad \text{for molecules} \quad \sum_{ij \in M_a} K(f_i, f_j)
 
     Costs one pair per signal; for molecules one per pair of atoms of the same molecule (and element, where
-    these are matched). Shape (n,), in the dtype of the signals. Raises ValueError as ``gram`` does.
+    these are matched). Shape (n,), or (n, a, a) where kernels are blocks, in the dtype of the signals. Raises ValueError as ``gram`` does.
     """
     if not isinstance(get, str):
         raise ValueError(f'kernel_diagonal: expected get to be "nngp" or "ntk", got {get!r}.')
@@ -34,13 +34,16 @@ def kernel_diagonal(net: Network, x: Any, get: str = "ntk") -> Float[np.ndarray,
     plan = make_plan(net.layers, net.quadrature, net.rtol, x, None)
     names = plan.names_needed((get,))
     i, j = _own_pairs(plan)
-    multiplicity = np.where(i == j, 1.0, 2.0)  # K(f_i, f_j) = K(f_j, f_i)
     owner = plan.rows.owner[i]
-    sums = {name: np.zeros(plan.rows.count, plan.accumulator) for name in names}
+    sums = {name: np.zeros((plan.rows.count, *plan.shape), plan.accumulator) for name in names}
     for start in range(0, len(i), CHUNK):
         part = slice(start, start + CHUNK)
         for name, values in zip(names, _values(plan, names, i[part], j[part]), strict=True):
-            np.add.at(sums[name], owner[part], (values * multiplicity[part]).astype(plan.accumulator))
+            mirrored = values.swapaxes(-1, -2) if plan.shape else values  # K(f_j, f_i) = K(f_i, f_j)^T
+            off = (i != j)[part].reshape(-1, *(1,) * len(plan.shape))
+            # A signal with itself: symmetric, as it is on the diagonal of ``gram``
+            both = np.where(off, values + mirrored, (values + mirrored) / 2)
+            np.add.at(sums[name], owner[part], both.astype(plan.accumulator))
     return np.asarray(plan.finish((get,), sums)[0])
 
 

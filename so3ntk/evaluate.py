@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.geometry import Point, Signal
+from so3ntk.geometry import Geometry, Point, Signal
 from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.coarsening import Coarsening
 from so3ntk.layers.combinators import Identity
 from so3ntk.layers.dense import Dense
-from so3ntk.layers.group_pool import GroupPool
+from so3ntk.layers.readout import Readout
 from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
 from so3ntk.tower import STRETCHES, Nodes, Tower, inverse_or_zero, node_count, probe_points
@@ -65,12 +65,12 @@ def needs_selves(layers: tuple[Layer, ...]) -> bool:
 def tower_span(layers: tuple[Layer, ...]) -> int | None:
     """How many layers collapse to one function; None if the network is not of that form.
 
-    They are Lifting, pointwise layers and GroupPool; then Dense layers, which commute with the mean, as long as they do
-    not end the tower's homogeneity.
+    They are Lifting, pointwise layers and a readout; then Dense layers, which commute with it, as long as they do not end
+    the tower's homogeneity.
     """
     if not isinstance(layers[0], Lifting):
         return None
-    pool = next((i for i, layer in enumerate(layers) if isinstance(layer, GroupPool)), None)
+    pool = next((i for i, layer in enumerate(layers) if isinstance(layer, Readout)), None)
     if pool is None or not all(layer.pointwise for layer in layers[:pool]):
         return None
     span, homogeneous = pool + 1, homogeneity_of(layers[:pool]) is not None
@@ -83,7 +83,7 @@ def tower_span(layers: tuple[Layer, ...]) -> int | None:
 
 def homogeneity_of(layers: tuple[Layer, ...]) -> float | None:
     """The product of the layers' exponents, None if one has none."""
-    exponents = [layer.homogeneity for layer in layers if not isinstance(layer, GroupPool)]
+    exponents = [layer.homogeneity for layer in layers if not isinstance(layer, Readout)]
     return None if None in exponents else math.prod(exponents)  # pyright: ignore
 
 
@@ -99,11 +99,11 @@ def make_tower(
 ) -> Tower:
     """The layers of a tower (``tower_span``) as one function, for the variances of one pair, from ``probe_points``."""
     lift: Any = layers[0]
-    body = tuple(layer for layer in layers[1:] if not isinstance(layer, GroupPool))
+    body = tuple(layer.probe if isinstance(layer, Readout) else layer for layer in layers[1:])
     geometry = lift.geometry(pair.grid)
 
     def run(nngp, q1, q2):
-        state = run_layers(body, lift.probe(nngp, q1, q2, pair.f))
+        state = run_layers(body, lift.probe(nngp, q1, q2, pair.f))  # pyright: ignore[reportArgumentType]
         return [getattr(state, name) for name in get]
 
     q1, q2 = (lift.variance(geometry, f) for f in (pair.f, pair.g))
@@ -157,17 +157,30 @@ def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes, get: tupl
     def function(powers, correlation):
         return tower.evaluate(powers, lift.nngp(correlation, pair.f), nodes.stretch)
 
-    means, largest = lift.geometry(pair.grid).mean_of(function, tower.powers, pair.f, pair.g)
+    readout = readout_of(layers)
+    means, largest = lift.geometry(pair.grid).mean_of(function, tower.powers, pair.f, pair.g, readout.irrep)
+    means = readout.finish(means)
     return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)
 
 
 def pool_position(layers: tuple[Layer, ...]) -> int | None:
-    """How many layers there are up to GroupPool; None without one among them."""
-    return next((i + 1 for i, layer in enumerate(layers) if isinstance(layer, GroupPool)), None)
+    """How many layers there are up to the readout; None without one among them."""
+    return next((i + 1 for i, layer in enumerate(layers) if isinstance(layer, Readout)), None)
+
+
+def readout_of(layers: tuple[Layer, ...]) -> Readout | None:
+    """The last readout, of which networks have one, or one at the end of each branch; None without."""
+    return next((layer for layer in reversed(tuple(flatten(layers))) if isinstance(layer, Readout)), None)
+
+
+def geometry_after(layers: tuple[Layer, ...]) -> Geometry:
+    """That of the state after all layers, the readout among them."""
+    readout = readout_of(layers)
+    return Point() if readout is None else readout.after
 
 
 def by_motion(layers: tuple[Layer, ...]) -> bool:
-    """Whether the layers up to GroupPool act at each motion separately, on fields over positions."""
+    """Whether the layers up to the readout act at each motion separately, on fields over positions."""
     return lifts_separately(layers) and pool_position(layers) is not None
 
 
@@ -196,27 +209,28 @@ def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[A
 
 
 def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
-    """The kernels up to GroupPool, motion by motion."""
+    """The kernels up to the readout, the last of the layers, motion by motion."""
+    readout: Any = layers[-1]
     states, motions = states_by_motion(layers[:-1], pair)
 
     def add(sums, motion):
         state = states(motion)
-        return sums + jnp.stack([state.geometry.mean(getattr(state, name)) for name in get]), None
+        return sums + jnp.stack([readout.read(state.geometry, getattr(state, name)) for name in get]), None
 
     # In reverse mode each motion's field is computed again instead of stored.
     batch = (len(pair.f), len(pair.g)) if is_batched(layers) else ()
-    sums, _ = jax.lax.scan(
-        jax.checkpoint(add), jnp.zeros((len(get), *batch), jax.tree.leaves(pair.f)[0].dtype), motions
-    )
+    nothing = jnp.zeros((len(get), *batch, *readout.shape), jax.tree.leaves(pair.f)[0].dtype)
+    sums, _ = jax.lax.scan(jax.checkpoint(add), nothing, motions)
     means = sums / len(jax.tree.leaves(motions)[0])
-    return Result(tuple(means), jnp.full_like(means[0], -1))
+    return Result(tuple(means), jnp.full(batch, -1, means.dtype))
 
 
 def layer_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
     """The kernels by their definition, every layer on the whole field."""
     state = run_layers(layers, Pair(pair.f, pair.g, pair.grid, needs_selves(layers)))
     kernels = tuple(getattr(state, name) for name in get)
-    return Result(kernels, jnp.full_like(kernels[0], -1) if tower_span(layers) is None else _alignment(layers[0], pair))
+    alignment = jnp.full((), -1, kernels[0].dtype) if tower_span(layers) is None else _alignment(layers[0], pair)
+    return Result(kernels, alignment)
 
 
 def _alignment(lift: Any, pair: Pair) -> Float[Array, ""]:
@@ -235,7 +249,7 @@ def batch_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -
     if needs_selves(layers):
         own = lambda f: motion_kernels(body, Pair(f[None], f[None], pair.grid), ("nngp",)).kernels[0][0, 0]  # noqa: E731
         q1, q2 = jax.vmap(own)(pair.f)[:, None], jax.vmap(own)(pair.g)[None, :]
-    state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width_after(body)))
+    state = run_layers(head, State(geometry_after(body), nngp, ntk, q1, q2, width=width_after(body)))
     return Result(tuple(getattr(state, name) for name in get), alignment)
 
 
@@ -259,7 +273,7 @@ def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes | None, get
     if needs_selves(layers):  # under vmap these are computed once per signal, not per pair
         own = [pooled(body, Pair(f, f, pair.grid), ("nngp",)) for f in (pair.f, pair.g)]
         q1, q2 = (result.kernels[0] for result in own)
-    state = run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width_after(body)))
+    state = run_layers(head, State(geometry_after(body), nngp, ntk, q1, q2, width=width_after(body)))
     return Result(tuple(getattr(state, name) for name in get), alignment)
 
 
@@ -280,13 +294,18 @@ def tile_kernels(
         f, kernels, aligned = rows
         fine = lambda: _all_pairs(layers, motions.fine, motions.nodes, f, g, get).kernels  # noqa: E731
         refined = jax.lax.cond(jnp.any(aligned), fine, lambda: kernels)
-        return tuple(jnp.where(aligned, new, old) for new, old in zip(refined, kernels, strict=True))
+        return tuple(jnp.where(_over_blocks(aligned, old), new, old) for new, old in zip(refined, kernels, strict=True))
 
     # A few rows at a time: those without an aligned pair are left as they are.
     aligned = jax.lax.stop_gradient(alignment) > motions.threshold
     step = math.gcd(len(alignment), REFINED_ROWS)
     slabs = jax.tree.map(lambda a: a.reshape(len(alignment) // step, step, *a.shape[1:]), (f, kernels, aligned))
-    return tuple(k.reshape(alignment.shape) for k in jax.lax.map(refine, slabs))
+    return tuple(k.reshape(*alignment.shape, *k.shape[3:]) for k in jax.lax.map(refine, slabs))
+
+
+def _over_blocks(of_pairs: Array, blocks: Array) -> Array:
+    """Numbers (n, m) that broadcast against blocks (n, m, ...)."""
+    return of_pairs.reshape(*of_pairs.shape, *(1,) * (blocks.ndim - of_pairs.ndim))
 
 
 def is_batched(layers: tuple[Layer, ...]) -> bool:
@@ -304,7 +323,7 @@ def _all_pairs(layers, grid: Any, nodes: Nodes | None, f: Signal, g: Signal, get
 @eqx.filter_jit
 def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...],
                   tile: tuple[int, int]) -> tuple[Array, " ..."]:  # fmt: skip
-    """The kernels named by ``get``, each (n, m), tile by tile so that a tile's fields stay in the cache.
+    """The kernels named by ``get``, each (n, m) or blocks (n, m, a, a), tile by tile so that a tile's fields stay in the cache.
 
     n and m must be multiples of the tile's. Derivatives are those of the layers, tile by tile: a tower's polynomial in
     an angle has none at c = +-1, and reverse mode recomputes each tile instead of storing it.
@@ -325,7 +344,7 @@ def _tiles(layers, motions, f, g, get, tile):
     columns = split(g, tile[1])
     rows = split(f, tile[0])
     blocks = jax.lax.map(lambda row: jax.lax.map(lambda column: one_tile(row, column), columns), rows)
-    return tuple(b.transpose(0, 2, 1, 3).reshape(b.shape[0] * tile[0], b.shape[1] * tile[1]) for b in blocks)
+    return tuple(b.swapaxes(1, 2).reshape(b.shape[0] * tile[0], b.shape[1] * tile[1], *b.shape[4:]) for b in blocks)
 
 
 _with_derivatives_of_layers = eqx.filter_custom_jvp(_tiles)

@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from so3ntk.geometry import no_bias, no_nonlinearity
+from so3ntk.irreps import Irrep
+
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -41,9 +44,24 @@ class Features(eqx.Module):
         """The function applied to the values: pointwise, or to the channels."""
         return dataclasses.replace(self, values=function(self.values))
 
+    def activate(self, function: Callable[[Array], Array]) -> Self:
+        """A nonlinearity."""
+        return self.map(function)
+
+    def mix(self, weights: Float[Array, "c k"], bias: Any) -> Self:
+        """The channels times weights, and a bias (0 for none)."""
+        return self.map(lambda values: mix_channels(values, weights) + bias)
+
     @abstractmethod
     def pool(self) -> Vectors:
         """The mean over the group."""
+
+    def project(self, irrep: Irrep) -> Components:
+        """sqrt(2l + 1) int h(g) D^l_mk(g) dg."""
+        raise ValueError(
+            f"IrrepPool: {type(self).__name__} have no irreps of SO(3) to project on. IrrepPool ends the group layers of "
+            "signals on the sphere, once; images have GroupPool()."
+        )
 
 
 class Vectors(Features):
@@ -54,6 +72,31 @@ class Vectors(Features):
     def pool(self) -> Vectors:
         """Refused: there is nothing to pool."""
         raise ValueError("GroupPool: the features are vectors already; a network pools once, after Lift.")
+
+
+class Components(Features):
+    """Values (N, M, C): the M components of vectors or tensors. Only linear maps of the channels keep them so."""
+
+    values: Float[Array, "n m c"]
+    irrep: Irrep = eqx.field(static=True)
+
+    def activate(self, function: Callable[[Array], Array]) -> Self:
+        """Refused."""
+        raise ValueError(no_nonlinearity())
+
+    def mix(self, weights: Float[Array, "c k"], bias: Any) -> Self:
+        """The channels times weights; a bias is refused unless constants are of this irrep."""
+        if isinstance(bias, jax.Array) and not self.irrep.is_trivial:
+            raise ValueError(no_bias(self.irrep))
+        return super().mix(weights, bias)
+
+    def map_components(self, change: Float[Array, "a m"]) -> Components:
+        """The components in another basis."""
+        return Components(jnp.einsum("am,nmc->nac", change, self.values, precision=HIGHEST), self.irrep)
+
+    def pool(self) -> Vectors:
+        """Refused: there is nothing to pool."""
+        raise ValueError("GroupPool: the features are components of tensors, from IrrepPool. A network pools once.")
 
 
 class Linear(NamedTuple):

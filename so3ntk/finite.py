@@ -14,6 +14,7 @@ from so3ntk.haar import ProductGrid
 from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.group_conv import GroupConv
 from so3ntk.layers.lift import Lift
+from so3ntk.layers.readout import Readout
 from so3ntk.plan import parts_of, read_signals, split_at_reduction
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose
 from so3ntk.so3 import Grid
@@ -83,4 +84,5 @@ def _grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float,
     white = min(grid.n // 2, grid.n_beta)
     convolutions = [layer for layer in flatten(layers) if isinstance(layer, GroupConv)]
     spectra = [layer.bandlimit or white for layer in convolutions]
-    return FeatureGrid(Grid.load(grid, max([kept, *spectra]), arrays.dtype), white)
+    readouts = [layer.irrep.degree + 1 for layer in flatten(layers) if isinstance(layer, Readout) and layer.irrep]
+    return FeatureGrid(Grid.load(grid, max([kept, *spectra, *readouts]), arrays.dtype), white)

@@ -7,6 +7,7 @@ position x in X (DESIGN: K_r(x) = K_{g, r^-1 g} at x = g o):
     group convolution  the average over the support, at each motion separately
     nonlinearity       pointwise in r and x, with the variances of f at x and of f' at r^-1 x
     group pooling      the mean over all motions and positions
+    irrep readout      int D(r) mean_x K_r(x) dr: a block for each irrep D of the group
 
 A geometry owns the representation of its fields: any pytree, linear in its leaves. The engine touches a field only
 through the methods below; their defaults serve fields that are arrays of samples. One geometry describes one pair
@@ -25,6 +26,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from so3ntk.irreps import Irrep
 
 #: A kernel as a function of motions and positions, in whatever form its geometry keeps it.
 Field = Any
@@ -51,14 +54,25 @@ class Geometry(eqx.Module):
     def mean(self, field: Field) -> Float[Array, ""]:
         """The mean over all motions and positions: the coefficient of the trivial irrep."""
 
-    def mean_of(self, function: Callable, parameters: Any, f: Signal, g: Signal) -> tuple[Array, Array]:
+    def project(self, field: Field, irrep: Irrep) -> Float[Array, "m m"]:
+        """The block int D(r) mean_x K_r(x) dr of an irrep of the group, in the basis of ``rotations`` on the sphere."""
+        raise ValueError(
+            f"IrrepPool: {type(self).__name__} has no irreps of SO(3) to project on. IrrepPool ends the group layers of "
+            "signals on the sphere, once; images have GroupPool()."
+        )
+
+    def mean_of(
+        self, function: Callable, parameters: Any, f: Signal, g: Signal, irrep: Irrep | None = None
+    ) -> tuple[Array, Array]:
         """The means (k,) of function(p, correlation of f and g) over motions and positions, and the largest correlation.
 
-        ``function`` acts on arrays of correlations pointwise; p runs over the leading axis, k, of the pytree
-        ``parameters``. The default writes the field out; a geometry that can fuse the steps overrides it.
+        With an irrep, its blocks (k, m, m) in place of the means. ``function`` acts on arrays of correlations pointwise; p
+        runs over the leading axis, k, of the pytree ``parameters``. The default writes the field out; a geometry that can
+        fuse the steps overrides it.
         """
         values = self.samples(self.correlate(f, g))
-        return jax.lax.map(lambda p: self.mean(function(p, values)), parameters), jnp.max(values)
+        read = self.mean if irrep is None else lambda field: self.project(field, irrep)
+        return jax.lax.map(lambda p: read(function(p, values)), parameters), jnp.max(values)
 
     def average_variance(self, variance: Float[Array, " ..."], support: Any) -> Float[Array, " ..."] | None:
         """The variance after the same average; None where it depends on more than variances (the self state's field)."""
@@ -119,6 +133,38 @@ class Point(Geometry):
             "GroupPool: the state has no motions or positions left to average over. A network pools once, after "
             "Lift; after Flatten or another pooling layer there is nothing to pool."
         )
+
+
+class Multiplet(Point):
+    """Components of a tensor: a field is a block. The state after ``IrrepPool``, on which only linear maps act."""
+
+    irrep: Irrep = eqx.field(static=True)
+
+    def samples(self, field: Field) -> Float[Array, " ..."]:
+        """Refused: a nonlinearity of each component would depend on the axes."""
+        raise ValueError(no_nonlinearity())
+
+    def shift(self, field: Field, constant: Any) -> Field:
+        """Refused, unless constants are of this irrep."""
+        if not self.irrep.is_trivial:
+            raise ValueError(no_bias(self.irrep))
+        return field + constant
+
+
+def no_nonlinearity() -> str:
+    """The error of a nonlinearity after ``IrrepPool``, of kernels and of finite networks."""
+    return (
+        "a nonlinearity after IrrepPool would act on the components of vectors and tensors one by one, which depends on "
+        "the axes. Put IrrepPool after the last nonlinearity; invariant features, from GroupPool, may have more of them."
+    )
+
+
+def no_bias(irrep: Irrep) -> str:
+    """The error of a bias after ``IrrepPool``."""
+    return (
+        f"Dense: a bias after IrrepPool(l={irrep.degree}) is a constant vector or tensor, which rotations would not turn. "
+        "Leave b_std=None there."
+    )
 
 
 class Probe(Point):

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Field, Geometry
+from so3ntk.irreps import Irrep
 from so3ntk.so3 import SphereGeometry
 
 
@@ -49,12 +50,23 @@ class OrthogonalGeometry(Geometry):
         first, second = self._halves(field)
         return (self.proper.mean(first) + self.proper.mean(second)) / 2
 
+    def project(self, field: Field, irrep: Irrep) -> Float[Array, "m m"]:
+        """Both halves' moments, the second with D(-r) = p D(r)."""
+        first, second = (self.proper.moment(half, irrep.degree) for half in self._halves(field))
+        return (first + irrep.sign * second) / 2
+
     def mean_of(
-        self, function: Callable, parameters: Any, f: Float[Array, "p c"], g: Float[Array, "p c"]
-    ) -> tuple[Float[Array, " k"], Float[Array, ""]]:
+        self,
+        function: Callable,
+        parameters: Any,
+        f: Float[Array, "p c"],
+        g: Float[Array, "p c"],
+        irrep: Irrep | None = None,
+    ) -> tuple[Float[Array, " k ..."], Float[Array, ""]]:
         """As in the protocol, each half without writing its field."""
-        halves = [self.proper.mean_of(function, parameters, f, h) for h in (g, mirrored(g))]
-        return (halves[0][0] + halves[1][0]) / 2, jnp.maximum(halves[0][1], halves[1][1])
+        sign, of = (1, None) if irrep is None else (irrep.sign, Irrep(irrep.degree))
+        halves = [self.proper.mean_of(function, parameters, f, h, of) for h in (g, mirrored(g))]
+        return (halves[0][0] + sign * halves[1][0]) / 2, jnp.maximum(halves[0][1], halves[1][1])
 
     def average(self, field: Field, support: Float[Array, " l"]) -> Field:
         """A filter's spectrum, on each half."""

@@ -12,12 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.evaluate import Motions, by_motion, homogeneity_of, is_batched, tabulation, tower_span
-from so3ntk.geometry import Point
+from so3ntk.degrees import require_degrees
+from so3ntk.evaluate import (
+    Motions,
+    by_motion,
+    geometry_after,
+    homogeneity_of,
+    is_batched,
+    readout_of,
+    tabulation,
+    tower_span,
+)
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.group_conv import GroupConv
-from so3ntk.layers.group_pool import GroupPool
 from so3ntk.layers.lift import Lift
+from so3ntk.layers.readout import Readout
 from so3ntk.layers.reduction import Parts, Reduction
 from so3ntk.layers.source import Lifting, Source
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose, with_positions
@@ -58,7 +67,13 @@ class Plan:
     @property
     def bytes_per_pair(self) -> int:
         """Of a block's result on the device, and of its copy on the host."""
-        return 4 * jnp.dtype(self.dtype).itemsize + 16 * self.reduces
+        return (4 * jnp.dtype(self.dtype).itemsize + 16 * self.reduces) * math.prod(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one pair's kernel: () for a number, (a, a) for the block of an irrep."""
+        readout = readout_of(self.layers)
+        return () if readout is None else readout.shape
 
     @property
     def bytes_per_row(self) -> int:
@@ -120,7 +135,7 @@ class Plan:
     def finish(self, names: tuple[str, ...], sums: dict[str, Any]) -> list[Any]:
         """The layers after the sum over parts, and the dtype of the signals."""
         if self.tail:
-            state: Any = State(Point(), sums["nngp"], sums["ntk"], None, None)
+            state: Any = State(geometry_after(self.layers), sums["nngp"], sums["ntk"], None, None)
             for layer in self.tail:
                 state = layer(state)
             sums = {"nngp": state.nngp, "ntk": state.ntk}
@@ -134,6 +149,7 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     rows = parts_of(reduction, x1)
     columns = rows if x2 is None else parts_of(reduction, x2)
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
+    require_degrees(layers, rows.signals)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
     motions = load_motions(layers, grid, rows.signals, dtype, _nodes(layers, f, g))
     numbers = 1 if motions.base is None else motions.base.size  # pyright: ignore
@@ -166,7 +182,7 @@ def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:
 def ends_in_field(layers: tuple[Layer, ...]) -> bool:
     """Whether the network lifts and never pools: its kernel is a function of motions."""
     inside = tuple(flatten(layers))
-    return any(isinstance(i, Lifting) for i in inside) and not any(isinstance(i, GroupPool) for i in inside)
+    return any(isinstance(i, Lifting) for i in inside) and not any(isinstance(i, Readout) for i in inside)
 
 
 def require_pooled(layers: tuple[Layer, ...]) -> None:
@@ -174,7 +190,7 @@ def require_pooled(layers: tuple[Layer, ...]) -> None:
     if ends_in_field(layers):
         raise ValueError(
             "the network ends in features on the group, so its kernel is a function of motions, which "
-            "net.kernel_fn(x1, x2) returns. For one number per pair of inputs add GroupPool() after the last group layer."
+            "net.kernel_fn(x1, x2) returns. For one number per pair of inputs add GroupPool() after the last group layer, for vectors and tensors IrrepPool(l)."
         )
 
 
@@ -217,12 +233,13 @@ def load_motions(
         return Motions(None, None, None, nodes)
     kept = [layer.kept_bandlimit(signals.bandlimit) for layer in flatten(layers) if isinstance(layer, Lift)]
     spectra = [layer.bandlimit for layer in flatten(layers) if isinstance(layer, GroupConv) and layer.bandlimit]
-    bandlimit = max(kept + spectra)
+    readouts = [layer.irrep.degree + 1 for layer in flatten(layers) if isinstance(layer, Readout) and layer.irrep]
+    bandlimit = max(kept + spectra + readouts)
     if isinstance(quadrature, AdaptiveGrid) and nodes is None:
         quadrature = quadrature.fine  # alignments are measured where towers collapse
     if isinstance(quadrature, LocalGrid):
         improper = any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers))
-        turns = Turn.load(quadrature.rotations, quadrature.positions, max(kept), dtype, improper)
+        turns = Turn.load(quadrature.rotations, quadrature.positions, bandlimit, dtype, improper)
         return Motions(turns, None, None, None)
     if not isinstance(quadrature, AdaptiveGrid):
         return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.geometry import Geometry
 from so3ntk.haar import RotationGrid, columns_by_class, wigner_tables
+from so3ntk.irreps import Irrep, require_no_parity, rows_by_class, start_of
 from so3ntk.rotations import block_indices
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -83,10 +84,35 @@ class SphereGeometry(Geometry):
             return field.values[0]
         return jnp.dot(jnp.tile(self.grid.weights, self.grid.images), field, precision=HIGHEST)
 
+    def project(self, field: Blocks | Array, irrep: Irrep) -> Float[Array, "m m"]:
+        """K^l_mn / (2l + 1), or by quadrature. ValueError for a parity, of which SO(3) knows nothing."""
+        require_no_parity(irrep)
+        return self.moment(field, irrep.degree)
+
+    def moment(self, field: Blocks | Array, degree: int) -> Float[Array, "m m"]:
+        """int D^l(r) K_r dr."""
+        side = 2 * degree + 1
+        if not isinstance(field, Blocks):
+            return self._moment_of_images(list(field.reshape(self.grid.images, -1)), degree)
+        if degree >= field.bandlimit:
+            return jnp.zeros((side, side), field.values.dtype)
+        start = start_of(degree)
+        return field.values[start : start + side**2].reshape(side, side) / side
+
     def mean_of(
-        self, function: Callable, parameters: Any, f: Float[Array, "p c"], g: Float[Array, "p c"]
-    ) -> tuple[Float[Array, " k"], Float[Array, ""]]:
-        """As in the protocol, without writing the field: the images' values are added first, then one weighted sum."""
+        self,
+        function: Callable,
+        parameters: Any,
+        f: Float[Array, "p c"],
+        g: Float[Array, "p c"],
+        irrep: Irrep | None = None,
+    ) -> tuple[Float[Array, " k ..."], Float[Array, ""]]:
+        """As in the protocol, without writing the field: the images' values are added first, then one weighted sum.
+
+        For an irrep they are added with the signs of each class of its components.
+        """
+        if irrep is not None:
+            require_no_parity(irrep)
         f, g, bandlimit = self._weighted(f), self._truncated(g), self._bandlimit(f)
         _, row, column = block_indices(bandlimit)
         order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
@@ -96,8 +122,10 @@ class SphereGeometry(Geometry):
         def mean(
             p,
         ):  # a loop over kernels, not one fused evaluation of all: XLA would write the images to memory
-            total = sum(function(p, image) for image in walsh_hadamard(products))
-            return jnp.dot(total, self.grid.weights, precision=HIGHEST)
+            images = [function(p, image) for image in walsh_hadamard(products)]
+            if irrep is not None:
+                return self._moment_of_images(images, irrep.degree)
+            return jnp.dot(sum(images), self.grid.weights, precision=HIGHEST)
 
         return jax.lax.map(mean, parameters), jnp.max(functools.reduce(jnp.maximum, walsh_hadamard(products)))
 
@@ -180,6 +208,19 @@ class SphereGeometry(Geometry):
         degrees, _, _ = block_indices(bandlimit)
         return Blocks(jnp.concatenate(sums)[inverse] * (2 * degrees + 1), bandlimit)
 
+    def _moment_of_images(self, images: list[Float[Array, " q"]], degree: int) -> Float[Array, "m m"]:
+        """int D^l(r) K_r dr from the values at each image of the representatives."""
+        by_class = walsh_hadamard(images)
+        parts, places = [], []
+        for (rows, place), table, values in zip(
+            rows_by_class(degree, self.grid.images), self.grid.tables, by_class, strict=True
+        ):
+            if len(place):
+                parts.append(jnp.dot(table[rows] * self.grid.weights, values, precision=HIGHEST))
+                places.append(place)
+        side = 2 * degree + 1
+        return jnp.concatenate(parts)[np.argsort(np.concatenate(places))].reshape(side, side)
+
     def _tables(self, bandlimit: int) -> list[Float[Array, "p q"]]:
         """The rows of the tables below a bandlimit: degrees come first in every class."""
         columns = columns_by_class(bandlimit, self.grid.images)
@@ -199,7 +240,7 @@ def walsh_hadamard(values: list) -> list:
 
 
 def _block_count(bandlimit: int) -> int:
-    return bandlimit * (4 * bandlimit**2 - 1) // 3
+    return start_of(bandlimit)
 
 
 def _channel_products(a: Float[Array, "c p"], b: Float[Array, "c p"]) -> Float[Array, " p"]:

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.features import HIGHEST, Features, Vectors
+from so3ntk.features import HIGHEST, Components, Features, Vectors
+from so3ntk.irreps import Irrep, require_no_parity
 from so3ntk.so3 import Blocks, Grid, SphereGeometry
 
 #: Filters or features degree by degree: (2l + 1, 2l + 1, ...) or (n, 2l + 1, 2l + 1, ...).
@@ -51,6 +52,18 @@ class RotationFeatures(Features):
         grid = self.on.grid
         weights = jnp.tile(grid.weights, grid.images * self.cosets) / self.cosets
         return Vectors(jnp.einsum("r,nrc->nc", weights, self.values, precision=HIGHEST))
+
+    def project(self, irrep: Irrep) -> Components:
+        """sqrt(2l + 1) int h(g) D^l_mk(g) dg, by quadrature, with k joining the channels: (N, 2l + 1, (2l + 1) C)."""
+        halves = jnp.split(self.values, self.cosets, axis=1)
+        if self.cosets == 1:
+            require_no_parity(irrep)
+        geometry = SphereGeometry(self.on.grid)
+        moment = jax.vmap(jax.vmap(lambda h: geometry.moment(h, irrep.degree), 1, 2))  # (n, m, k, c)
+        first, *second = (moment(half) for half in halves)
+        total = (first + irrep.sign * second[0]) / 2 if second else first
+        values = total.reshape(*total.shape[:2], -1) * irrep.size**0.5
+        return Components(values, irrep)
 
     def convolve(self, filters: tuple[Degrees, ...], spectrum: Float[Array, " l"], bias: Any) -> RotationFeatures:
         """The convolution with filters (2l + 1, 2l + 1, C, K) for l < L, times the root of the spectrum, and a bias.

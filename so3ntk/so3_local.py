@@ -9,6 +9,7 @@ so f' is rotated first and positions need no transport. Filters average over cap
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Geometry
+from so3ntk.irreps import Irrep, require_no_parity, start_of
 from so3ntk.positions import SphereGrid, cap_blocks
 from so3ntk.rotations import euler_angles, real_wigner_table
 from so3ntk.sampling import real_harmonics
@@ -30,24 +32,28 @@ class Cap(NamedTuple):
 
 
 class Turn(eqx.Module):
-    """One rotation, or many along a leading axis: its matrices D^l in table order, and its weight times their number."""
+    """One motion, or many along a leading axis: its matrices D^l in table order, and its weight times their number.
+
+    determinant: -1 for a rotation times the inversion, whose D^l are those of harmonics, (-1)^l times the rotation's;
+    None where there are rotations only.
+    """
 
     wigner: Float[Array, "... p"]
     weight: Float[Array, " ..."]
+    determinant: Float[Array, " ..."] | None
     positions: SphereGrid = eqx.field(static=True)
-    bandlimit: int = eqx.field(static=True)
 
     @classmethod
     def load(cls, grid: Any, positions: SphereGrid, bandlimit: int, dtype: Any, mirrored: bool = False) -> Turn:
         """All rotations of a quadrature, and their products with the inversion where ``mirrored``."""
-
         tables = real_wigner_table(bandlimit, euler_angles(grid.rotations))
-        weights = grid.weights * len(grid)
+        weights, determinant = grid.weights * len(grid), None
         if mirrored:
             degrees = np.repeat(np.arange(bandlimit), (2 * np.arange(bandlimit) + 1) ** 2)
             tables = np.concatenate([tables, tables * (-1.0) ** degrees])
             weights = np.tile(weights, 2)
-        return cls(jnp.asarray(tables, dtype), jnp.asarray(weights, dtype), positions, bandlimit)
+            determinant = jnp.repeat(jnp.asarray([1, -1], dtype), len(grid))
+        return cls(jnp.asarray(tables, dtype), jnp.asarray(weights, dtype), determinant, positions)
 
     @property
     def size(self) -> int:
@@ -55,15 +61,25 @@ class Turn(eqx.Module):
         return len(self.positions)
 
     def rotate(self, f: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
-        """The coefficients of the rotated signals."""
-        blocks, start = [], 0
-        for degree in range(self.bandlimit):
-            side = 2 * degree + 1
-            matrix = self.wigner[start : start + side**2].reshape(side, side)
+        """The coefficients of the moved signals."""
+        blocks = []
+        for degree in range(math.isqrt(f.shape[1])):
             block = f[:, degree**2 : (degree + 1) ** 2]
-            blocks.append(jnp.einsum("ij,njc->nic", matrix, block, precision=HIGHEST))
-            start += side**2
+            blocks.append(jnp.einsum("ij,njc->nic", self.matrix(degree), block, precision=HIGHEST))
         return jnp.concatenate(blocks, axis=1)
+
+    def matrix(self, degree: int) -> Float[Array, "m m"]:
+        """D^l of one motion."""
+        start, side = start_of(degree), 2 * degree + 1
+        return self.wigner[start : start + side**2].reshape(side, side)
+
+    def irrep(self, irrep: Irrep) -> Float[Array, "m m"]:
+        """The matrix of one motion, of the parity asked for. ValueError for a parity where there are no reflections."""
+        if self.determinant is None:
+            require_no_parity(irrep)
+            return self.matrix(irrep.degree)
+        swap = irrep.sign != Irrep(irrep.degree).sign
+        return self.matrix(irrep.degree) * self.determinant if swap else self.matrix(irrep.degree)
 
 
 class LocalSphereGeometry(Geometry):
@@ -76,6 +92,7 @@ class LocalSphereGeometry(Geometry):
     positions: SphereGrid = eqx.field(static=True)
     weight: Float[Array, ""]
     channel_weights: Float[Array, " c"] | None = None
+    turn: Turn | None = None
 
     def correlate(self, f: Float[Array, "n p c"], g: Float[Array, "m p c"]) -> Float[Array, "8 q n m"]:
         """mean_c w_c f_c(x) g_c(x), with g rotated already."""
@@ -98,6 +115,12 @@ class LocalSphereGeometry(Geometry):
     def mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
         """The mean over positions, times the rotation's weight and the number of rotations."""
         return self._mean(field) * self.weight
+
+    def project(self, field: Float[Array, "8 q n m"], irrep: Irrep) -> Float[Array, "n m k k"]:
+        """The same times D(r)."""
+        if self.turn is None:
+            raise ValueError("IrrepPool: this geometry was made without its rotation.")
+        return self.mean(field)[..., None, None] * self.turn.irrep(irrep)
 
     def average(self, field: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
         """The mean over the cap at each position."""

@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from so3ntk.geometry import Field, Geometry, Point, Signal
+from so3ntk.geometry import Field, Geometry, Signal
 from so3ntk.parametrization import Scales
 
 
@@ -118,14 +118,14 @@ class State(eqx.Module):
         q1, q2 = (None if s is None else s.variance1 for s in (self1, self2))
         return State(geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 
-    def pool(self) -> State:
-        """The mean over motions and positions; the variances are the self states' means, where those are carried."""
-        nngp = self.geometry.mean(self.nngp)
+    def read(self, read: Callable[[Geometry, Field], Array], after: Geometry) -> State:
+        """A readout of the field; the variances are the self states' readouts, where those are carried."""
+        nngp = read(self.geometry, self.nngp)
         if self.is_self:
-            return State(Point(), nngp, None, nngp, nngp, width=self.width)
-        self1, self2 = self.map_selves(lambda s: s.pool())
+            return State(after, nngp, None, nngp, nngp, width=self.width)
+        self1, self2 = self.map_selves(lambda s: s.read(read, after))
         q1, q2 = (None if s is None else s.nngp for s in (self1, self2))
-        return State(Point(), nngp, self.geometry.mean(self.ntk), q1, q2, self1, self2, self.width)
+        return State(after, nngp, read(self.geometry, self.ntk), q1, q2, self1, self2, self.width)
 
 
 def _plus(value: Any, constant: Any) -> Any:

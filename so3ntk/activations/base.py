@@ -28,7 +28,7 @@ class Activation(Layer):
 
     def apply(self, params: Any, features: Features) -> Features:
         """phi of the features."""
-        return features.map(self.phi)
+        return features.activate(self.phi)
 
     @abstractmethod
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:

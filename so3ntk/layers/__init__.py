@@ -6,6 +6,7 @@ from so3ntk.layers.dense import Dense
 from so3ntk.layers.flatten import Flatten
 from so3ntk.layers.group_conv import GroupConv
 from so3ntk.layers.group_pool import GroupPool
+from so3ntk.layers.irrep_pool import IrrepPool
 from so3ntk.layers.lift import Lift
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "GroupConv",
     "GroupPool",
     "Identity",
+    "IrrepPool",
     "Layer",
     "Lift",
     "Parallel",

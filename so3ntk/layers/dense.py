@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array
 
-from so3ntk.features import Features, Linear, mix_channels
+from so3ntk.features import Features, Linear
 from so3ntk.layers.base import Layer, Scalar
 from so3ntk.parametrization import Scales, check_parametrization
 from so3ntk.state import State
@@ -55,4 +55,4 @@ class Dense(Layer):
     def apply(self, params: Any, features: Features) -> Features:
         """The channels times the weights, and the bias."""
         weights, bias = Linear.of(self, features.channels).scaled(params)
-        return features.map(lambda values: mix_channels(values, weights) + bias)
+        return features.mix(weights, bias)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.features import Linear
-from so3ntk.geometry import Point
+from so3ntk.geometry import Multiplet, Point
 from so3ntk.layers.base import Layer, Scalar
 from so3ntk.layers.support import check_support
 from so3ntk.local_filters import convolution_root, mix_degrees
@@ -82,7 +82,7 @@ class GroupConv(Layer):
 
     def __call__(self, state: State) -> State:
         """The state after the convolution. ValueError where there is no group left: after pooling or Flatten."""
-        if type(state.geometry) is Point:
+        if type(state.geometry) in (Point, Multiplet):
             raise ValueError(
                 "GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
                 "Use Dense here, or move GroupConv before the pooling."

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from so3ntk.features import Features
-from so3ntk.layers.base import Layer
-from so3ntk.state import State
+from so3ntk.layers.readout import Readout
 
 
-class GroupPool(Layer):
+class GroupPool(Readout):
     """The mean of the features over the group: the trivial irrep.
 
     The kernels become the means of K_r and Theta_r over all motions (and positions); after it a network continues
@@ -17,13 +16,14 @@ class GroupPool(Layer):
     """
 
     @property
-    def pointwise(self) -> bool:
-        """False: all motions meet in one number."""
-        return False
+    def irrep(self) -> None:
+        """None: the mean."""
+        return None
 
-    def __call__(self, state: State) -> State:
-        """The pooled state."""
-        return state.pool()
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """()."""
+        return ()
 
     def apply(self, params: Any, features: Features) -> Features:
         """The pooled features."""

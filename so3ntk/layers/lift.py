@@ -129,7 +129,7 @@ class Lift(Lifting):
         if self.support is None:
             return super().begin(pair)
         turn: Turn = pair.grid
-        geometry = LocalSphereGeometry(turn.positions, turn.weight, self.channel_weights)
+        geometry = LocalSphereGeometry(turn.positions, turn.weight, self.channel_weights, turn)
         f, g = pair.f, turn.rotate(pair.g)
         correlation = geometry.correlate(f, g)
         q1, q2 = geometry.variance(f)[..., :, None], geometry.variance(g)[..., None, :]
