@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from planar.groups import GROUPS
-from planar.windows import Window
+from planar.windows import Window, check_fits
 from so3ntk.features import HIGHEST, Features, Vectors
 
 
@@ -74,14 +74,24 @@ def _from_planes(planes: Float[Array, "n x y h w"], group: str, bias: Any) -> Im
 def cross_correlate(
     planes: Float[Array, "n x y c"], kernel: Float[Array, "k k c h w"], window: Window | None
 ) -> Float[Array, "n x y h w"]:
-    """sum over pixels v of the filter of kernel(v) planes(x + v); a global filter by FFT."""
+    """sum over pixels v of the filter of kernel(v) planes(x + v); a global filter by FFT.
+
+    ValueError for parameters of another number of channels, and a filter larger than the plane.
+    """
+    if planes.shape[-1] != kernel.shape[2]:
+        raise ValueError(
+            f"apply_fn: the parameters are for {kernel.shape[2]} channels (times elements of the group), the input has "
+            f"{planes.shape[-1]}. Draw them by init_fn for inputs of this shape."
+        )
     if window is None:
         spectrum = jnp.fft.rfft2(planes, axes=(1, 2))
         filters = jnp.conj(jnp.fft.rfft2(kernel, axes=(0, 1)))
         products = jnp.einsum("nxyc,xychw->nxyhw", spectrum, filters, precision=HIGHEST)
         return jnp.fft.irfft2(products, s=planes.shape[1:3], axes=(1, 2))
+    check_fits(window, planes.shape[1])
     if window.padding != "VALID":
-        width = ((0, 0), (window.size // 2,) * 2, (window.size // 2,) * 2, (0, 0))
+        margin = -window.offsets[0], window.offsets[-1]
+        width = ((0, 0), margin, margin, (0, 0))
         planes = jnp.pad(planes, width, mode="wrap" if window.padding == "CIRCULAR" else "constant")
     *square, elements, channels = kernel.shape
     found = jax.lax.conv_general_dilated(planes, kernel.reshape(*square, elements * channels), (1, 1), "VALID",

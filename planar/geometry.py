@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from planar.groups import views
-from planar.windows import Window, inside, window_mean
+from planar.windows import Window, check_fits, inside, window_mean
 from so3ntk.geometry import Geometry
 
 
@@ -112,11 +112,7 @@ class LocalGeometry(Geometry):
             )
         if support is None:
             return self
-        if support.size > self.high - self.low:
-            raise ValueError(
-                f"a filter of {support.size} x {support.size} pixels is larger than the {self.high - self.low} x "
-                f"{self.high - self.low} positions it acts on."
-            )
+        check_fits(support, self.high - self.low)
         low, high = support.extent(self.low, self.high)
         return LocalGeometry(self.displacement, self.size, low, high, self.elements)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -13,7 +14,7 @@ from planar.features import ImageFeatures, lift
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, views
 from planar.pooling import AvgPool, all_motions
-from planar.windows import Window, check_window
+from planar.windows import Window, check_centred, check_window
 from so3ntk.features import Inputs, Linear, Vectors
 from so3ntk.geometry import Geometry, Point
 from so3ntk.layers.base import Layer, Scalar, flatten
@@ -57,8 +58,14 @@ class Lift(Lifting):
     ):
         self.window = check_window("planar.Lift", filter_shape, padding)
         self.group, self.width = check_group(group, "planar.Lift"), width
+        check_centred("planar.Lift", self.window, len(GROUPS[group]))
         self.W_std, self.b_std = W_std, b_std
         self.parametrization = check_parametrization("planar.Lift", parametrization, width)
+
+    @property
+    def domain(self) -> str:
+        """Images."""
+        return "images"
 
     @property
     def pointwise(self) -> bool:
@@ -130,6 +137,7 @@ class Lift(Lifting):
     def init(self, key: Array, features: Inputs) -> Any:
         """A filter (k, k, C, width), and a bias (width,)."""
         images = features.arrays
+        _check_shape(images.shape, "planar.Lift", square=True)
         side = images.shape[1] if self.window is None else self.window.size
         shape = (side, side, images.shape[-1], self.width)
         return Linear.of(self, self.fan_in(images)).init("planar.Lift", key, shape, self.width)
@@ -172,6 +180,11 @@ class GroupConv(Layer):
         self.parametrization = check_parametrization("planar.GroupConv", parametrization, width)
 
     @property
+    def domain(self) -> str:
+        """Images."""
+        return "images"
+
+    @property
     def pointwise(self) -> bool:
         """Whether support is global: after a global ``Lift`` the layer is then the identity on the field."""
         return self.window is None
@@ -201,9 +214,10 @@ class GroupConv(Layer):
     def _scales(self, state: State) -> Scales:
         """The scales; in the standard parametrisation the fan-in counts elements, pixels of the filter and channels."""
         fan_in, geometry = state.width, state.geometry
-        if self.window is not None and fan_in is not None:
+        if self.window is not None:
             elements = geometry.elements if isinstance(geometry, LocalGeometry) else len(state.nngp)
-            fan_in *= elements * self.window.size**2
+            check_centred("planar.GroupConv", self.window, elements)
+            fan_in = None if fan_in is None else fan_in * elements * self.window.size**2
         return Scales.of("planar.GroupConv", self.W_std, self.b_std, self.parametrization, fan_in)
 
     def _fan_in(self, features: Any) -> int:
@@ -212,6 +226,7 @@ class GroupConv(Layer):
                 f"planar.GroupConv: expected features on images, got {type(features).__name__}. After pooling use Dense."
             )
         elements, channels = features.values.shape[1], features.channels
+        check_centred("planar.GroupConv", self.window, elements)
         return channels * (1 if self.window is None else elements * self.window.size**2)
 
     def init(self, key: Array, features: ImageFeatures) -> Any:
@@ -234,6 +249,11 @@ class GroupConv(Layer):
 class Flatten(Source):
     r"""An image as the vector of its pixels and channels: K = f . f' / (H W C), the input of a fully connected network."""
 
+    @property
+    def domain(self) -> str:
+        """Images."""
+        return "images"
+
     def arrays(self, x: Any) -> Float[Array, "n p"]:
         """The images as rows."""
         images = read_images(x, "planar.Flatten", square=False)
@@ -253,15 +273,22 @@ class Flatten(Source):
 
 def read_images(x: Any, where: str, square: bool = True) -> Float[Array, "n h w c"]:
     """An array (N, H, W, C) of real numbers; ``ImageData`` gives its images."""
-    images = jnp.asarray(getattr(x, "images", x))
-    if images.ndim != 4 or 0 in images.shape[1:]:
-        hint = " For one channel add the axis: images[..., None]." if images.ndim == 3 else ""
-        raise ValueError(f"{where}: expected images (N, H, W, C), got an array of shape {images.shape}.{hint}")
-    if square and images.shape[1] != images.shape[2]:
-        raise ValueError(
-            f"{where}: expected square images, which quarter turns map to themselves, got {images.shape[1]} x "
-            f"{images.shape[2]} pixels. Crop or pad them."
-        )
+    x = getattr(x, "images", x)
+    if not isinstance(x, jax.Array | np.ndarray | list | tuple):
+        raise TypeError(f"{where}: expected an array of images (N, H, W, C), got {type(x).__name__}.")
+    images = jnp.asarray(x)
+    _check_shape(images.shape, where, square)
     if jnp.iscomplexobj(images):
         raise TypeError(f"{where}: expected real images, got complex ones.")
     return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(float)
+
+
+def _check_shape(shape: tuple[int, ...], where: str, square: bool) -> None:
+    if len(shape) != 4 or 0 in shape[1:]:
+        hint = " For one channel add the axis: images[..., None]." if len(shape) == 3 else ""
+        raise ValueError(f"{where}: expected images (N, H, W, C), got an array of shape {shape}.{hint}")
+    if square and shape[1] != shape[2]:
+        raise ValueError(
+            f"{where}: expected square images, which quarter turns map to themselves, got {shape[1]} x {shape[2]} pixels. "
+            "Crop or pad them."
+        )

@@ -40,6 +40,11 @@ class AvgPool(Coarsening):
             raise ValueError(f"planar.AvgPool: expected a square window (w, w) with w > 0, got {window!r}.")
         self.window = int(shape[0])
 
+    @property
+    def domain(self) -> str:
+        """Images."""
+        return "images"
+
     def __call__(self, state: State) -> State:
         """The state after pooling, for fields that hold all motions (global support)."""
         if isinstance(state.geometry, LocalGeometry):

@@ -22,7 +22,8 @@ PADDINGS = ("CIRCULAR", "SAME", "VALID")
 class Window:
     """size x size pixels with a padding: "CIRCULAR", "SAME" (zeros outside) or "VALID" (inside only).
 
-    Odd windows are centred; an even one, allowed for "VALID" alone, begins at its pixel.
+    Odd windows are centred. An even one begins at its pixel where the padding is "VALID"; else it has one pixel more
+    after its pixel than before it, and is for ordinary networks (C1) alone: see ``check_centred``.
     """
 
     size: int
@@ -31,7 +32,7 @@ class Window:
     @property
     def offsets(self) -> tuple[int, ...]:
         """Pixels relative to the position, along one axis."""
-        first = -(self.size // 2) if self.size % 2 else 0
+        first = -((self.size - 1) // 2) if self.size % 2 or self.padding != "VALID" else 0
         return tuple(range(first, first + self.size))
 
     def extent(self, low: int, high: int) -> tuple[int, int]:
@@ -85,9 +86,22 @@ def check_window(where: str, filter_shape, padding: str) -> Window | None:
             f"{where}: expected filter_shape to be a square (k, k) with k > 0, or None for global support, got "
             f"{filter_shape!r}. Filters that are not square are not invariant under quarter turns."
         )
-    if shape[0] % 2 == 0 and padding != "VALID":
-        raise ValueError(
-            f"{where}: an even filter {shape} has no centre pixel, so with padding {padding!r} it would shift the image "
-            "and break the symmetry under quarter turns. Use an odd filter, or padding='VALID'."
-        )
     return Window(int(shape[0]), padding)
+
+
+def check_centred(where: str, window: Window | None, elements: int) -> None:
+    """ValueError for a window that turns and reflections, of which the group has ``elements``, do not map to itself."""
+    if window is not None and elements > 1 and window.size % 2 == 0 and window.padding != "VALID":
+        raise ValueError(
+            f"{where}: an even filter {(window.size,) * 2} has no centre pixel, so with padding {window.padding!r} it "
+            "would shift the image and break the symmetry under turns. Use an odd filter, padding='VALID', or group='C1'."
+        )
+
+
+def check_fits(window: Window, positions: int) -> None:
+    """ValueError for a window larger than what it acts on."""
+    if window.size > positions:
+        raise ValueError(
+            f"a filter of {window.size} x {window.size} pixels is larger than the {positions} x {positions} positions it "
+            "acts on."
+        )

@@ -155,6 +155,11 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
         raise ValueError(f"serial: {late[0]} reads signals, so it must be the first layer (or first in its branch).")
     if sum(isinstance(layer, Reduction) for layer in inside) > 1:
         raise ValueError("serial: a network sums over parts once; found more than one such layer.")
+    domains = {layer.domain: type(layer) for layer in inside if layer.domain is not None}
+    if len(domains) > 1:
+        words = " and ".join(f"{found.__module__.split('.')[0]}.{found.__name__} for {domain}"
+                             for domain, found in domains.items())  # fmt: skip
+        raise ValueError(f"serial: a network has one kind of signals, got layers of two: {words}.")
     return Network(tuple(unrolled), quadrature, rtol)
 
 

@@ -56,6 +56,11 @@ class Layer(eqx.Module):
         return 1.0
 
     @property
+    def domain(self) -> str | None:
+        """In words, what the layer's signals are on; None if it serves several. A network has one."""
+        return None
+
+    @property
     def smoothness(self) -> float:
         """k if the NTK after the layer behaves as (1 - c)^k near aligned inputs; infinity if it is analytic."""
         return float("inf")

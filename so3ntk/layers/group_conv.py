@@ -71,6 +71,11 @@ class GroupConv(Layer):
         self.parametrization = check_parametrization("GroupConv", parametrization, width)
 
     @property
+    def domain(self) -> str:
+        """The sphere, or another space of which filters of global support need to know nothing."""
+        return "the sphere"
+
+    @property
     def pointwise(self) -> bool:
         """Whether the filters are white noise; a spectrum couples all motions."""
         return self.bandlimit is None

@@ -58,6 +58,11 @@ class Lift(Lifting):
     b_std: Scalar | None
     parametrization: str = eqx.field(static=True)
 
+    @property
+    def domain(self) -> str:
+        """The sphere."""
+        return "the sphere"
+
     def __init__(
         self,
         *,

@@ -137,11 +137,11 @@ def _average(kernel: np.ndarray, window) -> np.ndarray:
     axes = (-4, -3, -2, -1)
     if window is None or window.padding == "CIRCULAR":
         size = kernel.shape[-1] if window is None else window.size
-        shifts = product(range(-(size // 2), size - size // 2), repeat=2)
-        return np.sum([np.roll(kernel, (i, j, i, j), axes) for i, j in shifts], axis=0) / size**2
+        shifts = product(range(-((size - 1) // 2), size // 2 + 1), repeat=2)
+        return np.sum([np.roll(kernel, (-i, -j, -i, -j), axes) for i, j in shifts], axis=0) / size**2
     size = window.size
     if window.padding == "SAME":
-        kernel = np.pad(kernel, [(0, 0)] * (kernel.ndim - 4) + [(size // 2, size // 2)] * 4)
+        kernel = np.pad(kernel, [(0, 0)] * (kernel.ndim - 4) + [((size - 1) // 2, size // 2)] * 4)
     n = kernel.shape[-1] - size + 1
     rows = [slice(i, i + n) for i in range(size)]
     return np.sum([kernel[..., a, b, a, b] for a in rows for b in rows], axis=0) / size**2

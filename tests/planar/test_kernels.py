@@ -1,5 +1,6 @@
 """Kernels of image networks: against the direct recursion on pixels, and symmetries."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -50,6 +51,7 @@ def test_turned_and_shifted_images(padding, n):
 
 LOCAL = [
     (Lift((3, 3), "VALID", "D4"), Relu(), GroupConv((3, 3), "SAME", b_std=0.2), Relu(), GroupConv((2, 2), "VALID")),
+    (Lift((4, 4), "SAME", "C1"), Relu(), GroupConv((2, 2), "CIRCULAR"), Erf(), GroupConv((2, 2), "SAME", b_std=0.2)),
     (Lift((5, 5), "SAME", "C2", b_std=0.3), Erf(), GroupConv((3, 3), "SAME"), Erf(), GroupConv(None)),
 ]
 GLOBAL = [  # of one degree of homogeneity; smooth; the whole torus as a window
@@ -85,12 +87,32 @@ def test_regression_and_classification():
     assert model.score(split[1].images, split[1].labels) > 0.7
 
 
+def drawn(net, height, width=None):
+    """Random parameters for images of one channel."""
+    return net.init_fn(jax.random.key(0), (1, height, width or height, 1))[1]
+
+
+def applied(net, x):
+    return net.apply_fn(drawn(net, x.shape[1]), x)
+
+
+def test_signals_on_the_sphere_are_no_images():
+    with pytest.raises(TypeError, match=r"planar.Lift: expected an array of images \(N, H, W, C\), got SphereSignal"):
+        network(3, "SAME", "C4").kernel_fn(so3ntk.SphereSignal(np.ones((2, 4, 1)), 2))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: Lift((3, 5)), "square"),
         (lambda: Lift((4, 4), "SAME"), "even filter"),
         (lambda: Lift((2, 2)), "even filter"),
+        (lambda: Lift((2, 2), group="C2"), "even filter"),
+        (lambda: serial(Lift((3, 3)), GroupConv((2, 2), "SAME"), GroupPool()).kernel_fn(images(1, 5)), "GroupConv: an even"),
+        (lambda: serial(Lift(None), GroupConv((2, 2)), GroupPool()).kernel_fn(images(1, 5)), "GroupConv: an even"),
+        (lambda: serial(so3ntk.Lift(), Relu(), GroupConv((3, 3)), GroupPool()), "one kind of signals.*so3ntk.Lift for the "),
+        (lambda: serial(Lift(None), Relu(), so3ntk.GroupConv(), GroupPool()), "one kind of signals.*so3ntk.GroupConv for"),
+        (lambda: serial(so3ntk.Lift(), planar.AvgPool((2, 2))), "one kind of signals.*planar.AvgPool for images"),
         (lambda: Lift((3, 3), "REFLECT"), "padding to be one of CIRCULAR, SAME, VALID"),
         (lambda: Lift((3, 3), group="C3"), "group to be one of C1, C2, C4, D4"),
         (lambda: GroupConv(None, "SAME"), "global support"),
@@ -103,6 +125,11 @@ def test_regression_and_classification():
          "no longer a torus"),
         (lambda: serial(planar.Flatten(), GroupConv((3, 3))).kernel_fn(images(1, 5)), "Use Dense here"),
         (lambda: network(3, "SAME", "C4").kernel_fn(images(2, 5), images(2, 6)), "do not fit each other"),
+        (lambda: network(3, "SAME", "C4").kernel_fn(images(2, 5), images(2, 5, 3)), "do not fit each other"),
+        (lambda: drawn(serial(Lift((3, 3), "VALID", width=2), GroupConv((4, 4), "VALID", width=2)), 5), "larger than the 3"),
+        (lambda: drawn(serial(Lift((3, 3), width=2), GroupConv((2, 2), width=2)), 5), "GroupConv: an even"),
+        (lambda: drawn(serial(Lift((3, 3), width=2)), 5, 4), "square images"),
+        (lambda: applied(serial(Lift((3, 3), width=2)), images(1, 5)), r"for 1 channels .* the input has 2"),
         (lambda: network(3, "SAME", "C4").kernel_fn(np.full((2, 5, 5, 1), np.nan)), "NaN or infinity"),
     ],
 )  # fmt: skip
