@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.features import HIGHEST
-from so3ntk.rotations import block_indices, real_wigner_table
+from so3ntk.rotations import block_indices, real_wigner_D, real_wigner_table
 from so3ntk.sampling import real_harmonics
 
 
@@ -53,6 +53,19 @@ def convolution_root(bandlimit: int, support: float) -> Float[np.ndarray, "p p"]
     functions = real_wigner_table(bandlimit, angles) * np.sqrt(2 * degrees + 1)
     each = np.broadcast_to(weights[:, None] / len(turn) ** 2, (len(turn), len(z), len(turn)))
     return _root(functions, each.ravel())
+
+
+@lru_cache(maxsize=32)
+def improper_root(bandlimit: int, support: float) -> Float[np.ndarray, "p p"]:
+    """The same for filters on the rotations times the inversion, r P, which move the pole to -r o.
+
+    The half turn F about x does that too: r F is in the support of ``convolution_root`` where r P is in this one, and
+    D(r F^-1) is D(r) with its columns' signs.
+    """
+    half_turn = np.diag([1.0, -1.0, -1.0])
+    signs = np.concatenate([np.sign(np.diag(real_wigner_D(degree, half_turn)[0])) for degree in range(bandlimit)])
+    _, _, columns = block_indices(bandlimit)
+    return convolution_root(bandlimit, support) * signs[columns][:, None]
 
 
 def _heights(bandlimit: int, support: float) -> tuple[np.ndarray, np.ndarray]:

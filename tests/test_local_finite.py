@@ -8,15 +8,18 @@ import dataclasses
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Relu, serial
+from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Relu, SphereSignal, serial
 from so3ntk.local_filters import convolution_root, lifting_root
 from so3ntk.positions import SphereGrid, cap_multipliers
 from so3ntk.quadrature import LocalGrid
 from so3ntk.rotations import block_indices
 from tests.finite.cases import average, compare, kernels_of, sphere_signals
+from tests.oracles import local
+from tests.oracles.harmonics import white_signals
 
 GRID = LocalGrid(ProductGrid(8), SphereGrid(8))
 WIDTH = 128
@@ -77,3 +80,33 @@ def test_finite_networks_use_the_rotations_of_the_grid():
     shape, params = net.init_fn(jax.random.key(0), x.shape)
     assert shape == (2, 1)
     np.testing.assert_array_equal(net.apply_fn(params, x), same.apply_fn(params, x))
+
+
+@pytest.mark.parametrize("group", ["SO3", "O3"])
+def test_covariance_of_linear_features_is_the_oracles(group):
+    """Over all filters, without sampling: the kernel of two linear layers at pairs (g, g'), some of them improper.
+
+    The first layer's filters are the basis itself, as channels; the second's covariance is J J^T, features being J
+    times its filters.
+    """
+    bandlimit, grid = 2, ProductGrid(8)
+    basis = bandlimit**2
+    layers = (Lift(width=basis, support=0.9, group=group), GroupConv(width=1, support=0.7))
+    net = serial(*layers, quadrature=grid)
+    values = white_signals(2, bandlimit, 1, seed=5)
+    x = SphereSignal(jnp.asarray(values), bandlimit)
+    _, ((filters, _), (second, _)) = net.init_fn(jax.random.key(0), x.shape, np.float64)
+    rows = np.sqrt(basis) * np.eye(basis)[:, None]  # filters (coefficient, input channel, channel)
+    first = tuple(jnp.asarray(rows[d**2 : (d + 1) ** 2]) for d in range(len(filters)))
+
+    rng = np.random.default_rng(6)
+    chosen = rng.integers(len(grid), size=12) + len(grid) * (np.arange(12) % 2) * (group == "O3")
+    matrices = grid.rotations.as_matrix()[chosen % len(grid)] * np.where(chosen < len(grid), 1, -1)[:, None, None]
+    features = lambda second: net.apply_fn(((first, None), (second, None)), x)[:, chosen, 0]  # noqa: E731
+    slopes = jax.tree.leaves(jax.jacobian(features)(second))
+    slopes = np.concatenate([leaf.reshape(2, 12, -1) for leaf in slopes], axis=-1)
+    at, to = np.meshgrid(range(6), range(6, 12), indexing="ij")
+    found = np.sum(slopes[0, at] * slopes[1, to], axis=-1)
+    oracle = [("lift", 0.9, 1.0, 0.0), ("conv", 0.7, 1.0, 0.0)]
+    expected = local.kernels(values[0], values[1], matrices[at], matrices[to], oracle, local.Rule(4, 6)).pair
+    np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())

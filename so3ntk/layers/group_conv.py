@@ -13,7 +13,7 @@ from so3ntk.features import Linear
 from so3ntk.geometry import Multiplet, Point
 from so3ntk.layers.base import Layer, Scalar
 from so3ntk.layers.support import check_support
-from so3ntk.local_filters import convolution_root, mix_degrees
+from so3ntk.local_filters import convolution_root, improper_root, mix_degrees
 from so3ntk.parametrization import Scales, check_parametrization
 from so3ntk.rotations import check_bandlimit
 from so3ntk.so3_features import RotationFeatures
@@ -117,8 +117,8 @@ class GroupConv(Layer):
         filters, bias = Linear.of(self, _on_rotations(features).channels).scaled(params)
         bandlimit = len(filters[0])
         if self.support is not None:
-            root = convolution_root(bandlimit, self.support)
-            filters = tuple(mix_degrees(kappa, root) for kappa in filters)
+            roots = (convolution_root(bandlimit, self.support), improper_root(bandlimit, self.support))
+            filters = tuple(mix_degrees(kappa, root) for kappa, root in zip(filters, roots, strict=False))
         spectrum = jnp.ones(bandlimit) if self.variances is None else jnp.asarray(self.variances)[:bandlimit]
         return features.convolve(filters, spectrum.astype(features.values.dtype), bias)
 
