@@ -93,7 +93,7 @@ class SphereGeometry(Geometry):
         """int D^l(r) K_r dr."""
         side = 2 * degree + 1
         if not isinstance(field, Blocks):
-            return self._moment_of_images(list(field.reshape(self.grid.images, -1)), degree)
+            return jnp.dot(self._moments(degree), field, precision=HIGHEST).reshape(side, side)
         if degree >= field.bandlimit:
             return jnp.zeros((side, side), field.values.dtype)
         start = start_of(degree)
@@ -109,7 +109,8 @@ class SphereGeometry(Geometry):
     ) -> tuple[Float[Array, " k ..."], Float[Array, ""]]:
         """As in the protocol, without writing the field: the images' values are added first, then one weighted sum.
 
-        For an irrep they are added with the signs of each class of its components.
+        For an irrep the values of a tile's pairs are written, and meet D^l in one product of matrices: fused, XLA would
+        compute them anew for each component.
         """
         if irrep is not None:
             require_no_parity(irrep)
@@ -122,12 +123,14 @@ class SphereGeometry(Geometry):
         def mean(
             p,
         ):  # a loop over kernels, not one fused evaluation of all: XLA would write the images to memory
-            images = [function(p, image) for image in walsh_hadamard(products)]
-            if irrep is not None:
-                return self._moment_of_images(images, irrep.degree)
-            return jnp.dot(sum(images), self.grid.weights, precision=HIGHEST)
+            total = sum(function(p, image) for image in walsh_hadamard(products))
+            return jnp.dot(total, self.grid.weights, precision=HIGHEST)
 
-        return jax.lax.map(mean, parameters), jnp.max(functools.reduce(jnp.maximum, walsh_hadamard(products)))
+        def moment(p):
+            return self.moment(function(p, jnp.concatenate(walsh_hadamard(products))), irrep.degree)
+
+        read = mean if irrep is None else moment
+        return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, walsh_hadamard(products)))
 
     def average(self, field: Blocks | Array, support: Float[Array, " l"]) -> Blocks:
         """A filter of finite bandlimit: block l times ``support[l]``, the filter's variance per degree."""
@@ -208,18 +211,19 @@ class SphereGeometry(Geometry):
         degrees, _, _ = block_indices(bandlimit)
         return Blocks(jnp.concatenate(sums)[inverse] * (2 * degrees + 1), bandlimit)
 
-    def _moment_of_images(self, images: list[Float[Array, " q"]], degree: int) -> Float[Array, "m m"]:
-        """int D^l(r) K_r dr from the values at each image of the representatives."""
-        by_class = walsh_hadamard(images)
-        parts, places = [], []
-        for (rows, place), table, values in zip(
-            rows_by_class(degree, self.grid.images), self.grid.tables, by_class, strict=True
-        ):
-            if len(place):
-                parts.append(jnp.dot(table[rows] * self.grid.weights, values, precision=HIGHEST))
-                places.append(place)
-        side = 2 * degree + 1
-        return jnp.concatenate(parts)[np.argsort(np.concatenate(places))].reshape(side, side)
+    def _moments(self, degree: int) -> Float[Array, "p r"]:
+        """w_r D^l_mn(r) at all rotations of the grid, in the order of samples."""
+        tables, images = self.grid.tables, self.grid.images
+        parts, places, classes = [], [], []
+        for index, (rows, place) in enumerate(rows_by_class(degree, images)):
+            parts.append(tables[index][rows] * self.grid.weights)
+            places.append(place)
+            classes.append(np.full(len(place), index))
+        order = np.argsort(np.concatenate(places))
+        representatives = jnp.concatenate(parts)[order]
+        signs = np.array(walsh_hadamard(list(np.eye(images))))[np.concatenate(classes)[order]]
+        both = jnp.asarray(signs, representatives.dtype)[:, :, None] * representatives[:, None, :]
+        return both.reshape(len(both), -1)
 
     def _tables(self, bandlimit: int) -> list[Float[Array, "p q"]]:
         """The rows of the tables below a bandlimit: degrees come first in every class."""
