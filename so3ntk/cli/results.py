@@ -92,6 +92,8 @@ def replace_file(path: Path, write: Callable[[str], Any]) -> Path:
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:
     """The results and the versions they came from, as one file."""
+    from so3ntk.fingerprint import versions
+
     text = json.dumps({**results, "versions": versions()}, indent=1) + "\n"
     return replace_file(path, lambda temporary: Path(temporary).write_text(text))
 
@@ -99,13 +101,3 @@ def write_json(path: Path, results: dict[str, Any]) -> Path:
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The options that decide the numbers."""
     return {name: value for name, value in vars(args).items() if name not in ("run", "traceback", "out")}
-
-
-def versions() -> dict[str, str]:
-    """Of so3ntk and of what its numbers depend on."""
-    from importlib.metadata import version
-
-    import so3ntk
-
-    others = {name: version(name) for name in ("jax", "jaxlib", "numpy", "s2fft")}
-    return {"so3ntk": so3ntk.__version__, **others}
