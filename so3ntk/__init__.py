@@ -26,6 +26,7 @@ from so3ntk.errors import (
     RidgePathWarning,
     StoreMismatchError,
 )
+from so3ntk.estimate import Estimate, estimate
 from so3ntk.estimators import KernelRegressor
 from so3ntk.fields import Fields
 from so3ntk.gram import gram

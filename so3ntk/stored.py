@@ -112,7 +112,7 @@ def open_gram(path: Any, get: str | None = None) -> StoredGram:
         raise FileNotFoundError(f"open_gram: there is no store at {path}. gram(net, x, store=...) makes one.")
     if get is None and len(store.names) > 1:
         raise ValueError(f"open_gram: {path} holds {' and '.join(store.names)}; say which one: get={store.names[0]!r}.")
-    name = store.names[0] if get is None else get
+    name = next(iter(store.names)) if get is None else get
     if name not in store.names:
         raise ValueError(f"open_gram: {path} holds {' and '.join(store.names)}, not {get!r}.")
     return StoredGram(store, name)
@@ -129,7 +129,7 @@ def _split(key: Any, ndim: int) -> tuple[Any, Any, tuple]:
     if len(keys) > ndim:
         raise IndexError(f"store: expected at most {ndim} indices, got {len(keys)}.")
     keys += [slice(None)] * (2 - len(keys))
-    rows, columns = keys[:2]
+    rows, columns = keys[0], keys[1]
     if all(isinstance(k, list | np.ndarray) for k in (rows, columns)):
         rows, columns = np.asarray(rows), np.asarray(columns)
         if rows.ndim != 2 or rows.shape[1] != 1 or columns.ndim != 2 or columns.shape[0] != 1:

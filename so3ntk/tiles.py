@@ -2,9 +2,9 @@
 
 A tile holds all pairs of two runs of consecutive inputs. Runs are packed by parts (signals, or atoms of molecules): as
 many inputs as have at most ``tile`` parts together, and at least one. A tile is computed in cells of t1 x t2 pairs of
-parts of equal kind (``Plan.tile``: powers of two, up to 32 x 32, whose fields fit the cache), k cells per dispatch to the
-device, where k is 64, 16, 4 or 1. The last cell of a kind and the last dispatch of a tile are padded, so that one program
-is compiled for each k. The bytes beyond the result are
+parts of equal kind (``Plan.tile``: powers of two, up to 32 x 32, whose fields fit the cache), k cells in each dispatch to
+the device. The last cells of a kind and the last dispatch of a tile are padded, so that one program is compiled for all
+tiles. The bytes beyond the result are
 
 .. math:: \\text{tables and fields} + k (t_1 + t_2)\\, b_{row} + (\\text{tile}^2 + k t_1 t_2)\\, b_{pair}
 
@@ -15,7 +15,7 @@ from ``Plan.largest_tile``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from so3ntk.evaluate import cell_kernels
 from so3ntk.layers.base import is_traced
 from so3ntk.plan import Plan, parse_memory
 
-#: Cells of one dispatch.
+#: Cells of one dispatch: one of these, the same for all tiles.
 DISPATCHES = (64, 16, 4, 1)
 
 
@@ -134,15 +134,15 @@ def compute_tile(
     needed = plan.names_needed(names)
     rows, columns = tiling.slices(i, j)
     on_diagonal = tiling.symmetric and i == j
+    first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
+    groups = groups_of(plan.rows.kind[first], plan.columns.kind[second])
+    kinds = [_Kind.of(plan, needed, tiling, r + first.start, c + second.start, on_diagonal) for r, c in groups]
+    _fill(plan, needed, tiling, kinds, report)
     shape = (rows.stop - rows.start, columns.stop - columns.start, *plan.trailing)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
-    first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
-    for r, c in groups_of(plan.rows.kind[first], plan.columns.kind[second]):
-        r, c = r + first.start, c + second.start
-        owners = plan.rows.owner[r] - rows.start, plan.columns.owner[c] - columns.start
-        for total, block in zip(
-            sums.values(), _kind_kernels(plan, needed, tiling, r, c, on_diagonal, report), strict=True
-        ):
+    for kind in kinds:
+        owners = plan.rows.owner[kind.rows] - rows.start, plan.columns.owner[kind.columns] - columns.start
+        for total, block in zip(sums.values(), kind.kernels(on_diagonal), strict=True):
             if plan.reduces:
                 add_by_owner(total, block, *owners)
             else:
@@ -162,40 +162,43 @@ def _parts(owner: np.ndarray, inputs: slice) -> slice:
     return slice(*map(int, np.searchsorted(owner, (inputs.start, inputs.stop))))
 
 
-def _kind_kernels(
-    plan: Plan,
-    names: tuple[str, ...],
-    tiling: Tiling,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    on_diagonal: bool,
-    report: Any,
-) -> list[np.ndarray]:
-    """The kernels of all pairs of parts; on the diagonal those whose sum with their mirror image is the kernel."""
-    row_cells, column_cells = (_cut(k, t) for k, t in zip((rows, columns), tiling.cell, strict=True))
-    shape = (*row_cells.shape, *column_cells.shape, *plan.trailing)
-    blocks = [np.zeros(shape, plan.dtype) for _ in names]
-    i, j = (k.ravel() for k in np.indices((len(row_cells), len(column_cells))))
-    if on_diagonal:
-        i, j = i[i >= j], j[i >= j]
-    done = lambda cells: len(rows) * len(columns) * cells // max(1, len(i))  # noqa: E731
-    pending: Any = None
-    for part, size in _batches(len(i), tiling.cells):
-        values = _dispatch(plan, names, row_cells[i[part]], column_cells[j[part]], size)
-        if pending is not None:  # the device computes cells while the host places those before
-            _place(blocks, i, j, *pending)
-            report(done(pending[0].stop) - done(pending[0].start))
-        pending = part, values
-    if pending is not None:
-        _place(blocks, i, j, *pending)
-        report(done(pending[0].stop) - done(pending[0].start))
-    if on_diagonal:
-        diagonal = np.arange(len(row_cells))
-        for block in blocks:  # these cells hold both triangles
-            own = block[diagonal, :, diagonal]
-            block[diagonal, :, diagonal] = (own + mirrored(own, 1)) / 4
-    whole = (row_cells.size, column_cells.size, *plan.trailing)
-    return [block.reshape(whole)[: len(rows), : len(columns)] for block in blocks]
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """The parts of one kind in a tile: cells (i[k], j[k]) of their pairs are computed, and placed in ``blocks``.
+
+    row_cells, column_cells: the parts of each run of t1 and t2. blocks: for each kernel (runs, t1, runs, t2, ...).
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    row_cells: np.ndarray
+    column_cells: np.ndarray
+    i: np.ndarray
+    j: np.ndarray
+    blocks: list[np.ndarray]
+
+    @classmethod
+    def of(
+        cls, plan: Plan, names: tuple[str, ...], tiling: Tiling, rows: Any, columns: Any, on_diagonal: bool
+    ) -> _Kind:
+        """All cells; on the diagonal those on and below it."""
+        cells = [_cut(k, t) for k, t in zip((rows, columns), tiling.cell, strict=True)]
+        i, j = (k.ravel() for k in np.indices((len(cells[0]), len(cells[1]))))
+        if on_diagonal:
+            i, j = i[i >= j], j[i >= j]
+        shape = (*cells[0].shape, *cells[1].shape, *plan.trailing)
+        return cls(rows, columns, *cells, i, j, [np.zeros(shape, plan.dtype) for _ in names])
+
+    def kernels(self, on_diagonal: bool) -> list[np.ndarray]:
+        """Each kernel of all pairs of parts; on the diagonal, what with its mirror image added is the kernel."""
+        if on_diagonal:
+            diagonal = np.arange(len(self.row_cells))
+            for block in self.blocks:  # these cells hold both triangles
+                own = block[diagonal, :, diagonal]
+                block[diagonal, :, diagonal] = (own + mirrored(own, 1)) / 4
+        shape = self.row_cells.size, self.column_cells.size
+        whole = [block.reshape(shape + block.shape[4:]) for block in self.blocks]
+        return [block[: len(self.rows), : len(self.columns)] for block in whole]
 
 
 def _cut(indices: np.ndarray, size: int) -> np.ndarray:
@@ -204,17 +207,35 @@ def _cut(indices: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([indices, np.full(missing, indices[0])]).reshape(-1, size)
 
 
-def _batches(total: int, largest: int) -> Iterator[tuple[slice, int]]:
-    """The cells of each dispatch, and the number up to which they are padded: less than twice as many."""
-    start = 0
-    for size in (k for k in DISPATCHES if k <= largest):
-        while 2 * (total - start) > size:
-            stop = min(start + size, total)
-            yield slice(start, stop), size
-            start = stop
+def _fill(plan: Plan, names: tuple[str, ...], tiling: Tiling, kinds: list[_Kind], report: Any) -> None:
+    """Compute the cells of all kinds, one dispatch after the other."""
+    if not kinds:
+        return
+    rows = np.concatenate([kind.row_cells[kind.i] for kind in kinds])
+    columns = np.concatenate([kind.column_cells[kind.j] for kind in kinds])
+    cells = [(kind, k) for kind in kinds for k in range(len(kind.i))]
+    each = np.concatenate([np.full(len(kind.i), len(kind.rows) * len(kind.columns) / len(kind.i)) for kind in kinds])
+    done = np.rint(np.cumsum([0, *each])).astype(int)
+    pending: Any = None
+    for start in [*range(0, len(cells), tiling.cells), None]:
+        values = None
+        if start is not None:
+            part = slice(start, start + tiling.cells)
+            values = part, dispatch(plan, names, rows[part], columns[part], tiling.cells)
+        if pending is not None:  # the device computes cells while the host places those before
+            part, kernels = pending
+            _place(cells[part], kernels)
+            report(done[min(part.stop, len(cells))] - done[part.start])
+        pending = values
 
 
-def _dispatch(
+def _place(cells: list[tuple[_Kind, int]], kernels: Any) -> None:
+    for name, kernel in enumerate(kernels):
+        for (kind, k), value in zip(cells, np.asarray(kernel), strict=False):  # the rest is padding
+            kind.blocks[name][kind.i[k], :, kind.j[k]] = value
+
+
+def dispatch(
     plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray, size: int
 ) -> tuple[Array, " ..."]:
     """The kernels (k, t1, t2, ...) of k cells, on the device; symmetric to rounding where they are not of themselves."""
@@ -235,11 +256,6 @@ def _cell_kernels(plan: Plan, names: tuple[str, ...], f: Any, g: Any) -> tuple[A
     if plan.one_by_one:
         return tuple(cell_kernels(plan.layers, plan.motions, f, g, (name,))[0] for name in names)
     return cell_kernels(plan.layers, plan.motions, f, g, names)
-
-
-def _place(blocks: list[np.ndarray], i: np.ndarray, j: np.ndarray, part: slice, values: Any) -> None:
-    for block, value in zip(blocks, values, strict=True):
-        block[i[part], :, j[part]] = np.asarray(value)[: part.stop - part.start]
 
 
 class Matrices:

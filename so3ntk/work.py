@@ -40,15 +40,20 @@ class Work:
                 self._raise_not_finite(name, kernel, i, j)
         return kernels
 
-    def pairs(self) -> np.ndarray:
-        """The pairs of parts of each tile, (n, m)."""
+    def counts(self) -> list[np.ndarray]:
+        """The parts of each kind in each run of rows, (n, kinds), and of columns, (m, kinds)."""
         kinds = np.union1d(self.plan.rows.kind, self.plan.columns.kind)
         counts = []
         for parts, bounds in ((self.plan.rows, self.tiling.rows), (self.plan.columns, self.tiling.columns)):
             run, kind = np.searchsorted(bounds, parts.owner, side="right") - 1, np.searchsorted(kinds, parts.kind)
             count = np.bincount(run * len(kinds) + kind, minlength=(len(bounds) - 1) * len(kinds))
             counts.append(count.reshape(len(bounds) - 1, len(kinds)))
-        return counts[0] @ counts[1].T
+        return counts
+
+    def pairs(self) -> np.ndarray:
+        """The pairs of parts of each tile, (n, m)."""
+        rows, columns = self.counts()
+        return rows @ columns.T
 
     def on(self, device: Any) -> Work:
         """The same with its arrays on a device."""

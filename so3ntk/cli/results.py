@@ -21,13 +21,18 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def add_shared_options(parser: argparse.ArgumentParser, out: str) -> None:
-    """--activation, --kernel, --precision, --memory, --out (with this default) and --traceback."""
+    """--kernel, --out (with this default) and what ``add_kernel_options`` adds."""
+    parser.add_argument("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
+    parser.add_argument("--out", default=out, help="folder of the results")
+    add_kernel_options(parser)
+
+
+def add_kernel_options(parser: argparse.ArgumentParser) -> None:
+    """--activation, --precision, --memory and --traceback."""
     add = parser.add_argument
     add("--activation", choices=ACTIVATIONS, default="relu", help="nonlinearity")
-    add("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
     add("--precision", choices=("float32", "float64"), default="float32", help="of the kernels")
     add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results")
-    add("--out", default=out, help="folder of the results")
     add("--traceback", action="store_true", help="show where an error came from")
 
 
