@@ -19,7 +19,14 @@ from so3ntk.augmentation import augment_dataset, augmented
 from so3ntk.calibration import QuadratureWarning
 from so3ntk.classifier import KernelClassifier
 from so3ntk.diagonal import kernel_diagonal
-from so3ntk.errors import NotPositiveDefiniteError, PrecisionError, RidgePathWarning
+from so3ntk.errors import (
+    DamagedTileError,
+    NotPositiveDefiniteError,
+    PrecisionError,
+    RidgePathWarning,
+    StoreMismatchError,
+)
+from so3ntk.estimate import Estimate, estimate
 from so3ntk.estimators import KernelRegressor
 from so3ntk.fields import Fields
 from so3ntk.gram import gram
@@ -42,5 +49,6 @@ from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid
 from so3ntk.rotations import random_rotations
 from so3ntk.sphere import SphereSignal, concatenate, rotate
+from so3ntk.stored import StoredGram, open_gram
 
 __version__ = "0.1.0"

@@ -39,5 +39,13 @@ class PrecisionError(ValueError):
     """A result is NaN, infinite or too inaccurate to use, although the inputs were fine."""
 
 
+class StoreMismatchError(ValueError):
+    """A store holds kernels of another network, of other data or with other settings than those asked for."""
+
+
+class DamagedTileError(ValueError):
+    """A tile of a store is not what was written: its checksum differs, or it cannot be read."""
+
+
 class RidgePathWarning(UserWarning):
     """The best ridge lies at an end of the values that were tried, so a better one may lie beyond."""

@@ -362,6 +362,20 @@ def _tiles_jvp(primals, tangents):
 
 
 @eqx.filter_jit
+def cell_kernels(
+    layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...]
+) -> tuple[Array, " ..."]:
+    """The kernels (k, n, m) of all pairs in each of k cells, f (k, n, ...) with g (k, m, ...), one cell at a time."""
+
+    def one_cell(cell):
+        f, g = cell
+        dtype = jax.tree.leaves(f)[0].dtype
+        return tuple(kernel.astype(dtype) for kernel in tile_kernels(layers, motions, f, g, get))
+
+    return jax.lax.map(one_cell, (f, g))
+
+
+@eqx.filter_jit
 def list_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, get: tuple[str, ...],
                  tile: int) -> Result:  # fmt: skip
     """The kernels (n,) of the pairs (f[i], g[i]) on the base grid."""

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from so3ntk.blocks import host_kernels, traced_kernels
+from so3ntk.blocks import traced_kernels
 from so3ntk.calibration import calibrate, quadrature_error, warn_if_coarse
 from so3ntk.features import draw
 from so3ntk.fields import field_kernels
@@ -23,6 +23,7 @@ from so3ntk.layers.reduction import Reduction
 from so3ntk.layers.source import Source
 from so3ntk.plan import ends_in_field, make_plan
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature
+from so3ntk.tiles import host_kernels
 
 
 class Kernels(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +65,7 @@ class Plan:
 
     @property
     def bytes_per_pair(self) -> int:
-        """Of a block's result on the device, and of its copy on the host."""
+        """Of a tile's result, on the device and on the host."""
         return (4 * jnp.dtype(self.dtype).itemsize + 16 * self.reduces) * math.prod(self.shape)
 
     @property
@@ -77,10 +76,9 @@ class Plan:
 
     @property
     def bytes_per_row(self) -> int:
-        """Of one signal and its rows of blocks, in the order of the tables."""
+        """Of one signal in a dispatch to the device, and of its copy."""
         leaves = jax.tree.leaves(self.f)
-        numbers = sum(int(np.prod(a.shape[1:])) for a in leaves)
-        return numbers * (2 + self._expansion) * jnp.dtype(self.dtype).itemsize
+        return 2 * sum(int(np.prod(a.shape[1:])) for a in leaves) * jnp.dtype(self.dtype).itemsize
 
     @property
     def bytes_fixed(self) -> int:
@@ -94,14 +92,8 @@ class Plan:
         copies = 1 if self.motions.nodes else 8
         return max(1, self.numbers) * copies * jnp.dtype(self.dtype).itemsize
 
-    @property
-    def _expansion(self) -> int:
-        """How many times longer a row of blocks (sum (2l + 1)^2) is than the coefficients (L^2)."""
-        bandlimit = self.motions.base.bandlimit if isinstance(self.motions.base, Grid) else 1
-        return math.ceil((4 * bandlimit**2 - 1) / (3 * bandlimit))
-
     def tile(self, n: int, m: int) -> tuple[int, int]:
-        """Rows and columns of a tile: powers of two up to 32 whose fields fit the cache.
+        """Rows and columns of a cell, what is computed at once: powers of two up to 32 whose fields fit the cache.
 
         Small batches are padded to 8, so that all of them share one compiled program.
         """
@@ -111,9 +103,12 @@ class Plan:
         return min(side, max(8, _power_of_two(n))), min(side, max(8, _power_of_two(m)))
 
     @property
-    def block(self) -> int:
-        """Rows and columns of one dispatch where memory allows: about a second of work, which a progress bar can show."""
-        return 64 if by_motion(self.layers) else 512
+    def largest_tile(self) -> int:
+        """Parts along a tile's side where memory allows: seconds of work, which is what an interrupted run loses.
+
+        Sums over parts take four times as many: the parts of each kind are gathered in cells of their own.
+        """
+        return (64 if by_motion(self.layers) else 512) * (4 if self.reduces else 1)
 
     @property
     def symmetrise(self) -> bool:

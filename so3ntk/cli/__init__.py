@@ -1,4 +1,4 @@
-"""The command line: ``so3ntk molecules`` and ``so3ntk images``."""
+"""The command line: ``so3ntk molecules``, ``so3ntk images`` and ``so3ntk gram``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from so3ntk.cli import images, molecules
+from so3ntk.cli import gram, images, molecules
 
 __all__ = ["build_parser", "main"]
 
@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"so3ntk {args.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\nso3ntk {args.command}: {interrupt if interrupt.args else 'interrupted'}", file=sys.stderr)
+        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,4 +32,5 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     molecules.add_command(commands)
     images.add_command(commands)
+    gram.add_command(commands)
     return parser

@@ -45,13 +45,19 @@ def add_command(commands: Any) -> None:
     add("--sizes", type=positive, nargs="+", default=[50, 100, 200], help="training molecules")
     add("--test", type=positive, default=150, help="test molecules")
     add("--seed", type=int, default=0, help="of the draw of molecules")
+    add_network_options(parser)
+    add_shared_options(parser, out="so3ntk-results")
+    parser.set_defaults(run=run)
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """What decides environments and network, but for what all commands share."""
+    add = parser.add_argument
     add("--bandlimit", type=positive, default=4, help="degrees l < L of the environments")
     add("--powers", type=float, nargs="+", default=[1.0, 2.0, 4.0, 6.0], help="p of the weights 1 / r^p")
     add("--length", type=float, default=1.6, help="where all powers weigh the same, in Angstrom")
     add("--depth", type=positive, default=1, help="nonlinearities before pooling")
     add("--rtol", type=float, default=1e-5, help="quadrature error that the rotation grid is calibrated to")
-    add_shared_options(parser, out="so3ntk-results")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
 
     jax.config.update("jax_enable_x64", args.precision == "float64")
     from so3ntk.gram import gram
-    from so3ntk.molecules import environments
     from so3ntk.molecules.energies import energy_network, learning_curve, mlp_network
     from so3ntk.plots import require_matplotlib
 
@@ -69,9 +74,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     data = _load(args)
     print(f"{len(data)} molecules, {sum(map(len, data.atoms))} atoms, target {data.target} ({data.unit})")
-    species = tuple(sorted({symbol for atoms in data.atoms for symbol in atoms.get_chemical_symbols()}))
-    powers, length = tuple(args.powers), args.length
-    x = environments(data.atoms, species=species, powers=powers, bandlimit=args.bandlimit, length=length)
+    x = read_environments(args, data.atoms)
     activation = make_activation(args.activation)
     so3 = energy_network(args.depth, activation, rtol=args.rtol).calibrate(x)
     print(f"rotation grid for rtol {args.rtol:g}: {so3.quadrature}")
@@ -94,6 +97,15 @@ def run(args: argparse.Namespace) -> int:
     file = write_json(out / "learning_curve.json", results)
     print(f"{picture}\n{file}\n{results['seconds']:.0f} s in all")
     return 0
+
+
+def read_environments(args: argparse.Namespace, atoms: Sequence[Any]) -> Any:
+    """The environments of molecules that the options ask for."""
+    from so3ntk.molecules import environments
+
+    species = tuple(sorted({symbol for molecule in atoms for symbol in molecule.get_chemical_symbols()}))
+    powers, length = tuple(args.powers), args.length
+    return environments(atoms, species=species, powers=powers, bandlimit=args.bandlimit, length=length)
 
 
 def _load(args: argparse.Namespace) -> Any:

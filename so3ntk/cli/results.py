@@ -21,13 +21,18 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def add_shared_options(parser: argparse.ArgumentParser, out: str) -> None:
-    """--activation, --kernel, --precision, --memory, --out (with this default) and --traceback."""
+    """--kernel, --out (with this default) and what ``add_kernel_options`` adds."""
+    parser.add_argument("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
+    parser.add_argument("--out", default=out, help="folder of the results")
+    add_kernel_options(parser)
+
+
+def add_kernel_options(parser: argparse.ArgumentParser) -> None:
+    """--activation, --precision, --memory and --traceback."""
     add = parser.add_argument
     add("--activation", choices=ACTIVATIONS, default="relu", help="nonlinearity")
-    add("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
     add("--precision", choices=("float32", "float64"), default="float32", help="of the kernels")
     add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results")
-    add("--out", default=out, help="folder of the results")
     add("--traceback", action="store_true", help="show where an error came from")
 
 
@@ -92,6 +97,8 @@ def replace_file(path: Path, write: Callable[[str], Any]) -> Path:
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:
     """The results and the versions they came from, as one file."""
+    from so3ntk.fingerprint import versions
+
     text = json.dumps({**results, "versions": versions()}, indent=1) + "\n"
     return replace_file(path, lambda temporary: Path(temporary).write_text(text))
 
@@ -99,13 +106,3 @@ def write_json(path: Path, results: dict[str, Any]) -> Path:
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The options that decide the numbers."""
     return {name: value for name, value in vars(args).items() if name not in ("run", "traceback", "out")}
-
-
-def versions() -> dict[str, str]:
-    """Of so3ntk and of what its numbers depend on."""
-    from importlib.metadata import version
-
-    import so3ntk
-
-    others = {name: version(name) for name in ("jax", "jaxlib", "numpy", "s2fft")}
-    return {"so3ntk": so3ntk.__version__, **others}

@@ -72,6 +72,13 @@ def read_molecules(path: str | PathLike, target_key: str = "energy", unit: str =
     without atoms, with coordinates that are not finite, or without the number: it says which frame and which
     keys there are.
     """
+    frames = read_structures(path)
+    targets = np.array([_target_of(frame, target_key, Path(path), number) for number, frame in enumerate(frames)])
+    return MoleculeData(frames, targets, target_key, unit, np.arange(len(frames)))
+
+
+def read_structures(path: str | PathLike) -> list[Atoms]:
+    """All frames of a file that ase reads. Raises what ``read_molecules`` raises, but for missing numbers."""
     require_ase("read_molecules")
     from ase.io import read
 
@@ -89,8 +96,7 @@ def read_molecules(path: str | PathLike, target_key: str = "energy", unit: str =
     if not frames:
         raise ValueError(f"read_molecules: {path} holds no molecules.")
     check_structures(frames, f"read_molecules: {path}")
-    targets = np.array([_target_of(frame, target_key, path, number) for number, frame in enumerate(frames)])
-    return MoleculeData(frames, targets, target_key, unit, np.arange(len(frames)))
+    return frames
 
 
 def _target_of(atoms: Atoms, key: str, path: Path, frame: int) -> float:

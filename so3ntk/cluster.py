@@ -1,0 +1,134 @@
+"""Computing tiles on the workers of a dask cluster.
+
+Each tile is a task of its own that may run twice. The plan is pickled once and broadcast to the workers; each worker
+process loads it once. A worker that finds the store of the run at its path writes tiles itself and answers that they are
+complete; any other sends the kernels back. When a worker dies its tasks are given to others by dask; where the plan is
+lost with it, it is broadcast again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from so3ntk.store import GramStore, open_store
+from so3ntk.work import Report, Tile, Work, Write, precision
+
+#: Tasks on the cluster at a time, for each thread of its workers: few enough to be taken back.
+AHEAD = 3
+#: The plan that this worker process computes with, by the key of its run; one, since plans are large.
+_loaded: dict[str, Work] = {}
+_loading = threading.Lock()
+
+
+def run_on_cluster(
+    work: Work, todo: Sequence[Tile], write: Write, report: Report, client: Any, store: Any = None
+) -> None:
+    """Compute tiles on the workers of a ``dask.distributed.Client``; they or we write them."""
+    from dask.distributed import as_completed
+
+    run = _Run(work, client, store)
+    pairs, left = work.pairs(), list(reversed(todo))
+    pool: Any = as_completed(with_results=False)
+    places: dict[str, Tile] = {}
+
+    def submit() -> None:
+        while left and len(places) < AHEAD * max(1, sum(client.nthreads().values())):
+            tile = left.pop()
+            future = run.submit(tile)
+            places[future.key] = tile
+            pool.add(future)
+
+    try:
+        submit()
+        while places:
+            future = next(pool)
+            tile = places.pop(future.key)
+            if future.status in ("cancelled", "lost"):  # the plan went with the last worker that had it
+                run.broadcast()
+                left.append(tile)
+            else:
+                kernels = future.result()
+                if kernels is not None:
+                    write(*tile, kernels)
+                report(float(pairs[tile]))
+            future.release()
+            submit()
+    finally:
+        run.close()
+
+
+class _Run:
+    """The tasks of one call of gram."""
+
+    def __init__(self, work: Work, client: Any, store: Any):
+        import cloudpickle
+
+        plan = work.plan
+        rows, columns = plan.rows._replace(signals=None), plan.columns._replace(signals=None)
+        lean = replace(work, plan=replace(plan, rows=rows, columns=columns))
+        self.client, self.key = client, os.urandom(8).hex()
+        self.payload = cloudpickle.dumps(lean)
+        self.path = os.path.abspath(store) if isinstance(store, str | os.PathLike) else None
+        opened = None if self.path is None else open_store(self.path)
+        self.store_run = None if opened is None else opened.attributes["run"]
+        self.futures: list[Any] = []
+        self.broadcast()
+
+    def broadcast(self) -> None:
+        """The plan to all workers there are; later ones fetch it from these."""
+        self.data = self.client.scatter(self.payload, broadcast=True, hash=False)
+
+    def submit(self, tile: Tile) -> Any:
+        """The task of a tile."""
+        double = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+        future = self.client.submit(
+            _tile_task, self.data, self.key, *tile, double, self.path, self.store_run, pure=False
+        )  # fmt: skip
+        self.futures.append(future)
+        return future
+
+    def close(self) -> None:
+        """Take back what has not run."""
+        self.client.cancel([future for future in self.futures if not future.done()])
+
+
+def _tile_task(
+    payload: bytes, key: str, i: int, j: int, double: bool, path: str | None, store_run: str | None
+) -> list[np.ndarray] | None:
+    """The kernels of a tile; None if they were written to the store."""
+    with precision(double):
+        work = _load(payload, key)
+        store = None if path is None else _same_store(path, store_run)
+        if store is not None and store.is_complete(i, j) and not store.damaged([(i, j)]):
+            return None  # by an earlier try of this task
+        kernels = work.compute(i, j)
+    if store is None:
+        return kernels
+    store.write(i, j, kernels)
+    return None
+
+
+def _load(payload: bytes, key: str) -> Work:
+    import cloudpickle
+
+    with _loading:
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = cloudpickle.loads(payload)
+        return _loaded[key]
+
+
+def _same_store(path: str, run: str | None) -> GramStore | None:
+    """The store at a path, if it is there on this machine too."""
+    try:
+        store = open_store(path)
+    except (ValueError, OSError, ImportError):
+        return None
+    return store if store is not None and store.attributes["run"] == run else None

@@ -1,0 +1,134 @@
+"""Computing tiles on the devices of this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from so3ntk.errors import PrecisionError
+from so3ntk.layers.base import is_traced
+from so3ntk.plan import Plan
+from so3ntk.tiles import Tiling, compute_tile
+
+Tile = tuple[int, int]
+Write = Callable[[int, int, list[np.ndarray]], Any]
+Report = Callable[[float], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be computed: the kernels ``names`` of a plan, cut into tiles."""
+
+    plan: Plan
+    names: tuple[str, ...]
+    tiling: Tiling
+
+    def compute(self, i: int, j: int, report: Report = lambda pairs: None) -> list[np.ndarray]:
+        """The kernels of a tile. PrecisionError, naming the inputs, if one is not finite."""
+        kernels = compute_tile(self.plan, self.names, self.tiling, i, j, report)
+        for name, kernel in zip(self.names, kernels, strict=True):
+            if not np.isfinite(kernel).all():
+                self._raise_not_finite(name, kernel, i, j)
+        return kernels
+
+    def counts(self) -> list[np.ndarray]:
+        """The parts of each kind in each run of rows, (n, kinds), and of columns, (m, kinds)."""
+        kinds = np.union1d(self.plan.rows.kind, self.plan.columns.kind)
+        counts = []
+        for parts, bounds in ((self.plan.rows, self.tiling.rows), (self.plan.columns, self.tiling.columns)):
+            run, kind = np.searchsorted(bounds, parts.owner, side="right") - 1, np.searchsorted(kinds, parts.kind)
+            count = np.bincount(run * len(kinds) + kind, minlength=(len(bounds) - 1) * len(kinds))
+            counts.append(count.reshape(len(bounds) - 1, len(kinds)))
+        return counts
+
+    def pairs(self) -> np.ndarray:
+        """The pairs of parts of each tile, (n, m)."""
+        rows, columns = self.counts()
+        return rows @ columns.T
+
+    def on(self, device: Any) -> Work:
+        """The same with its arrays on a device."""
+        move = lambda tree: jax.tree.map(lambda a: jax.device_put(a, device) if eqx.is_array(a) else a, tree)  # noqa: E731
+        moved = {name: move(getattr(self.plan, name)) for name in ("layers", "motions", "f", "g")}
+        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, **moved))
+
+    def _raise_not_finite(self, name: str, kernel: np.ndarray, i: int, j: int) -> None:
+        bad = ~np.isfinite(kernel).reshape(*kernel.shape[:2], -1).all(axis=2)
+        rows, columns = self.tiling.slices(i, j)
+        row, column = (int(k[0]) for k in np.nonzero(bad))
+        counts = [(int(k.max()), start + int(k.argmax())) for k, start in
+                  ((bad.sum(axis=1), rows.start), (bad.sum(axis=0), columns.start))]  # fmt: skip
+        (most, worst), batch = max(zip(counts, ("x1", "x1" if self.plan.symmetric else "x2"), strict=True))
+        unit = "molecule" if self.plan.reduces else "input"
+        raise PrecisionError(
+            f"gram: the {name.upper()} of {unit} {rows.start + row} of x1 and {unit} {columns.start + column} of "
+            f"{'x1' if self.plan.symmetric else 'x2'} is {kernel[row, column].ravel()[0]}. {unit.capitalize()} {worst} of "
+            f"{batch} is in {most} of the {int(bad.sum())} such pairs of its tile. The signals are finite, so a layer "
+            "overflows: scale them down, or compute in double precision."
+        )
+
+
+def run_here(work: Work, todo: Sequence[Tile], write: Write, report: Report) -> None:
+    """Compute and write tiles on all local devices: one after the other, or one at a time on each."""
+    devices = jax.local_devices()
+    if is_traced(jnp.zeros(())):  # a caller is being traced, while our signals are not
+        with jax.ensure_compile_time_eval():
+            _run_on_one(work, todo, write, report)
+    elif len(devices) == 1 or len(todo) < 2:
+        _run_on_one(work, todo, write, report)
+    else:
+        _run_on_all(work, todo, write, report, devices[: len(todo)])
+
+
+def precision(double: bool) -> Any:
+    """A context in which JAX has 64 bits or not, in this thread alone."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(double)
+    from jax.experimental import enable_x64  # before jax 0.8  # pyright: ignore[reportAttributeAccessIssue]
+
+    return enable_x64(double)
+
+
+def _run_on_one(work: Work, todo: Sequence[Tile], write: Write, report: Report) -> None:
+    for i, j in todo:
+        write(i, j, work.compute(i, j, report))
+
+
+def _run_on_all(work: Work, todo: Sequence[Tile], write: Write, report: Report, devices: Sequence[Any]) -> None:
+    """A thread for each device. An error or an interrupt ends all after the tiles they are at, which are written."""
+    tiles, lock, stop = iter(todo), threading.Lock(), threading.Event()
+    double = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def locked_report(pairs: float) -> None:
+        with lock:
+            report(pairs)
+
+    def serve(device: Any) -> None:
+        with precision(double):
+            own = work.on(device)
+            while not stop.is_set():
+                with lock:
+                    tile = next(tiles, None)
+                if tile is None:
+                    return
+                kernels = own.compute(*tile, locked_report)
+                with lock:
+                    write(*tile, kernels)
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        futures = [pool.submit(serve, device) for device in devices]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+        for future in futures:
+            future.result()
