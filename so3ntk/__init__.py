@@ -48,6 +48,8 @@ from so3ntk.network import Kernels, Network, serial
 from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid
 from so3ntk.rotations import random_rotations
+from so3ntk.saving import load, save
+from so3ntk.solvers import solve
 from so3ntk.sphere import SphereSignal, concatenate, rotate
 from so3ntk.stored import StoredGram, open_gram
 

@@ -19,9 +19,9 @@ from so3ntk.estimator_inputs import (
     is_precomputed,
     loo_errors,
     trained,
-    training_kernel,
     untyped,
 )
+from so3ntk.estimator_solvers import batches, check_solver, decomposes, dense_kernel, fit_by_solver, keep_inputs
 from so3ntk.ridge import Spectrum, best_ridge, rms
 
 
@@ -44,7 +44,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
     ridge: lambda, absolute, the variance added to K's diagonal; None for the candidate with the smallest
     leave-one-out error of the regression, which is exact and needs no refits.
     ridge_path: the candidates, absolute; None for 45 values from 1e-10 to 10 times the mean of K's diagonal.
-    memory, progress: as for ``gram``.
+    memory, progress, solver: as for ``KernelRegressor``.
     t, learning_rate: the time at which gradient flow from zero is stopped, as in ``predict.gradient_flow`` on the n k
     entries of Y; None or inf for the end, the solution above. At a finite t b is at its optimum at all times,
     ridge=None means 0, and leave-one-out results are NaN.
@@ -72,6 +72,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         progress: bool = False,
         t: float | None = None,
         learning_rate: float = 1.0,
+        solver: Any = None,
     ):
         self.net = net
         self.kernel = kernel
@@ -81,25 +82,30 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         self.progress = progress
         self.t = t
         self.learning_rate = learning_rate
+        self.solver = solver
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = is_precomputed(self.net)
         return tags
 
-    def fit(self, X: Any, y: Any) -> KernelClassifier:
+    def fit(self, X: Any, y: Any, gram: Any = None) -> KernelClassifier:
         """Fit to n inputs X, or their kernel (n, n), and labels y (n,), numbers or text, of two or more classes.
 
+        gram: the kernel of X where it is there already, in memory or stored, as for ``KernelRegressor.fit``.
         Raises ValueError and TypeError for wrong inputs, NotPositiveDefiniteError if K + ridge I is not,
         PrecisionError if the network's kernel is NaN or infinite. Warns (RidgePathWarning) if the best ridge
         is at an end of the path.
         """
         where = type(self).__name__
         check_parameters(self)
+        check_solver(self)
         X = check_inputs(self, X, reset=True)
         self.classes_, labels = _classes(y, len(X), where)
         targets = centred_one_hot(labels, len(self.classes_))
-        kernel = training_kernel(self, X)
+        if not decomposes(self):
+            return self._fit_by_solver(X, targets, labels, gram)
+        kernel = dense_kernel(self, X, gram)
         spectrum = Spectrum.of(kernel, intercept=True)
         ridges, errors = loo_errors(self, kernel, spectrum, targets)
         self.ridge_path_, self.loo_path_ = ridges, errors
@@ -107,10 +113,19 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         self.ridge_, self.loo_error_ = float(ridges[best]), float(errors[best])
         solution = trained(self, spectrum, targets, self.ridge_)
         self.dual_coef_, self.intercept_ = solution.dual_coef, solution.intercept
-        left_out = _decide(_scores(targets - solution.loo))
-        self.loo_accuracy_ = np.nan if np.isnan(solution.loo).any() else float(np.mean(left_out == labels))
+        self.loo_accuracy_ = _left_out_accuracy(targets, solution.loo, labels)
         if not is_precomputed(self.net):
             self.X_fit_ = X
+        return self
+
+    def _fit_by_solver(
+        self, X: Any, targets: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], gram: Any
+    ) -> KernelClassifier:
+        solution, self.ridge_path_, self.loo_path_ = fit_by_solver(self, X, targets, gram, True)
+        self.ridge_, self.loo_error_ = solution.ridge, float(np.min(self.loo_path_[self.ridge_path_ == solution.ridge]))
+        self.solution_ = keep_inputs(self, X, solution)
+        self.dual_coef_, self.intercept_ = self.solution_.coefficients, solution.intercept
+        self.loo_accuracy_ = _left_out_accuracy(targets, solution.loo, labels)
         return self
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "m ..."]:
@@ -121,7 +136,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
-        return _scores(cross_kernel(self, X) @ self.dual_coef_ + self.intercept_)
+        outputs = [cross_kernel(self, part) @ self.dual_coef_ for part in batches(self, X)]
+        return _scores(np.concatenate(outputs) + self.intercept_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels (m,) of m inputs X. Raises as ``decision_function``."""
@@ -147,6 +163,13 @@ def _classes(y: Any, n: int, where: str) -> tuple[np.ndarray, Int[np.ndarray, " 
     if len(classes) < 2:
         raise ValueError(f"{where}: expected labels of at least two classes, got the one class {classes[0]!r}.")
     return classes, labels
+
+
+def _left_out_accuracy(targets: np.ndarray, loo: np.ndarray | None, labels: np.ndarray) -> float:
+    """The share of right classes when each row is predicted from all others; NaN where that is not known."""
+    if loo is None or np.isnan(loo).any():
+        return float("nan")
+    return float(np.mean(_decide(_scores(targets - loo)) == labels))
 
 
 def _scores(outputs: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m ..."]:

@@ -109,7 +109,7 @@ def loo_errors(
     if is_stopped(estimator):
         return np.array([float(estimator.ridge or 0.0)]), np.array([np.nan])
     if estimator.ridge is None:
-        ridges = _candidates(estimator.ridge_path, kernel, where)
+        ridges = candidate_ridges(estimator.ridge_path, np.diag(kernel), where)
         return ridges, loo_path(spectrum, y, ridges)
     ridge = float(estimator.ridge)
     spectrum.require(ridge, where)
@@ -172,10 +172,10 @@ def _network_kernel(estimator: Any, x1: Any, x2: Any) -> Float[np.ndarray, "n m"
     return values
 
 
-def _candidates(path: Any, kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray, " p"]:
-    """The ridges to try, ascending."""
+def candidate_ridges(path: Any, diagonal: Float[np.ndarray, " n"], where: str) -> Float[np.ndarray, " p"]:
+    """The ridges to try, ascending: those of the path, or relative to the kernel's diagonal."""
     if path is None:
-        scale = float(np.mean(np.abs(np.diag(kernel))))
+        scale = float(np.mean(np.abs(diagonal)))
         return RELATIVE_RIDGES * (scale if scale > 0 else 1.0)
     ridges = np.asarray(path, np.float64)
     if ridges.ndim != 1 or len(ridges) == 0 or not np.all((ridges >= 0) & np.isfinite(ridges)):

@@ -21,10 +21,10 @@ from so3ntk.estimator_inputs import (
     loo_errors,
     network_of,
     trained,
-    training_kernel,
     untyped,
 )
 from so3ntk.estimator_inputs import default_network as default_network
+from so3ntk.estimator_solvers import batches, check_solver, decomposes, dense_kernel, fit_by_solver, keep_inputs
 from so3ntk.ridge import Spectrum, best_ridge, posterior_variance, rms
 
 
@@ -45,7 +45,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
     leave-one-out error, which is exact and needs no refits.
     ridge_path: the candidates, absolute; None for 45 values from 1e-10 to 10 times the mean of K's diagonal.
     fit_intercept: whether to fit b, without a penalty (and then without the last equation b = 0).
-    memory, progress: as for ``gram``.
+    memory, progress: as for ``gram``. Test inputs are predicted in batches whose kernels take a quarter of the memory.
+    solver: None for an eigendecomposition in memory, which gives everything below; "auto" to choose by size and memory,
+    or a method of ``so3ntk.solve``: "cholesky", "blocked", "cg", "jaxmg", which need a ridge, "nystrom", which computes
+    the kernel with its landmarks alone. Without the decomposition there is no ``spectrum_`` and no standard deviation.
     t, learning_rate: the time at which gradient flow from zero is stopped, as in ``predict.gradient_flow``; None or inf
     for the end, the solution above. At a finite t b is at its optimum at all times, ridge=None means 0, and errors,
     amplitude and standard deviations, which belong to the solution above, are NaN or refused.
@@ -53,7 +56,8 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
     After ``fit``: ``ridge_``; ``loo_error_``, the root mean square leave-one-out error over rows and outputs
     (NaN for one row); ``ridge_path_`` and ``loo_path_``, the candidates and their errors (NaN for those too
     small for K + ridge I to be positive definite); ``dual_coef_``, alpha; ``intercept_``, b; ``amplitude_``,
-    see ``predict``; ``spectrum_``, the eigenvalues and vectors of K; ``X_fit_``, unless "precomputed";
+    see ``predict``; ``spectrum_``, the eigenvalues and vectors of K; ``X_fit_``, unless "precomputed" (for "nystrom" its
+    landmarks, and ``dual_coef_`` is theirs); ``solution_``, what another solver says of its accuracy;
     ``n_features_in_``, for 2-D arrays. Several outputs, y (n, k), share one ridge: bring them to one scale.
     Solves are in float64; kernels have the precision of the signals.
     """
@@ -69,6 +73,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         progress: bool = False,
         t: float | None = None,
         learning_rate: float = 1.0,
+        solver: Any = None,
     ):
         self.net = net
         self.kernel = kernel
@@ -79,6 +84,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         self.progress = progress
         self.t = t
         self.learning_rate = learning_rate
+        self.solver = solver
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -86,20 +92,26 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> KernelRegressor:
+    def fit(self, X: Any, y: Any, gram: Any = None) -> KernelRegressor:
         """Fit to n inputs X, or their kernel (n, n), and targets y (n,) or (n, k).
 
+        gram: the kernel of X with itself where it is there already, in memory or stored: anything with ``shape``,
+        ``dtype`` and slices. Not together with "precomputed".
+
         Raises ValueError and TypeError for wrong inputs, NotPositiveDefiniteError if K + ridge I is not,
-        PrecisionError if the network's kernel is NaN or infinite. Warns (RidgePathWarning) if the best ridge
-        is at an end of the path.
+        PrecisionError if the network's kernel is NaN or infinite, NotConvergedError if an iteration did not. Warns
+        (RidgePathWarning) if the best ridge is at an end of the path.
         """
         where = type(self).__name__
         check_parameters(self)
+        check_solver(self)
         X = check_inputs(self, X, reset=True)
         targets = _check_targets(y, len(X), where)
-        kernel = training_kernel(self, X)
-        spectrum = Spectrum.of(kernel, bool(self.fit_intercept))
         columns = targets.reshape(len(targets), -1)
+        if not decomposes(self):
+            return self._fit_by_solver(X, targets, gram)
+        kernel = dense_kernel(self, X, gram)
+        spectrum = Spectrum.of(kernel, bool(self.fit_intercept))
         ridges, errors = loo_errors(self, kernel, spectrum, columns)
         self.ridge_path_, self.loo_path_ = ridges, errors
         best = best_ridge(spectrum, ridges, errors, rms(columns), where) if chooses_ridge(self) else 0
@@ -111,6 +123,17 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         self.spectrum_ = spectrum
         if not is_precomputed(self.net):
             self.X_fit_ = X
+        return self
+
+    def _fit_by_solver(self, X: Any, targets: np.ndarray, gram: Any) -> KernelRegressor:
+        columns = targets.reshape(len(targets), -1)
+        solution, self.ridge_path_, self.loo_path_ = fit_by_solver(self, X, columns, gram, bool(self.fit_intercept))
+        self.ridge_, self.loo_error_ = solution.ridge, float(np.min(self.loo_path_[self.ridge_path_ == solution.ridge]))
+        self.solution_ = keep_inputs(self, X, solution)
+        self.dual_coef_ = self.solution_.coefficients.reshape(-1, *targets.shape[1:])
+        self.intercept_ = _like(solution.intercept, targets)
+        self.__dict__.pop("spectrum_", None)  # of an earlier fit
+        self.amplitude_ = _like(np.full(columns.shape[1], np.nan), targets)
         return self
 
     def predict(self, X: Any, return_std: bool = False, diagonal: Any = None) -> Any:
@@ -129,17 +152,32 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
-        cross = cross_kernel(self, X)
-        mean = cross @ self.dual_coef_ + self.intercept_
         if not return_std:
-            return mean
+            return (
+                np.concatenate([cross_kernel(self, part) @ self.dual_coef_ for part in batches(self, X)])
+                + self.intercept_
+            )
+        self._require_posterior()
+        prior, means, variances, done = _prior(self, X, diagonal), [], [], 0
+        for part in batches(self, X):
+            cross = cross_kernel(self, part)
+            means.append(cross @ self.dual_coef_ + self.intercept_)
+            variances.append(posterior_variance(self.spectrum_, self.ridge_, cross, prior[done : done + len(part)]))
+            done += len(part)
+        return np.concatenate(means), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def _require_posterior(self) -> None:
+        where = f"{type(self).__name__}.predict"
         if is_stopped(self):
             raise ValueError(
-                f"{type(self).__name__}.predict: return_std needs t=None, got t={self.t!r}: the posterior is that of "
-                "training to the end. so3ntk.predict.ensemble has the spread of networks at any time."
+                f"{where}: return_std needs t=None, got t={self.t!r}: the posterior is that of training to the end. "
+                "so3ntk.predict.ensemble has the spread of networks at any time."
             )
-        variance = posterior_variance(self.spectrum_, self.ridge_, cross, _prior(self, X, diagonal))
-        return mean, np.multiply.outer(np.sqrt(variance), self.amplitude_)
+        if not hasattr(self, "spectrum_"):
+            raise ValueError(
+                f"{where}: return_std needs the eigenvectors of the kernel, which solver={self.solver!r} does not compute "
+                "or which were left out of the saved file. Fit with solver=None."
+            )
 
 
 def _check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from so3ntk.double import double_precision
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.elements import atomic_number, species_numbers
 from so3ntk.molecules.neighbours import pairs_within
@@ -153,7 +154,7 @@ def environments(
     dtype = _result_dtype(dtype)
     numbers = np.concatenate([a.numbers for a in structures])
     molecule = np.repeat(np.arange(len(structures)), [len(a) for a in structures])
-    with _double_precision():
+    with double_precision():
         coefficients = np.asarray(
             environment_coefficients(
                 jnp.asarray(np.concatenate([a.positions for a in structures])),
@@ -202,15 +203,6 @@ def _result_dtype(dtype) -> np.dtype:
             "jax.config.update('jax_enable_x64', True) first, or pass dtype='float32'."
         )
     return wanted
-
-
-def _double_precision():
-    """A context in which JAX has 64 bits, in this thread alone."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # before jax 0.8  # pyright: ignore[reportAttributeAccessIssue]
-
-    return enable_x64()
 
 
 def _host_index(index: Any) -> Any:
