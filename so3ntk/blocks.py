@@ -84,7 +84,7 @@ def _sum_blocks(plan: Plan, names: tuple[str, ...], side: int, progress: bool) -
             bar.update(len(pending[0]) * len(pending[1]))
     if plan.symmetric:
         for matrix in sums.values():
-            _add_mirror_image(matrix)
+            add_mirror_image(matrix)
     return plan.finish(names, sums)
 
 
@@ -116,7 +116,7 @@ def _add(plan: Plan, sums: dict[str, np.ndarray], rows, columns, values, on_diag
             total[np.ix_(rows, columns)] = block
 
 
-def _add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
+def add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
     """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
     for start in range(0, len(matrix), BLOCK):
         rows = slice(start, start + BLOCK)

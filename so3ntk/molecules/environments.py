@@ -153,7 +153,7 @@ def environments(
     dtype = _result_dtype(dtype)
     numbers = np.concatenate([a.numbers for a in structures])
     molecule = np.repeat(np.arange(len(structures)), [len(a) for a in structures])
-    with _double_precision():
+    with double_precision():
         coefficients = np.asarray(
             environment_coefficients(
                 jnp.asarray(np.concatenate([a.positions for a in structures])),
@@ -204,7 +204,7 @@ def _result_dtype(dtype) -> np.dtype:
     return wanted
 
 
-def _double_precision():
+def double_precision():
     """A context in which JAX has 64 bits, in this thread alone."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
