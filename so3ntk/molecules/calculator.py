@@ -32,7 +32,9 @@ class Calculator(AseCalculator):
         if not isinstance(model, EnergyForceRegressor):
             raise TypeError(f"Calculator: expected a fitted EnergyForceRegressor, got {type(model).__name__}.")
         if isinstance(unit, bool) or not isinstance(unit, int | float | np.number) or not 0 < unit < np.inf:
-            raise ValueError(f"Calculator: expected unit, the model's unit of energy in eV, to be positive, got {unit!r}.")
+            raise ValueError(
+                f"Calculator: expected unit, the model's unit of energy in eV, to be positive, got {unit!r}."
+            )
         super().__init__(**options)
         self.model, self.unit, self.with_std = model, float(unit), with_std
 

@@ -111,12 +111,16 @@ def energy_force_gram(
     with double_precision():
         plan = make_plan(net.layers, net.quadrature, net.rtol, *(side.moving.environments for side in (x1, other)))
         if plan.tail or not plan.reduces:
-            raise NotImplementedError("energy_force_gram: expected a network that ends with AtomSum(); put other layers before.")
+            raise NotImplementedError(
+                "energy_force_gram: expected a network that ends with AtomSum(); put other layers before."
+            )
         grid = plan.motions.base if plan.motions.fine is None else plan.motions.fine
         pairs = pair_derivatives(plan.layers, grid, kernel)
         rows = _batches(x1, plan.rows.kind, pairs.batch)
         columns = rows if symmetric else _batches(other, plan.columns.kind, pairs.batch)
-        work = [(a, b) for i, a in enumerate(rows) for b in (columns[: i + 1] if symmetric else columns) if a.kind == b.kind]
+        work = [
+            (a, b) for i, a in enumerate(rows) for b in (columns[: i + 1] if symmetric else columns) if a.kind == b.kind
+        ]
         total = np.zeros((x1.count, other.count))
         with tqdm(total=sum(len(a.atoms) * len(b.atoms) for a, b in work), unit=" pairs", unit_scale=True,
                   disable=not progress, desc="Forces") as bar:  # fmt: skip
@@ -141,7 +145,9 @@ def _batches(side: Side, kind: Int[np.ndarray, " atoms"], most: int) -> list[Bat
             taken = min(most, int(np.searchsorted(changes, SLOTS)))
             first = owner[atoms[:taken]]
             place = changes[:taken]
-            batches.append(Batch(int(value), atoms[:taken], first[np.searchsorted(place, np.arange(place[-1] + 1))], place))
+            batches.append(
+                Batch(int(value), atoms[:taken], first[np.searchsorted(place, np.arange(place[-1] + 1))], place)
+            )
             atoms = atoms[taken:]
     return batches
 

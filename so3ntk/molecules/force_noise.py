@@ -29,7 +29,9 @@ def choose_noises(
 
     candidates: for each of them the values to try. Raises NotPositiveDefiniteError if none makes the matrix so.
     """
-    likelihood = {noises: negative_log_likelihood(gram, y, energies, noises) for noises in itertools.product(*candidates)}
+    likelihood = {
+        noises: negative_log_likelihood(gram, y, energies, noises) for noises in itertools.product(*candidates)
+    }
     best = min(likelihood, key=likelihood.__getitem__)
     if not np.isfinite(likelihood[best]):
         raise not_positive(gram, max(map(max, candidates)), "EnergyForceRegressor")
@@ -59,11 +61,17 @@ def add_noise(gram: Float[np.ndarray, "N N"], energies: int, noises: Sequence[fl
 def relative_candidates(gram: Float[np.ndarray, "N N"], energies: int) -> list[np.ndarray]:
     """RELATIVE_NOISES times the mean of the energies' diagonal, and times that of the forces' if there are any."""
     diagonal = np.diag(gram)
-    return [RELATIVE_NOISES * max(part.mean(), np.finfo(float).tiny) for part in (diagonal[:energies], diagonal[energies:]) if len(part)]
+    return [
+        RELATIVE_NOISES * max(part.mean(), np.finfo(float).tiny)
+        for part in (diagonal[:energies], diagonal[energies:])
+        if len(part)
+    ]
 
 
 def not_positive(gram: Float[np.ndarray, "N N"], noise: float, where: str) -> NotPositiveDefiniteError:
     """The error for a matrix that has no Cholesky factor."""
     values = np.linalg.eigvalsh(gram)
     needed = max(2 * noise, 2 * abs(float(values[0])), 1e-12 * float(values[-1]))
-    return NotPositiveDefiniteError(where, float(values[0]), float(values[-1]), noise, needed, "K", "energy_noise, force_noise")
+    return NotPositiveDefiniteError(
+        where, float(values[0]), float(values[-1]), noise, needed, "K", "energy_noise, force_noise"
+    )

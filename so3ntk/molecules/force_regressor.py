@@ -185,10 +185,14 @@ class EnergyForceRegressor(BaseEstimator):
         check_force_network(self.network_, self.kernel, where)
         for name in ("energy_noise", "force_noise"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf
+            ):
                 raise ValueError(f"{where}: expected {name} to be None or a finite variance >= 0, got {value!r}.")
         if isinstance(self.selection, bool) or not isinstance(self.selection, int | np.integer) or self.selection < 1:
-            raise ValueError(f"{where}: expected selection, a number of molecules, to be at least 1, got {self.selection!r}.")
+            raise ValueError(
+                f"{where}: expected selection, a number of molecules, to be at least 1, got {self.selection!r}."
+            )
 
 
 def force_network(**options: Any) -> Network:
@@ -227,7 +231,11 @@ def check_forces(forces: Any, atoms: Sequence[Atoms], where: str) -> Float[np.nd
         parts = [np.asarray(part, np.float64) for part in forces]
         wrong = next((i for i, (part, n) in enumerate(zip(parts, sizes, strict=False)) if part.shape != (n, 3)), None)
         if len(parts) != len(atoms) or wrong is not None:
-            found = f"{len(parts)} arrays" if wrong is None else f"{parts[wrong].shape} for molecule {wrong} of {sizes[wrong]} atoms"
+            found = (
+                f"{len(parts)} arrays"
+                if wrong is None
+                else f"{parts[wrong].shape} for molecule {wrong} of {sizes[wrong]} atoms"
+            )
             raise ValueError(
                 f"{where}: expected forces to be {len(atoms)} arrays of shape (atoms, 3), one per molecule, or one array "
                 f"({sum(sizes)}, 3) of all atoms, got {found}."
@@ -239,7 +247,9 @@ def check_forces(forces: Any, atoms: Sequence[Atoms], where: str) -> Float[np.nd
             f"in their order, or a list of arrays (atoms, 3), got {joined.shape}."
         )
     if not np.isfinite(joined).all():
-        raise ValueError(f"{where}: the forces hold NaN or infinity, first at atom {int(np.argmin(np.isfinite(joined).all(axis=1)))}.")
+        raise ValueError(
+            f"{where}: the forces hold NaN or infinity, first at atom {int(np.argmin(np.isfinite(joined).all(axis=1)))}."
+        )
     return np.asarray(joined, np.float64)
 
 
@@ -248,7 +258,9 @@ def _check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"
     if energies.shape != (n,):
         raise ValueError(f"{where}: expected energies of the shape ({n},), one per molecule, got {energies.shape}.")
     if not np.isfinite(energies).all():
-        raise ValueError(f"{where}: the energies hold NaN or infinity, first at molecule {int(np.argmin(np.isfinite(energies)))}.")
+        raise ValueError(
+            f"{where}: the energies hold NaN or infinity, first at molecule {int(np.argmin(np.isfinite(energies)))}."
+        )
     return energies
 
 

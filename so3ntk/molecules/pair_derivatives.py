@@ -79,4 +79,6 @@ class TowerDerivatives(PairDerivatives):
 def pair_derivatives(layers: tuple, grid: Any, kernel: str) -> PairDerivatives:
     """The cheapest way for a network's layers before the sum over atoms."""
     closed = isinstance(layers[0], Lift) and tower_span(layers) == len(layers)
-    return TowerDerivatives(layers, grid, kernel, pair_tables(grid)) if closed else PairDerivatives(layers, grid, kernel)
+    return (
+        TowerDerivatives(layers, grid, kernel, pair_tables(grid)) if closed else PairDerivatives(layers, grid, kernel)
+    )

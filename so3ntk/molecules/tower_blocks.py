@@ -18,7 +18,9 @@ class of p, q together, so H is a product with F_cc's Walsh-Hadamard transform, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +34,13 @@ from so3ntk.layers.group_pool import GroupPool
 from so3ntk.rotations import block_indices
 from so3ntk.so3 import HIGHEST, Grid, SphereGeometry, walsh_hadamard
 
+contract = partial(jnp.einsum, precision=HIGHEST)
+
 #: Directions db from which on forming H pays.
 FORM_HESSIAN = 16
 
 
-class Second(NamedTuple):
+class RotationSums(NamedTuple):
     """The sums over rotations: kappa, its first and its mixed second derivatives in S, v and v'; n pairs."""
 
     value: Float[Array, " n"]
@@ -61,35 +65,38 @@ def tower_function(layers: tuple, name: str, f: Float[Array, "p c"]) -> Callable
     return function
 
 
-def degree_blocks(bandlimit: int) -> list[tuple[slice, slice]]:
-    """For each degree, its rows of coefficients and its range in the blocks' order (l, m, n)."""
-    degrees, _, _ = block_indices(bandlimit)
-    starts = np.searchsorted(degrees, np.arange(bandlimit + 1))
-    return [(slice(l * l, (l + 1) ** 2), slice(starts[l], starts[l + 1])) for l in range(bandlimit)]
-
-
 def _along(function: Callable, argument: int) -> Callable:
     """The derivative of an elementwise function in one of its three arguments."""
 
     def derivative(*x):
-        return jax.jvp(lambda y: function(*x[:argument], y, *x[argument + 1 :]), (x[argument],), (jnp.ones_like(x[argument]),))[1]
+        of_one = lambda y: function(*x[:argument], y, *x[argument + 1 :])  # noqa: E731
+        return jax.jvp(of_one, (x[argument],), (jnp.ones_like(x[argument]),))[1]
 
     return derivative
 
 
-def rotation_sums(function: Callable, grid: Grid, blocks: Float[Array, "n p"], v1, v2: Float[Array, " n"]) -> Second:
-    """All sums over the grid's rotations but H, for n pairs at once."""
-    images = walsh_hadamard(_class_products(grid, blocks))
-    v1, v2 = jnp.broadcast_to(v1, v2.shape)[:, None], v2[:, None]
-    c, (one, two) = jnp.stack(images), (jnp.broadcast_to(v, (len(images), *images[0].shape)) for v in (v1, v2))
-    slope = _along(function, 0)
-    value = function(c, one, two)
-    f_c, f_1, f_2 = slope(c, one, two), _along(function, 1)(c, one, two), _along(function, 2)(c, one, two)
-    f_c1, f_c2 = _along(slope, 1)(c, one, two), _along(slope, 2)(c, one, two)
-    f_12, f_cc = _along(_along(function, 1), 2)(c, one, two), _along(slope, 0)(c, one, two)
-    mean = lambda x: jnp.dot(x.sum(axis=0), grid.weights, precision=HIGHEST)
-    return Second(mean(value), transposed(grid, list(f_c)), mean(f_1), mean(f_2), transposed(grid, list(f_c2)),
-                  transposed(grid, list(f_c1)), mean(f_12), list(f_cc))  # fmt: skip
+def rotation_sums(function: Callable, grid: Grid, blocks: Float[Array, "n p"], v1: Array, v2: Array) -> RotationSums:
+    """All sums over the grid's rotations but H, for n pairs at once; v1 (), v2 (n,)."""
+    c = jnp.stack(walsh_hadamard(_class_products(grid, blocks)))
+    x = (c, jnp.broadcast_to(v1, c.shape), jnp.broadcast_to(v2[:, None], c.shape))
+    f_c, f_1, f_2 = (_along(function, i) for i in range(3))
+
+    def mean(f):
+        return jnp.dot(f(*x).sum(axis=0), grid.weights, precision=HIGHEST)
+
+    def against_table(f):
+        return transposed(grid, list(f(*x)))
+
+    return RotationSums(
+        value=mean(function),
+        s=against_table(f_c),
+        v1=mean(f_1),
+        v2=mean(f_2),
+        s_v2=against_table(_along(f_c, 2)),
+        v1_s=against_table(_along(f_c, 1)),
+        v1_v2=mean(_along(f_1, 2)),
+        cc=list(_along(f_c, 0)(*x)),
+    )
 
 
 def _class_products(grid: Grid, blocks: Float[Array, "... p"]) -> list[Float[Array, "... q"]]:
@@ -120,7 +127,9 @@ def _pairs(bandlimit: int, images: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(p[both == k], q[both == k]) for k in range(len(columns))]
 
 
-def hessian(grid: Grid, tables: list[Float[Array, "q pairs"]], images: list[Float[Array, "n q"]]) -> Float[Array, "n p p"]:
+def hessian(
+    grid: Grid, tables: list[Float[Array, "q pairs"]], images: list[Float[Array, "n q"]]
+) -> Float[Array, "n p p"]:
     """sum_r w_r x_r T_pr T_qr."""
     sums = [jnp.dot(x, t, precision=HIGHEST) for x, t in zip(walsh_hadamard(images), tables, strict=True)]
     pairs = _pairs(grid.bandlimit, grid.images)
@@ -131,8 +140,10 @@ def hessian(grid: Grid, tables: list[Float[Array, "q pairs"]], images: list[Floa
     return jnp.concatenate(sums, axis=-1)[:, place]
 
 
-def hessian_times(grid: Grid, images: list, vectors: Float[Array, "n p y"]) -> Float[Array, "n p y"]:
-    """H times vectors, without forming it."""
+def times_hessian(grid: Grid, tables: list, images: list, vectors: Float[Array, "n p y"]) -> Float[Array, "n p y"]:
+    """H times vectors; a few of them without forming it."""
+    if vectors.shape[-1] >= FORM_HESSIAN:
+        return contract("jpq,jqy->jpy", hessian(grid, tables, images), vectors)
 
     def one(vector):
         products = walsh_hadamard(_class_products(grid, vector))
@@ -146,33 +157,47 @@ def gradient_in_first(
     b: Float[Array, "n p c"], db: Float[Array, "n p c y"],
 ) -> tuple[Float[Array, "n 1+y"], Float[Array, "n p c 1+y"]]:  # fmt: skip
     """kappa(a, b_j) and its tangents along db_j, and the gradient of each of these in a."""
-    grid, bandlimit = geometry.grid, geometry._bandlimit(a)
-    degrees = degree_blocks(bandlimit)
+    rows, kept = len(a), geometry.grid.bandlimit**2
     weight = geometry._weighted(jnp.ones_like(a))
-    a, b, db = a[: bandlimit**2], b[:, : bandlimit**2], db[:, : bandlimit**2]
-    wa = weight * a
-    v1, v2 = jnp.sum(wa * a), jnp.einsum("jpc,jpc,pc->j", b, b, weight)
-    dv2 = 2 * jnp.einsum("jpc,jpcy->jy", b * weight, db, precision=HIGHEST)
-    flat = lambda x: x.reshape(len(b), x.shape[1] * x.shape[2], *x.shape[3:])
-    s = jnp.concatenate([flat(jnp.einsum("mc,jkc->jmk", wa[p], b[:, p])) for p, _ in degrees], axis=1)
-    ds = jnp.concatenate([flat(jnp.einsum("mc,jkcy->jmky", wa[p], db[:, p])) for p, _ in degrees], axis=1)
-    sums = rotation_sums(function, grid, s, v1, v2)
-    if db.shape[-1] < FORM_HESSIAN:
-        dg = hessian_times(grid, sums.cc, ds)
-    else:
-        dg = jnp.einsum("jpq,jqy->jpy", hessian(grid, tables, sums.cc), ds, precision=HIGHEST)
-    dg = dg + sums.s_v2[:, :, None] * dv2[:, None, :]
-    d1 = jnp.einsum("jp,jpy->jy", sums.v1_s, ds) + sums.v1_v2[:, None] * dv2
-    dk = jnp.einsum("jp,jpy->jy", sums.s, ds) + sums.v2[:, None] * dv2
-    first, tangents = [], []
-    for p, block in degrees:
-        side = p.stop - p.start
-        g, h = sums.s[:, block].reshape(-1, side, side), dg[:, block].reshape(len(b), side, side, db.shape[-1])
-        first.append(jnp.einsum("jmk,jkc->jmc", g, b[:, p]))
-        tangents.append(jnp.einsum("jmky,jkc->jmcy", h, b[:, p]) + jnp.einsum("jmk,jkcy->jmcy", g, db[:, p]))
-    gradient = jnp.concatenate(
-        [jnp.concatenate(first, axis=1)[..., None], jnp.concatenate(tangents, axis=1)], axis=-1
-    )
-    along = jnp.concatenate([sums.v1[:, None], d1], axis=1)
-    gradient = weight[..., None] * (gradient + 2 * a[..., None] * along[:, None, None, :])
-    return jnp.concatenate([sums.value[:, None], dk], axis=1), gradient
+    a, b, db = a[:kept], b[:, :kept], db[:, :kept]
+    v1, v2 = jnp.sum(weight * a * a), contract("pc,jpc,jpc->j", weight, b, b)
+    dv2 = 2 * contract("jpc,jpcy->jy", weight * b, db)
+    s, ds = blocks(weight * a, b[..., None])[..., 0], blocks(weight * a, db)
+
+    k = rotation_sums(function, geometry.grid, s, v1, v2)
+    hessian_ds = times_hessian(geometry.grid, tables, k.cc, ds)
+    dg = hessian_ds + k.s_v2[:, :, None] * dv2[:, None, :]  # the tangent of G
+    dk = contract("jp,jpy->jy", k.s, ds) + k.v2[:, None] * dv2
+    dv1 = contract("jp,jpy->jy", k.v1_s, ds) + k.v1_v2[:, None] * dv2  # the tangent of kappa's derivative in v
+
+    values = jnp.concatenate([k.value[:, None], dk], axis=1)
+    by_variance = 2 * a[..., None] * jnp.concatenate([k.v1[:, None], dv1], axis=1)[:, None, None, :]
+    gradient = weight[..., None] * (by_blocks(k.s, dg, b, db) + by_variance)
+    return values, jnp.pad(gradient, ((0, 0), (0, rows - kept), (0, 0), (0, 0)))
+
+
+def _degrees(bandlimit: int) -> list[tuple[slice, slice]]:
+    """For each degree, its rows of coefficients and its range in the order (l, m, n) of the blocks."""
+    starts = np.searchsorted(block_indices(bandlimit)[0], np.arange(bandlimit + 1)).tolist()
+    return [(slice(i * i, (i + 1) ** 2), slice(starts[i], starts[i + 1])) for i in range(bandlimit)]
+
+
+def blocks(a: Float[Array, "lm c"], b: Float[Array, "n lm c y"]) -> Float[Array, "n p y"]:
+    """sum_c a_lm b_ln in the order (l, m, n)."""
+    parts = [contract("mc,jkcy->jmky", a[rows], b[:, rows]) for rows, _ in _degrees(math.isqrt(len(a)))]
+    return jnp.concatenate([part.reshape(len(b), part.shape[1] * part.shape[2], b.shape[-1]) for part in parts], axis=1)
+
+
+def by_blocks(
+    g: Float[Array, "n p"], dg: Float[Array, "n p y"], b: Float[Array, "n lm c"], db: Float[Array, "n lm c y"]
+) -> Float[Array, "n lm c 1+y"]:
+    """sum_n G_lmn b_ln, the gradient in a of ``blocks`` weighted by G, and its tangents."""
+    parts = []
+    for rows, columns in _degrees(math.isqrt(b.shape[1])):
+        side = rows.stop - rows.start
+        first = g[:, columns].reshape(len(g), side, side)
+        second = dg[:, columns].reshape(len(g), side, side, dg.shape[-1])
+        own = contract("jmk,jkc->jmc", first, b[:, rows])[..., None]
+        tangents = contract("jmky,jkc->jmcy", second, b[:, rows]) + contract("jmk,jkcy->jmcy", first, db[:, rows])
+        parts.append(jnp.concatenate([own, tangents], axis=-1))
+    return jnp.concatenate(parts, axis=1)
