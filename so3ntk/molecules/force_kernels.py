@@ -14,7 +14,7 @@ compiled program serves many molecules, and memory beyond the result is bounded 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax

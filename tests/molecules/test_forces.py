@@ -1,6 +1,5 @@
 """Energies and forces: covariances against automatic differentiation in the positions, and what forces must obey."""
 
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,6 @@ from so3ntk import (
     GroupPool,
     Lift,
     Monomial,
-    NotPositiveDefiniteError,
     ProductGrid,
     Relu,
     SigmoidLike,
@@ -31,7 +29,7 @@ from so3ntk import (
     random_rotations,
     serial,
 )
-from so3ntk.molecules import AtomSum, EnergyForceRegressor, Environments, environment_coefficients, force_network
+from so3ntk.molecules import AtomSum, Environments, environment_coefficients
 from so3ntk.molecules.displacements import moving_environments
 from so3ntk.molecules.force_kernels import Side, energy_force_gram
 from so3ntk.molecules.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
@@ -96,6 +94,10 @@ def test_derivatives_are_finite_where_molecules_coincide(dtype):
 # --- energy and force covariances
 
 
+def _coefficients(numbers, molecule, edges, settings, positions):
+    return environment_coefficients(positions, numbers, molecule, edges=edges, **settings)
+
+
 def test_tangents_are_the_derivatives_of_the_coefficients():
     cell = Atoms("OH2", [[0.0, 0, 0], [0.9, 0.2, 0], [-0.3, 0.9, 0.1]], cell=[2.5, 2.6, 2.7], pbc=True)
     for atoms, extra in ((shaken("CH3OH", "HCN"), {}), ([cell], {"cutoff": 3.0, "length": 1.5})):
@@ -104,7 +106,7 @@ def test_tangents_are_the_derivatives_of_the_coefficients():
         numbers, molecule = moving.environments.numbers, moving.environments.molecule
         edges = moving.edges if extra else None
         positions = jnp.asarray(np.concatenate([a.positions for a in atoms]))
-        coefficients = lambda x, e=edges, s=settings, n=numbers, m=molecule: environment_coefficients(x, n, m, edges=e, **s)  # noqa: E731
+        coefficients = partial(_coefficients, numbers, molecule, edges, settings)
         jacobian = np.asarray(jax.jacfwd(coefficients)(positions))
         every = np.arange(len(molecule))
         first = (np.cumsum(moving.sizes) - moving.sizes)[molecule]
@@ -148,7 +150,9 @@ GENERAL = {
     "tower": lambda: network(Erf(), n=4),
     "all atoms alike": lambda: network(Erf(), n=4, match_species=False),
     "band-limited filters": lambda: network(Erf(), GroupConv(bandlimit=2), Erf(), n=4),
-    "after pooling": lambda: serial(Lift(W_std=0.3), Erf(), GroupPool(), Erf(), AtomSum(), quadrature=ProductGrid(4), rtol=0.5),
+    "after pooling": lambda: serial(
+        Lift(W_std=0.3), Erf(), GroupPool(), Erf(), AtomSum(), quadrature=ProductGrid(4), rtol=0.5
+    ),
     "fully connected": lambda: serial(so3ntk.Flatten(), Dense(W_std=0.3, b_std=0.5), Erf(), Dense(), AtomSum()),
 }
 
@@ -202,4 +206,6 @@ def test_covariances_do_not_depend_on_batches_and_are_positive(monkeypatch):
     velocities = np.random.default_rng(0).normal(size=(19, 3))
     one = energy_force_gram(net, Side(moving), Side(moving, velocities=velocities), "ntk", progress=False)
     np.testing.assert_allclose(one[:, :5], gram[:, :5], rtol=0, atol=1e-13 * np.abs(gram).max())
-    np.testing.assert_allclose(one[:, 5:].sum(axis=1), gram[:, 5:] @ velocities.ravel(), rtol=0, atol=1e-12 * np.abs(gram).max())
+    np.testing.assert_allclose(
+        one[:, 5:].sum(axis=1), gram[:, 5:] @ velocities.ravel(), rtol=0, atol=1e-12 * np.abs(gram).max()
+    )
