@@ -13,6 +13,9 @@ from jaxtyping import Array, Float
 from so3ntk.evaluate import block_kernels
 from so3ntk.plan import Plan
 
+#: Rows of a matrix that are mirrored at a time.
+BLOCK = 512
+
 
 def groups_of(row_kinds: np.ndarray, column_kinds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows and columns that have kernels with each other: all, or the atoms of each element."""
@@ -62,3 +65,12 @@ def _padded(signals: Any, indices: np.ndarray, tile: int) -> Any:
     size = tile * 2 ** max(0, (tiles - 1).bit_length())
     padded = np.concatenate([indices, np.full(size - len(indices), indices[0])])
     return jax.tree.map(lambda a: a[padded], signals)
+
+
+def add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
+    """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
+    for start in range(0, len(matrix), BLOCK):
+        rows = slice(start, start + BLOCK)
+        both = matrix[rows, : start + BLOCK] + matrix[: start + BLOCK, rows].T
+        matrix[rows, : start + BLOCK] = both
+        matrix[: start + BLOCK, rows] = both.T

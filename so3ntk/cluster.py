@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from so3ntk.double import double_precision
 from so3ntk.store import GramStore, open_store
-from so3ntk.work import Report, Tile, Work, Write, precision
+from so3ntk.work import Report, Tile, Work, Write
 
 #: Tasks on the cluster at a time, for each thread of its workers: few enough to be taken back.
 AHEAD = 3
@@ -103,7 +104,7 @@ def _tile_task(
     payload: bytes, key: str, i: int, j: int, double: bool, path: str | None, store_run: str | None
 ) -> list[np.ndarray] | None:
     """The kernels of a tile; None if they were written to the store."""
-    with precision(double):
+    with double_precision(double):
         work = _load(payload, key)
         store = None if path is None else _same_store(path, store_run)
         if store is not None and store.is_complete(i, j) and not store.damaged([(i, j)]):

@@ -1,4 +1,4 @@
-"""Double precision for a while, whatever JAX is set to."""
+"""Double precision, or single, for a while, whatever JAX is set to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import jax
 
 
-def double_precision() -> AbstractContextManager:
-    """A context in which JAX has 64 bits, in this thread alone."""
+def double_precision(on: bool = True) -> AbstractContextManager:
+    """A context in which JAX has 64 bits (or not), in this thread alone."""
     if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
+        return jax.enable_x64(on)
     from jax.experimental import enable_x64  # before jax 0.8  # pyright: ignore[reportAttributeAccessIssue]
 
-    return enable_x64()
+    return enable_x64(on)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from so3ntk.double import double_precision
 from so3ntk.errors import PrecisionError
 from so3ntk.layers.base import is_traced
 from so3ntk.plan import Plan
@@ -89,15 +90,6 @@ def run_here(work: Work, todo: Sequence[Tile], write: Write, report: Report) -> 
         _run_on_all(work, todo, write, report, devices[: len(todo)])
 
 
-def precision(double: bool) -> Any:
-    """A context in which JAX has 64 bits or not, in this thread alone."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(double)
-    from jax.experimental import enable_x64  # before jax 0.8  # pyright: ignore[reportAttributeAccessIssue]
-
-    return enable_x64(double)
-
-
 def _run_on_one(work: Work, todo: Sequence[Tile], write: Write, report: Report) -> None:
     for i, j in todo:
         write(i, j, work.compute(i, j, report))
@@ -113,7 +105,7 @@ def _run_on_all(work: Work, todo: Sequence[Tile], write: Write, report: Report, 
             report(pairs)
 
     def serve(device: Any) -> None:
-        with precision(double):
+        with double_precision(double):
             own = work.on(device)
             while not stop.is_set():
                 with lock:

@@ -5,15 +5,31 @@ from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.data import MoleculeData, read_molecules
 from so3ntk.molecules.environments import Environments, environments
+from so3ntk.molecules.force_data import ForceData, read_forces
+from so3ntk.molecules.force_regressor import EnergyForceRegressor, force_network
 from so3ntk.molecules.qm9 import load_qm9
 
 __all__ = [
     "AtomSum",
+    "Calculator",
     "CompositionBaseline",
+    "EnergyForceRegressor",
     "Environments",
+    "ForceData",
     "MoleculeData",
     "environment_coefficients",
     "environments",
+    "force_network",
     "load_qm9",
+    "read_forces",
     "read_molecules",
 ]
+
+
+def __getattr__(name: str):
+    """``Calculator``, which is a class of ase's, when first asked for: nothing else here needs ase at import."""
+    if name == "Calculator":
+        from so3ntk.molecules.calculator import Calculator
+
+        return Calculator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -159,7 +159,7 @@ def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -
     # Recomputed in the backward pass: what would be stored is (all edges, L^2, powers).
     @jax.checkpoint
     def terms(vectors, charges):
-        weights = _weights(jnp.linalg.norm(vectors, axis=-1), charges, powers, cutoff)
+        weights = weigh(jnp.linalg.norm(vectors, axis=-1), charges, powers, cutoff)
         return real_harmonics(vectors, bandlimit)[:, :, None] * weights[:, None, :]
 
     def add(total, chunk):
@@ -170,7 +170,7 @@ def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -
     return jax.lax.scan(add, total, chunks)[0]
 
 
-def _weights(distance: Array, charges: Array, powers: tuple[float | int, ...], cutoff: float | None) -> Array:
+def weigh(distance: Array, charges: Array, powers: tuple[float | int, ...], cutoff: float | None) -> Array:
     """z_i z_j s(r) / r^p, for a length of one: (edges, powers)."""
     weights = jnp.stack([charges / distance**p for p in powers], axis=-1)
     return weights if cutoff is None else weights * _switch(distance, cutoff)[:, None]

@@ -1,0 +1,77 @@
+r"""The two noise levels of a joint fit of energies and forces, by the marginal likelihood.
+
+With A = K + diag(noise) and the amplitude s^2 of s^2 A at its optimum, y^T A^{-1} y / N, the negative logarithm is
+
+.. math:: \tfrac N2 \log \frac{y^T A^{-1} y}{N} + \tfrac12 \log \det A + \text{const},
+
+one Cholesky factorisation for each pair of candidates.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from so3ntk.errors import NotPositiveDefiniteError
+
+#: Candidates, in units of the mean of the diagonal of energies and of forces.
+RELATIVE_NOISES = np.logspace(-10, -1, 10)
+
+
+def choose_noises(
+    gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, candidates: Sequence[Sequence[float]]
+) -> tuple[float, ...]:
+    """The noise of the energies (the first rows), and that of the forces if there are any, of least -log likelihood.
+
+    candidates: for each of them the values to try. Raises NotPositiveDefiniteError if none makes the matrix so.
+    """
+    likelihood = {
+        noises: negative_log_likelihood(gram, y, energies, noises) for noises in itertools.product(*candidates)
+    }
+    best = min(likelihood, key=likelihood.__getitem__)
+    if not np.isfinite(likelihood[best]):
+        raise not_positive(gram, max(map(max, candidates)), "EnergyForceRegressor")
+    return best
+
+
+def negative_log_likelihood(
+    gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, noises: Sequence[float]
+) -> float:
+    """The formula at the head of this file; infinite where K + noise is not positive definite."""
+    try:
+        factor = scipy.linalg.cholesky(add_noise(gram.copy(), energies, noises), lower=True, overwrite_a=True)
+    except np.linalg.LinAlgError:
+        return np.inf
+    white = scipy.linalg.solve_triangular(factor, y, lower=True)
+    return len(y) / 2 * np.log(white @ white / len(y)) + np.log(np.diag(factor)).sum()
+
+
+def add_noise(gram: Float[np.ndarray, "N N"], energies: int, noises: Sequence[float]) -> Float[np.ndarray, "N N"]:
+    """K plus the noise of the energies and of the forces on the diagonal, in place."""
+    diagonal = np.einsum("ii->i", gram)
+    diagonal[:energies] += noises[0]
+    diagonal[energies:] += noises[-1]
+    return gram
+
+
+def relative_candidates(gram: Float[np.ndarray, "N N"], energies: int) -> list[np.ndarray]:
+    """RELATIVE_NOISES times the mean of the energies' diagonal, and times that of the forces' if there are any."""
+    diagonal = np.diag(gram)
+    return [
+        RELATIVE_NOISES * max(part.mean(), np.finfo(float).tiny)
+        for part in (diagonal[:energies], diagonal[energies:])
+        if len(part)
+    ]
+
+
+def not_positive(gram: Float[np.ndarray, "N N"], noise: float, where: str) -> NotPositiveDefiniteError:
+    """The error for a matrix that has no Cholesky factor."""
+    values = np.linalg.eigvalsh(gram)
+    needed = max(2 * noise, 2 * abs(float(values[0])), 1e-12 * float(values[-1]))
+    return NotPositiveDefiniteError(
+        where, float(values[0]), float(values[-1]), noise, needed, "K", "energy_noise, force_noise"
+    )

@@ -1,0 +1,286 @@
+r"""Energies and forces of molecules from one Gaussian process: a potential energy surface with its gradient.
+
+Energies are E = baseline + f, f a Gaussian process of covariance s^2 k(M, M'), and forces F = -dE/dR follow the
+covariances of ``force_kernels``. With y the energies less the baseline, then the forces, of the training molecules,
+
+.. math:: \alpha = (K + \Lambda)^{-1} y, \qquad \Lambda = \mathrm{diag}(\lambda_E, \dots, \lambda_F, \dots),
+
+predictions are K_* alpha: the forces of a fit to energies alone are the derivative of its energies.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from so3ntk.activations import Erf, Sign
+from so3ntk.layers.base import flatten
+from so3ntk.molecules.baseline import CompositionBaseline
+from so3ntk.molecules.displacements import moving_environments
+from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, energy_network
+from so3ntk.molecules.force_kernels import Side, energy_force_gram
+from so3ntk.molecules.force_noise import add_noise, choose_noises, not_positive, relative_candidates
+from so3ntk.molecules.structures import check_structures, require_ase
+from so3ntk.network import Network
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: Molecules of one block of predictions.
+BLOCK = 16
+
+
+class Prediction(NamedTuple):
+    """Energies (n,), forces, a list of (atoms, 3) arrays, and standard deviations of both, or None."""
+
+    energies: Float[np.ndarray, " n"]
+    forces: list[Float[np.ndarray, "atoms 3"]]
+    energy_std: Float[np.ndarray, " n"] | None = None
+    force_std: list[Float[np.ndarray, "atoms 3"]] | None = None
+
+
+class EnergyForceRegressor(BaseEstimator):
+    r"""Gaussian-process regression of molecular energies and forces with the kernel of a network.
+
+    net: a network that ends with ``AtomSum``; None is ``force_network()``. kernel: "ntk" or "nngp".
+    environment: the settings of ``environments``; None is ``ENERGY_ENVIRONMENTS``.
+    energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
+    per square Angstrom). What is None is chosen from 10^-10 to 10^-1 times the mean of K's diagonal by the marginal
+    likelihood of the first ``selection`` training molecules. baseline: subtract the least-squares fit of composition
+    from the energies. progress: a bar for each matrix.
+
+    Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom. Kernels and solves are in float64
+    whatever JAX is set to. Memory: two matrices of 8 N^2 bytes while fitting, one after, N = molecules + 3 atoms where
+    forces are fitted; further that of ``moving_environments`` and ``energy_force_gram``.
+
+    After ``fit``: ``energy_noise_``, ``force_noise_`` (None without forces), ``amplitude_`` s, ``baseline_``,
+    ``dual_coef_``, ``factor_`` (Cholesky, lower), ``moving_`` (the training molecules).
+    """
+
+    def __init__(
+        self,
+        net: Network | None = None,
+        kernel: str = "ntk",
+        environment: Mapping[str, Any] | None = None,
+        energy_noise: float | None = None,
+        force_noise: float | None = None,
+        selection: int = 25,
+        baseline: bool = True,
+        progress: bool = False,
+    ):
+        self.net = net
+        self.kernel = kernel
+        self.environment = environment
+        self.energy_noise = energy_noise
+        self.force_noise = force_noise
+        self.selection = selection
+        self.baseline = baseline
+        self.progress = progress
+
+    def fit(self, atoms: Sequence[Atoms], energies: Any, forces: Any = None) -> EnergyForceRegressor:
+        """Fit to molecules, energies (n,) and forces, a list of (atoms, 3) or all in one array; None: energies alone.
+
+        Raises ValueError and TypeError for wrong molecules, shapes, values, networks and noises,
+        NotPositiveDefiniteError if the covariance with its noise is not. Warns for the NTK of activations with a kink.
+        """
+        where = type(self).__name__
+        atoms = _molecules(atoms, where)
+        self._check_parameters()
+        energies = _check_energies(energies, len(atoms), where)
+        forces = None if forces is None else check_forces(forces, atoms, where)
+        self.baseline_ = CompositionBaseline().fit(atoms, energies) if self.baseline else None
+        residual = energies - (self.baseline_.predict(atoms) if self.baseline_ else 0.0)
+        y = residual if forces is None else np.concatenate([residual, forces.ravel()])
+        self.moving_ = moving_environments(atoms, self._settings)
+        self.with_forces_ = forces is not None
+        gram = self._gram(Side(self.moving_, self.with_forces_), None)
+        noises = self._noises(gram, y, len(atoms))
+        self.energy_noise_, self.force_noise_ = noises[0], noises[1] if self.with_forces_ else None
+        self._solve(add_noise(gram, len(atoms), noises), y, noises)
+        return self
+
+    def predict(self, atoms: Sequence[Atoms], return_std: bool = False) -> Prediction:
+        r"""Energies and forces of molecules; with ``return_std`` also the posterior's standard deviations.
+
+        .. math:: s\,\bigl(K_{**} - K_* (K + \Lambda)^{-1} K_*^T\bigr)^{1/2}, \qquad s^2 = y^T \alpha / N,
+
+        those of the energy surface, without noise. Without them a molecule costs a fraction: one direction of each
+        training molecule then stands for all of its coordinates.
+        Raises NotFittedError before ``fit``, ValueError for wrong molecules and elements that no training molecule had.
+        """
+        check_is_fitted(self)
+        atoms = _molecules(atoms, f"{type(self).__name__}.predict")
+        means, deviations = [], []
+        for start in range(0, len(atoms), BLOCK):
+            moving = moving_environments(atoms[start : start + BLOCK], self._settings)
+            if return_std:
+                cross = self._gram(Side(moving), Side(self.moving_, self.with_forces_))
+                means.append((moving, cross @ self.dual_coef_))
+                deviations.append((moving, self._deviations(atoms[start : start + BLOCK], cross)))
+            else:
+                means.append((moving, self._means(moving)))
+        energies, forces = _split(means)
+        if self.baseline_:
+            energies = energies + self.baseline_.predict(atoms)
+        return Prediction(energies, forces, *(_split(deviations) if return_std else (None, None)))
+
+    @property
+    def network_(self) -> Network:
+        """The network given, or ``force_network()``."""
+        return force_network() if self.net is None else self.net
+
+    @property
+    def _settings(self) -> Mapping[str, Any]:
+        return ENERGY_ENVIRONMENTS if self.environment is None else self.environment
+
+    def _gram(self, x1: Side, x2: Side | None) -> np.ndarray:
+        return energy_force_gram(self.network_, x1, x2, self.kernel, progress=self.progress)
+
+    def _means(self, moving: Any) -> np.ndarray:
+        """K_* alpha. The forces' part is one force along alpha for each training molecule."""
+        n = len(self.moving_.environments)
+        alpha = self.dual_coef_[:n]
+        if not self.with_forces_:
+            return self._gram(Side(moving), Side(self.moving_, forces=False)) @ alpha
+        cross = self._gram(Side(moving), Side(self.moving_, velocities=self.dual_coef_[n:].reshape(-1, 3)))
+        return cross[:, :n] @ alpha + cross[:, n:].sum(axis=1)
+
+    def _deviations(self, atoms: Sequence[Atoms], cross: np.ndarray) -> np.ndarray:
+        white = scipy.linalg.solve_triangular(self.factor_, cross.T, lower=True)
+        own = [np.diag(self._gram(Side(moving_environments([molecule], self._settings)), None)) for molecule in atoms]
+        prior = np.concatenate([[d[0] for d in own], *(d[1:] for d in own)])
+        return self.amplitude_ * np.sqrt(np.maximum(prior - np.einsum("ij,ij->j", white, white), 0))
+
+    def _solve(self, matrix: np.ndarray, y: np.ndarray, noises: Sequence[float]) -> None:
+        try:
+            self.factor_ = scipy.linalg.cholesky(matrix, lower=True)
+        except np.linalg.LinAlgError:
+            raise not_positive(matrix, max(noises), type(self).__name__) from None
+        self.dual_coef_ = scipy.linalg.cho_solve((self.factor_, True), y)
+        self.amplitude_ = float(np.sqrt(max(y @ self.dual_coef_, 0) / len(y)))
+
+    def _noises(self, gram: np.ndarray, y: np.ndarray, n: int) -> tuple[float, ...]:
+        """The noises given, and those chosen on the first molecules."""
+        chosen = min(n, self.selection)
+        atoms = int(self.moving_.sizes[:chosen].sum()) if self.with_forces_ else 0
+        rows = np.concatenate([np.arange(chosen), n + np.arange(3 * atoms)])
+        part = gram[np.ix_(rows, rows)]
+        candidates = relative_candidates(part, chosen)
+        given = (self.energy_noise, self.force_noise)[: len(candidates)]
+        if None not in given:
+            return tuple(map(float, given))  # pyright: ignore[reportArgumentType]
+        candidates = [c if g is None else [float(g)] for c, g in zip(candidates, given, strict=True)]
+        return choose_noises(part, y[rows], chosen, candidates)
+
+    def _check_parameters(self) -> None:
+        where = type(self).__name__
+        check_force_network(self.network_, self.kernel, where)
+        for name in ("energy_noise", "force_noise"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf
+            ):
+                raise ValueError(f"{where}: expected {name} to be None or a finite variance >= 0, got {value!r}.")
+        if isinstance(self.selection, bool) or not isinstance(self.selection, int | np.integer) or self.selection < 1:
+            raise ValueError(
+                f"{where}: expected selection, a number of molecules, to be at least 1, got {self.selection!r}."
+            )
+
+
+def force_network(**options: Any) -> Network:
+    """The default network for energies and forces: ``energy_network`` with one Erf, whose kernels are analytic."""
+    return energy_network(activation=Erf(), **options)
+
+
+def check_force_network(net: Any, kernel: str, where: str) -> None:
+    """TypeError or ValueError for networks without derivatives; a warning for those whose NTK has too few."""
+    if not isinstance(net, Network):
+        raise TypeError(f"{where}: expected net to be None or a Network that ends with AtomSum, got {net!r}.")
+    if kernel not in ("ntk", "nngp"):
+        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {kernel!r}.')
+    inside = tuple(flatten(net.layers))
+    if any(isinstance(layer, Sign) for layer in inside):
+        raise ValueError(
+            f"{where}: Sign is not continuous, so its kernels have no mixed second derivatives where molecules coincide, "
+            "and energies of such networks have no forces. Use a smooth activation such as Erf() or Gelu()."
+        )
+    rough = sorted({type(layer).__name__ for layer in inside if math.isfinite(layer.smoothness)})
+    if rough and kernel == "ntk":
+        warnings.warn(
+            f"{where}: {', '.join(rough)} has a kink, and the NTK of such a network is not twice differentiable where "
+            "environments coincide: its force blocks need not converge with the rotation grid. Use Erf() or Gelu(), or "
+            'kernel="nngp".',
+            stacklevel=4,
+        )
+
+
+def check_forces(forces: Any, atoms: Sequence[Atoms], where: str) -> Float[np.ndarray, "atoms 3"]:
+    """Forces of all atoms in one array, from such an array or a list of arrays; ValueError for other shapes and NaN."""
+    sizes = [len(molecule) for molecule in atoms]
+    if isinstance(forces, np.ndarray) and forces.dtype != object and forces.shape != (len(atoms), sizes[0], 3):
+        joined = forces
+    else:
+        parts = [np.asarray(part, np.float64) for part in forces]
+        wrong = next((i for i, (part, n) in enumerate(zip(parts, sizes, strict=False)) if part.shape != (n, 3)), None)
+        if len(parts) != len(atoms) or wrong is not None:
+            found = (
+                f"{len(parts)} arrays"
+                if wrong is None
+                else f"{parts[wrong].shape} for molecule {wrong} of {sizes[wrong]} atoms"
+            )
+            raise ValueError(
+                f"{where}: expected forces to be {len(atoms)} arrays of shape (atoms, 3), one per molecule, or one array "
+                f"({sum(sizes)}, 3) of all atoms, got {found}."
+            )
+        joined = np.concatenate(parts)
+    if joined.shape != (sum(sizes), 3):
+        raise ValueError(
+            f"{where}: expected forces of the shape ({sum(sizes)}, 3), one row for each atom of all {len(atoms)} molecules "
+            f"in their order, or a list of arrays (atoms, 3), got {joined.shape}."
+        )
+    if not np.isfinite(joined).all():
+        raise ValueError(
+            f"{where}: the forces hold NaN or infinity, first at atom {int(np.argmin(np.isfinite(joined).all(axis=1)))}."
+        )
+    return np.asarray(joined, np.float64)
+
+
+def _check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"]:
+    energies = np.asarray(energies, np.float64)
+    if energies.shape != (n,):
+        raise ValueError(f"{where}: expected energies of the shape ({n},), one per molecule, got {energies.shape}.")
+    if not np.isfinite(energies).all():
+        raise ValueError(
+            f"{where}: the energies hold NaN or infinity, first at molecule {int(np.argmin(np.isfinite(energies)))}."
+        )
+    return energies
+
+
+def _molecules(atoms: Any, where: str) -> list[Atoms]:
+    kind = require_ase(where).Atoms
+    atoms = [atoms] if isinstance(atoms, kind) else list(atoms)
+    if not atoms:
+        raise ValueError(f"{where}: expected at least one molecule, got none.")
+    for number, molecule in enumerate(atoms):
+        if not isinstance(molecule, kind):
+            raise TypeError(f"{where}: expected ase.Atoms, got {type(molecule).__name__} at position {number}.")
+    check_structures(atoms, where)
+    return atoms
+
+
+def _split(blocks: Sequence[tuple[Any, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Energies, and forces of each molecule, from vectors of energies then forces."""
+    energies, forces = [], []
+    for moving, values in blocks:
+        n = len(moving.environments)
+        energies.append(values[:n])
+        forces += np.split(values[n:].reshape(-1, 3), np.cumsum(moving.sizes)[:-1])
+    return np.concatenate(energies), forces

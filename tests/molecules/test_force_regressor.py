@@ -1,0 +1,183 @@
+"""The regression of energies and forces: what predictions obey, how the noises are chosen, errors."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+import so3ntk
+from so3ntk import Dense, Erf, GroupPool, Lift, NotPositiveDefiniteError, Relu, Sign, serial
+from so3ntk.molecules import AtomSum, EnergyForceRegressor, ForceData, force_network, read_forces
+from so3ntk.molecules.force_noise import negative_log_likelihood
+from tests.molecules.springs import SETTINGS, small_network, springs, waters
+
+TRAIN, TEST = waters(10, seed=0), waters(6, seed=1)
+
+
+def regressor(**options):
+    return EnergyForceRegressor(small_network(), environment=SETTINGS, **options)
+
+
+@pytest.fixture(scope="module")
+def joint():
+    return regressor().fit(TRAIN, *springs(TRAIN))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return regressor().fit(TRAIN, springs(TRAIN)[0])
+
+
+def force_error(model):
+    return np.abs(np.concatenate(model.predict(TEST).forces) - np.concatenate(springs(TEST)[1])).mean()
+
+
+def test_forces_are_learned(joint, alone):
+    zero = np.abs(np.concatenate(springs(TEST)[1])).mean()
+    assert force_error(alone) < 0.7 * zero
+    assert force_error(joint) < 0.5 * force_error(alone)
+    assert np.abs(joint.predict(TEST).energies - springs(TEST)[0]).mean() < 0.5
+    assert joint.force_noise_ is not None
+    assert alone.force_noise_ is None
+
+
+def test_training_data_are_reproduced_without_noise():
+    model = regressor(energy_noise=1e-7, force_noise=1e-7).fit(TRAIN[:3], *springs(TRAIN[:3]))
+    found = model.predict(TRAIN[:3], return_std=True)
+    np.testing.assert_allclose(found.energies, springs(TRAIN[:3])[0], atol=0.01)
+    np.testing.assert_allclose(np.concatenate(found.forces), np.concatenate(springs(TRAIN[:3])[1]), atol=0.3)
+    assert found.energy_std.max() < 0.05 * model.predict(TEST, return_std=True).energy_std.max()
+
+
+@pytest.mark.parametrize("name", ["joint", "alone"])
+def test_forces_are_minus_the_gradient_of_the_energy(name, request):
+    model, water = request.getfixturevalue(name), TEST[0]
+    step, moved = 1e-4, []
+    for atom in range(3):
+        for axis in range(3):
+            for sign in (1, -1):
+                copy = water.copy()
+                copy.positions[atom, axis] += sign * step
+                moved.append(copy)
+    energies = model.predict(moved).energies.reshape(3, 3, 2)
+    forces = model.predict([water]).forces[0]
+    np.testing.assert_allclose(
+        (energies[..., 1] - energies[..., 0]) / (2 * step), forces, atol=1e-5 * np.abs(forces).max()
+    )
+
+
+def test_forces_turn_with_the_molecule_and_do_not_pull_it_away(joint):
+    turn = so3ntk.random_rotations(4, seed=2)
+    found = joint.predict(TEST[:4], return_std=True)
+    turned = joint.predict([Atoms(a.numbers, r.apply(a.positions) + 3.0) for a, r in zip(TEST, turn, strict=False)])
+    largest = np.abs(np.concatenate(found.forces)).max()
+    for molecule, force, rotation, other in zip(TEST, found.forces, turn, turned.forces, strict=False):
+        np.testing.assert_allclose(
+            force.sum(axis=0), 0, atol=1e-9 * largest
+        )  # exact: neighbours are seen by differences
+        torque = np.cross(molecule.positions, force).sum(axis=0)
+        np.testing.assert_allclose(torque, 0, atol=2e-3 * largest)  # the quadrature's
+        np.testing.assert_allclose(rotation.apply(force), other, atol=2e-3 * largest)
+    np.testing.assert_allclose(turned.energies, found.energies[:4], atol=2e-3 * np.ptp(springs(TRAIN)[0]))
+
+
+def test_prediction_with_and_without_deviations_agree(joint, alone):
+    for model in (joint, alone):
+        plain, full = model.predict(TEST), model.predict(TEST, return_std=True)
+        np.testing.assert_allclose(plain.energies, full.energies, rtol=1e-8, atol=1e-6)
+        np.testing.assert_allclose(np.concatenate(plain.forces), np.concatenate(full.forces), rtol=1e-8, atol=1e-5)
+        assert plain.energy_std is None
+        assert [s.shape for s in full.force_std] == [(3, 3)] * 6
+        assert (full.energy_std > 0).all()
+    assert joint.predict(TEST, True).energy_std.mean() < alone.predict(TEST, True).energy_std.mean()
+
+
+def test_noises_maximise_the_marginal_likelihood(joint):
+    gram = joint._gram(so3ntk.molecules.force_kernels.Side(joint.moving_), None)
+    energies, forces = springs(TRAIN)
+    y = np.concatenate([energies - joint.baseline_.predict(TRAIN), np.concatenate(forces).ravel()])
+    chosen = joint.energy_noise_, joint.force_noise_
+    best = negative_log_likelihood(gram, y, 10, chosen)
+    for factor in ((10, 1), (0.1, 1), (1, 10), (1, 0.1)):
+        assert best <= negative_log_likelihood(gram, y, 10, [n * f for n, f in zip(chosen, factor, strict=True)])
+    noise = np.diag(np.r_[np.full(10, chosen[0]), np.full(90, chosen[1])])
+    s2 = joint.amplitude_**2
+    expected = -0.5 * y @ np.linalg.solve(s2 * (gram + noise), y) - 0.5 * np.linalg.slogdet(s2 * (gram + noise))[1]
+    assert -best == pytest.approx(expected + len(y) / 2, rel=1e-6)  # the Gaussian's log density at the best amplitude
+
+
+def test_reading_forces(tmp_path):
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    energies, forces = springs(TRAIN)
+    for molecule, energy, force in zip(copies := [a.copy() for a in TRAIN], energies, forces, strict=True):
+        molecule.calc = SinglePointCalculator(molecule, energy=energy, forces=force)
+    write(tmp_path / "waters.xyz", copies, format="extxyz")
+    data = read_forces(tmp_path / "waters.xyz", unit="kcal/mol")
+    np.testing.assert_allclose(data.energies, energies, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(data.forces), np.concatenate(forces), atol=1e-6)
+    part = data[[3, 1]]
+    assert (len(part), part.unit) == (2, "kcal/mol")
+    np.testing.assert_array_equal(part.forces[1], data.forces[1])
+    with pytest.raises(
+        ValueError, match=r"frame 0 has no 'gradient'; it has .*forces.* Pass one of these as forces_key"
+    ):
+        read_forces(tmp_path / "waters.xyz", forces_key="gradient")
+    with pytest.raises(TypeError):
+        ForceData(TRAIN)
+
+
+def test_wrong_targets():
+    energies, forces = springs(TRAIN)
+    fit = regressor().fit
+    with pytest.raises(ValueError, match=r"energies of the shape \(10,\), one per molecule, got \(9,\)"):
+        fit(TRAIN, energies[:9], forces)
+    with pytest.raises(ValueError, match=r"10 arrays of shape \(atoms, 3\).* one array \(30, 3\).* got 9 arrays"):
+        fit(TRAIN, energies, forces[:9])
+    with pytest.raises(ValueError, match=r"got \(3, 2\) for molecule 4 of 3 atoms"):
+        fit(TRAIN, energies, [f[:, :2] if i == 4 else f for i, f in enumerate(forces)])
+    with pytest.raises(ValueError, match=r"forces of the shape \(30, 3\).* got \(90,\)"):
+        fit(TRAIN, energies, np.ravel(forces))
+    with pytest.raises(ValueError, match="forces hold NaN or infinity, first at atom 7"):
+        fit(TRAIN, energies, np.where(np.arange(30)[:, None] == 7, np.nan, np.concatenate(forces)))
+    with pytest.raises(ValueError, match="energies hold NaN or infinity, first at molecule 0"):
+        fit(TRAIN, energies * np.nan, forces)
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms, got str"):
+        fit(["H2O"], energies[:1])
+    with pytest.raises(ValueError, match="at least one molecule"):
+        fit([], [])
+
+
+def test_wrong_parameters():
+    def fit(net=None, **options):
+        return EnergyForceRegressor(net, environment=SETTINGS, **options).fit(TRAIN[:2], [0.0, 1.0], np.zeros((6, 3)))
+
+    def net(activation, *last):
+        return serial(Lift(), activation, GroupPool(), Dense(), *last, rtol=0.5)
+
+    with pytest.raises(ValueError, match=r"Sign is not continuous.*Use a smooth activation"):
+        fit(net(Sign(), AtomSum()))
+    with pytest.raises(NotImplementedError, match=r"ends with AtomSum"):
+        fit(net(Erf()))
+    with pytest.raises(NotImplementedError, match=r"ends with AtomSum"):
+        fit(net(Erf(), AtomSum(), Dense()))
+    with pytest.raises(TypeError, match="a Network that ends with AtomSum"):
+        fit("relu")
+    with pytest.raises(ValueError, match='kernel to be "ntk" or "nngp"'):
+        fit(kernel="rbf")
+    with pytest.raises(ValueError, match="force_noise to be None or a finite variance >= 0, got -1"):
+        fit(force_noise=-1)
+    with pytest.raises(ValueError, match="selection, a number of molecules, to be at least 1, got 0"):
+        fit(selection=0)
+    with pytest.raises(NotPositiveDefiniteError, match="Raise energy_noise, force_noise"):
+        EnergyForceRegressor(small_network(), environment=SETTINGS, energy_noise=0, force_noise=0).fit(
+            TRAIN[:1] * 2, [0.0, 1.0], np.zeros((6, 3))
+        )
+
+
+def test_kinks_are_announced():
+    net = serial(Lift(), Relu(), GroupPool(), Dense(), AtomSum(), quadrature=so3ntk.ProductGrid(4), rtol=0.5)
+    data = TRAIN[:2], springs(TRAIN[:2])[0]
+    with pytest.warns(UserWarning, match="Relu has a kink.*not twice differentiable"):
+        EnergyForceRegressor(net, environment=SETTINGS, energy_noise=1.0).fit(*data)
+    assert force_network().smoothness == np.inf

@@ -1,0 +1,210 @@
+"""Energies and forces: covariances against automatic differentiation in the positions, and what forces must obey."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule as g2
+from jax.test_util import check_grads
+
+import so3ntk
+from so3ntk import (
+    Cos,
+    Dense,
+    Elementwise,
+    Erf,
+    Gelu,
+    GroupConv,
+    GroupPool,
+    Lift,
+    Monomial,
+    ProductGrid,
+    Relu,
+    SigmoidLike,
+    Sign,
+    Sin,
+    SphereSignal,
+    random_rotations,
+    serial,
+)
+from so3ntk.molecules import AtomSum, Environments, environment_coefficients
+from so3ntk.molecules.displacements import moving_environments
+from so3ntk.molecules.force_kernels import Side, energy_force_gram
+from so3ntk.molecules.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
+
+SETTINGS = {"species": ("O", "H", "C", "N"), "powers": (1.0, 3.0), "bandlimit": 3}
+SMOOTH = (Erf(), Gelu(), Sin(), Cos(), SigmoidLike(), Monomial(3), Elementwise(jnp.tanh, nodes=24))
+
+
+def shaken(*names, seed=0):
+    rng = np.random.default_rng(seed)
+    atoms = [g2(name) for name in names]
+    for molecule in atoms:
+        molecule.positions += 0.1 * rng.normal(size=molecule.positions.shape)
+    return atoms
+
+
+def network(*layers, n=8, match_species=True, **lift):
+    lift = {"W_std": 0.3, "b_std": 0.5, **lift}
+    last = (GroupPool(), Dense(), AtomSum(match_species=match_species))
+    return serial(Lift(**lift), *layers, *last, quadrature=ProductGrid(n), rtol=0.5)
+
+
+def molecular_kernel(net, atoms, get, dtype=np.float64, **settings):
+    """sum of the kernels of two copies of a batch of molecules, as a function of both sets of positions: the oracle."""
+    numbers = np.concatenate([a.numbers for a in atoms])
+    molecule = np.repeat(np.arange(len(atoms)), [len(a) for a in atoms])
+    settings = {**SETTINGS, **settings}
+
+    def environments(positions):
+        coefficients = environment_coefficients(positions, numbers, molecule, **settings)
+        return Environments(SphereSignal(coefficients, settings["bandlimit"]), molecule, numbers)
+
+    def kernel(x, y):
+        return net.kernel_fn(environments(x), environments(y), get).sum()
+
+    return kernel, jnp.asarray(np.concatenate([a.positions for a in atoms]), dtype)
+
+
+# --- derivatives of kernels in the positions
+
+
+@pytest.mark.parametrize("activation", SMOOTH, ids=lambda a: getattr(a, "name", type(a).__name__))
+def test_kernels_of_molecules_are_twice_differentiable_in_the_positions(activation):
+    # the NTK ends in a Dense layer, so it contains the NNGP
+    net = network(activation, n=4)
+    kernel, x = molecular_kernel(net, shaken("H2O"), "ntk", bandlimit=2)
+    mixture = jax.jit(kernel)
+    y = x + 0.2 * np.random.default_rng(1).normal(size=x.shape)
+    check_grads(mixture, (x, y), order=2, modes=("rev",), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_derivatives_are_finite_where_molecules_coincide(dtype):
+    atoms = [*shaken("H2O"), Atoms("H", [[0.0, 0, 0]])]  # an atom alone has the zero signal
+    for activation in (*SMOOTH, Relu(), Sign()):
+        kernel, x = molecular_kernel(network(activation, n=4, b_std=None), atoms, "ntk", dtype, bandlimit=2)
+        gradient = jax.grad(kernel, argnums=(0, 1))
+        first, second = jax.jit(lambda x, g=gradient: jax.jvp(lambda y: g(x, y), (x,), (jnp.ones_like(x),)))(x)
+        assert all(leaf.dtype == dtype and np.isfinite(leaf).all() for leaf in jax.tree.leaves((first, second)))
+
+
+# --- energy and force covariances
+
+
+def _coefficients(numbers, molecule, edges, settings, positions):
+    return environment_coefficients(positions, numbers, molecule, edges=edges, **settings)
+
+
+def test_tangents_are_the_derivatives_of_the_coefficients():
+    cell = Atoms("OH2", [[0.0, 0, 0], [0.9, 0.2, 0], [-0.3, 0.9, 0.1]], cell=[2.5, 2.6, 2.7], pbc=True)
+    for atoms, extra in ((shaken("CH3OH", "HCN"), {}), ([cell], {"cutoff": 3.0, "length": 1.5})):
+        settings = {**SETTINGS, **extra}
+        moving = moving_environments(atoms, settings)
+        numbers, molecule = moving.environments.numbers, moving.environments.molecule
+        edges = moving.edges if extra else None
+        positions = jnp.asarray(np.concatenate([a.positions for a in atoms]))
+        coefficients = partial(_coefficients, numbers, molecule, edges, settings)
+        jacobian = np.asarray(jax.jacfwd(coefficients)(positions))
+        every = np.arange(len(molecule))
+        first = (np.cumsum(moving.sizes) - moving.sizes)[molecule]
+        expected = np.zeros((*jacobian.shape[:3], 24))
+        for i, start in zip(every, first, strict=True):
+            own = jacobian[i][:, :, start : start + moving.sizes[molecule[i]]]
+            expected[i, ..., : own[0, 0].size] = own.reshape(*own.shape[:2], -1)
+        scale = np.abs(jacobian).max()
+        np.testing.assert_allclose(moving.tangents(every, 24), expected, rtol=0, atol=1e-12 * scale)
+        velocities = np.random.default_rng(0).normal(size=positions.shape)
+        along = np.einsum("ipcsk,sk->ipc", jacobian, velocities)
+        np.testing.assert_allclose(moving.along(every, velocities)[..., 0], along, rtol=0, atol=1e-11 * scale)
+
+
+CLOSED = {
+    "two layers": (lambda: network(Erf(), GroupConv(b_std=0.2), Gelu(), n=4), "ntk"),
+    "nngp": (lambda: network(Sin(), n=4), "nngp"),
+    "O3": (lambda: network(Erf(), n=4, group="O3"), "ntk"),
+    "weights": (lambda: network(Erf(), n=4, bandlimit=2, variances=(1.0, 0.5), channel_weights=(1.0, 0.2)), "ntk"),
+    "standard": (lambda: serial(Lift(width=7, parametrization="standard", W_std=0.3, b_std=0.5), Erf(), GroupPool(),
+                                AtomSum(), quadrature=so3ntk.ExplicitGrid(random_rotations(40, seed=0))), "ntk"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("directions", [2, 17])  # without and with the Hessian
+def test_closed_form_equals_automatic_differentiation(name, directions):
+    net, kernel = CLOSED[name][0](), CLOSED[name][1]
+    rng = np.random.default_rng(2)
+    a, b, db = (jnp.asarray(rng.normal(size=s)) for s in ((9, 2), (3, 9, 2), (3, 9, 2, directions)))
+    grid = so3ntk.so3.Grid.load(net.quadrature, net.layers[0].kept_bandlimit(3), np.float64)
+    closed = pair_derivatives(net.layers[:-1], grid, kernel)
+    assert isinstance(closed, TowerDerivatives)
+    found = jax.jit(closed.__call__)(a, b, db)
+    expected = jax.jit(PairDerivatives(net.layers[:-1], grid, kernel).__call__)(a, b, db)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-12 * np.abs(y).max())
+
+
+GENERAL = {
+    "tower": lambda: network(Erf(), n=4),
+    "all atoms alike": lambda: network(Erf(), n=4, match_species=False),
+    "band-limited filters": lambda: network(Erf(), GroupConv(bandlimit=2), Erf(), n=4),
+    "after pooling": lambda: serial(
+        Lift(W_std=0.3), Erf(), GroupPool(), Erf(), AtomSum(), quadrature=ProductGrid(4), rtol=0.5
+    ),
+    "fully connected": lambda: serial(so3ntk.Flatten(), Dense(W_std=0.3, b_std=0.5), Erf(), Dense(), AtomSum()),
+}
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_covariances_are_derivatives_in_the_positions(name):
+    net, atoms = GENERAL[name](), shaken("H2O", "HF")
+    settings = {**SETTINGS, "species": ("O", "F", "H"), "bandlimit": 2}
+    moving = moving_environments(atoms, settings)
+    gram = energy_force_gram(net, Side(moving), None, "ntk", progress=False)
+    kernel, x = molecular_kernel(net, atoms, "ntk", **settings)
+    slope = jax.jit(jax.grad(kernel, argnums=1))(x, x)
+    curvature = jax.jit(jax.jacfwd(jax.grad(kernel, argnums=1)))(x, x)  # of the sum over pairs of molecules: all blocks
+    np.testing.assert_allclose(gram[:2, :2], net.kernel_fn(moving.environments, get="ntk"), rtol=1e-11)
+    np.testing.assert_allclose(gram[:2, 2:].sum(axis=0), -slope.ravel(), rtol=0, atol=1e-11 * np.abs(slope).max())
+    curvature = curvature.reshape(15, 15).T
+    np.testing.assert_allclose(gram[2:, 2:], curvature, rtol=0, atol=1e-11 * np.abs(curvature).max())
+    np.testing.assert_array_equal(gram, gram.T)
+
+
+def test_local_filters_have_forces():
+    net = serial(Lift(support=1.5, W_std=0.3), Erf(), GroupPool(), AtomSum(), rtol=0.5,
+                 quadrature=so3ntk.LocalGrid(ProductGrid(4), so3ntk.SphereGrid(4)))  # fmt: skip
+    atoms = shaken("HF", "HF", seed=3)
+    settings = {**SETTINGS, "species": ("F", "H"), "bandlimit": 2}
+    gram = energy_force_gram(net, Side(moving_environments(atoms, settings)), None, "nngp", progress=False)
+    step = 1e-4
+    for atom, axis in ((0, 0), (1, 2)):
+        moved = [[a.copy() for a in atoms] for _ in range(2)]
+        for sign, copies in zip((1, -1), moved, strict=True):
+            copies[0].positions[atom, axis] += sign * step
+        rows = [energy_force_gram(net, Side(moving_environments(c, settings)), Side(moving_environments(atoms, settings)),
+                                  "nngp", progress=False)[0] for c in moved]  # fmt: skip
+        difference = -(rows[0] - rows[1]) / (2 * step)
+        np.testing.assert_allclose(gram[2 + 3 * atom + axis], difference, rtol=0, atol=1e-6 * np.abs(difference).max())
+
+
+def test_covariances_do_not_depend_on_batches_and_are_positive(monkeypatch):
+    atoms = [*shaken("CH3OH", "H2O", "HCN"), *shaken("CH3OH"), Atoms("N", [[0.0, 0, 0]])]  # a copy, and an atom alone
+    moving, net = moving_environments(atoms, SETTINGS), network(Erf(), n=12)
+    gram = energy_force_gram(net, Side(moving), None, "ntk", progress=False)
+    assert gram.shape == (5 + 3 * 19, 5 + 3 * 19)
+    values = np.linalg.eigvalsh(gram)
+    assert values[0] >= -1e-5 * values[-1]  # the quadrature's
+    np.testing.assert_array_equal(gram[-3:], 0)  # nothing acts on an atom alone
+    monkeypatch.setattr(TowerDerivatives, "batch", 8)
+    monkeypatch.setattr("so3ntk.molecules.force_kernels.SLOTS", 2)
+    monkeypatch.setattr("so3ntk.molecules.force_kernels.COORDINATES", 6)
+    again = energy_force_gram(net, Side(moving), Side(moving), "ntk", progress=False)
+    np.testing.assert_allclose(again, gram, rtol=0, atol=1e-13 * np.abs(gram).max())
+    velocities = np.random.default_rng(0).normal(size=(19, 3))
+    one = energy_force_gram(net, Side(moving), Side(moving, velocities=velocities), "ntk", progress=False)
+    np.testing.assert_allclose(one[:, :5], gram[:, :5], rtol=0, atol=1e-13 * np.abs(gram).max())
+    np.testing.assert_allclose(
+        one[:, 5:].sum(axis=1), gram[:, 5:] @ velocities.ravel(), rtol=0, atol=1e-12 * np.abs(gram).max()
+    )
