@@ -187,7 +187,7 @@ class _Kind:
         if on_diagonal:
             i, j = i[i >= j], j[i >= j]
         shape = (*cells[0].shape, *cells[1].shape, *plan.shape)
-        return cls(rows, columns, *cells, i, j, [np.zeros(shape, plan.dtype) for _ in names])
+        return cls(rows, columns, cells[0], cells[1], i, j, [np.zeros(shape, plan.dtype) for _ in names])
 
     def kernels(self, on_diagonal: bool) -> list[np.ndarray]:
         """Each kernel of all pairs of parts; on the diagonal, what with its mirror image added is the kernel."""

@@ -118,7 +118,7 @@ class Tower(eqx.Module):
 
     @classmethod
     def collapse(
-        cls, run: Callable, q1: Float[Array, ""], q2: Float[Array, ""], homogeneity: float | None, points: Float[Array, "2 n"],
+        cls, run: Callable, q1: Float[Array, ""], q2: Float[Array, ""], homogeneity: float | None, points: Float[Array, "2 n"] | np.ndarray,
     ) -> Tower:  # fmt: skip
         """Tabulate ``run(K, q1, q2)``, which gives a list of k kernels, at ``probe_points``.
 

@@ -102,7 +102,7 @@ def load_grid(net: Any, signals: Any) -> Any:
     if lift is not None:
         return lift.motions(arrays)
     grid = choose_grid(net.layers, net.quadrature, net.rtol, signals)
-    return load_motions(net.layers, grid, signals, jax.tree.leaves(arrays)[0].dtype, collapse=False).base
+    return load_motions(net.layers, grid, signals, jax.tree.leaves(arrays)[0].dtype, nodes=None).base
 
 
 @eqx.filter_jit
