@@ -70,7 +70,9 @@ class LocalGeometry(Geometry):
 
     def transport(self, variance: Float[Array, "n n ..."]) -> Float[Array, "n n ..."]:
         """q(x + d)."""
-        return jnp.roll(jnp.roll(variance, -self.displacement[0], axis=0), -self.displacement[1], axis=1)
+        # Not jnp.roll: its slices cost a fifth more, and in linear networks jax 0.10.2 fails to compile them.
+        rows, columns = ((np.arange(self.size) + d) % self.size for d in self.displacement)
+        return variance[rows][:, columns]
 
     def mean(self, field: Float[Array, "n n"]) -> Float[Array, ""]:
         """The sum over positions x, x + d in use, scaled so that its mean over the motions is the mean over pairs."""

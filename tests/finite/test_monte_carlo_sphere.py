@@ -1,7 +1,7 @@
 """Kernels on the sphere are the limits of finite networks: averages over 256 draws, and planted faults.
 
-The bias of a finite width, O(1 / width), estimated from widths 32 and 64 with 4096 draws each and scaled to the widths
-used here: BIASTEXT. One hidden layer has none at any width.
+The bias of a finite width, O(1 / width), of two hidden ReLU layers, estimated from widths 8 and 16 with 1024 draws each
+and scaled to the width used here: NNGP 0.2 and 0.4 %, NTK 0.3 and 0.2 %, to 0.3 %. One hidden layer has none at any width.
 """
 
 from functools import lru_cache

@@ -67,6 +67,14 @@ def test_recursion_on_pixels(layers):
     assert_recursion(serial(*layers, GroupPool(), Dense(b_std=0.2)), images(2, 5), images(2, 5, seed=1))
 
 
+def test_ordinary_linear_network():
+    """The tangent kernel alone: jax 0.10.2 fails to compile it where images are shifted by jnp.roll."""
+    net, x = serial(Lift((3, 3), "SAME", "C1"), GroupConv((3, 3), "SAME"), GroupPool(), Dense()), images(2, 8, 1)
+    nngp, ntk = evaluate(net, x)
+    assert relative(net.kernel_fn(x, x, "ntk"), ntk) < 100 * EPS
+    assert relative(ntk, 3 * nngp) < 100 * EPS
+
+
 def test_diagonal():
     x, net = images(3, 4), serial(Lift((3, 3), "SAME"), Erf(), GroupPool())
     np.testing.assert_allclose(so3ntk.kernel_diagonal(net, x), np.diag(net.kernel_fn(x, get="ntk")), rtol=100 * EPS)
