@@ -22,6 +22,9 @@ from so3ntk.rotations import euler_angles, real_wigner_table
 from so3ntk.sampling import real_harmonics
 from so3ntk.so3 import HIGHEST, walsh_hadamard
 
+#: Columns (a pair at one rotation) of a step where there are few pairs, and the most numbers of one field that they make.
+COLUMNS, NUMBERS = 256, 2**17
+
 
 class Cap(NamedTuple):
     """The support of a filter: half-angle in radians; None is the whole sphere."""
@@ -30,7 +33,7 @@ class Cap(NamedTuple):
 
 
 class Turn(eqx.Module):
-    """One rotation, or many along a leading axis: its matrices D^l in table order, and its weight times their number."""
+    """One rotation, or several along leading axes: their matrices D^l in table order, and weights times their number."""
 
     wigner: Float[Array, "... p"]
     weight: Float[Array, " ..."]
@@ -54,27 +57,36 @@ class Turn(eqx.Module):
         """The positions of one rotation's field."""
         return len(self.positions)
 
-    def rotate(self, f: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
-        """The coefficients of the rotated signals."""
+    def grouped(self, pairs: int) -> Turn:
+        """The same rotations in steps of several, where ``pairs`` pairs at one would be too little work for a step."""
+        most = max(1, min(COLUMNS, NUMBERS // self.size) // max(1, pairs))
+        count = len(self.weight)
+        step = max(k for k in range(1, most + 1) if count % k == 0)
+        split = lambda a: a.reshape(count // step, step, *a.shape[1:])  # noqa: E731
+        return Turn(split(self.wigner), split(self.weight), self.positions, self.bandlimit)
+
+    def rotate(self, f: Float[Array, "n p c"]) -> Float[Array, "r p c"]:
+        """The coefficients of all signals at the first rotation, then at the next."""
+        tables = self.wigner.reshape(-1, self.wigner.shape[-1])
         blocks, start = [], 0
         for degree in range(self.bandlimit):
             side = 2 * degree + 1
-            matrix = self.wigner[start : start + side**2].reshape(side, side)
+            matrices = tables[:, start : start + side**2].reshape(-1, side, side)
             block = f[:, degree**2 : (degree + 1) ** 2]
-            blocks.append(jnp.einsum("ij,njc->nic", matrix, block, precision=HIGHEST))
+            blocks.append(jnp.einsum("rij,njc->rnic", matrices, block, precision=HIGHEST))
             start += side**2
-        return jnp.concatenate(blocks, axis=1)
+        return jnp.concatenate(blocks, axis=2).reshape(-1, *f.shape[1:])
 
 
 class LocalSphereGeometry(Geometry):
-    """One rotation of a batch of pairs; the second signals come rotated.
+    """A batch of pairs at one rotation, or at several: the second signals come rotated, those of one after another.
 
-    Fields are (8, q, n, m): reflections of the grid's q representatives, then n signals f and m signals f'. With the
+    Fields are (8, q, n, m): reflections of the grid's q representatives, then n signals f and m rotated f'. With the
     batch in the last axes a cap average is one product of matrices (measured: four times as fast as batched by vmap).
     """
 
     positions: SphereGrid = eqx.field(static=True)
-    weight: Float[Array, ""]
+    weight: Float[Array, " ..."]
     channel_weights: Float[Array, " c"] | None = None
 
     def correlate(self, f: Float[Array, "n p c"], g: Float[Array, "m p c"]) -> Float[Array, "8 q n m"]:
@@ -96,8 +108,10 @@ class LocalSphereGeometry(Geometry):
         return variance
 
     def mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
-        """The mean over positions, times the rotation's weight and the number of rotations."""
-        return self._mean(field) * self.weight
+        """The mean over positions, and over the geometry's rotations with weights that are one in the mean over all."""
+        weights = self.weight.reshape(-1)
+        means = self._mean(field)
+        return jnp.mean(means.reshape(len(means), len(weights), -1) * weights[:, None], axis=1)
 
     def average(self, field: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
         """The mean over the cap at each position."""

@@ -125,10 +125,15 @@ class Lift(Lifting):
         return True
 
     def begin(self, pair: Pair) -> State:
-        """The state on all rotations; with local support that of two batches at one, ``pair.grid``."""
-        if self.support is None:
+        """The state on all rotations; in networks with caps that of two batches at one, ``pair.grid``."""
+        if not isinstance(pair.grid, Turn):
             return super().begin(pair)
-        turn: Turn = pair.grid
+        if self.bandlimit is not None or self.variances is not None:
+            raise NotImplementedError(
+                "Lift: bandlimit and variances are not implemented beside a branch with local support. Limit the signals "
+                "by x.with_bandlimit, or give all branches support=None."
+            )
+        turn = pair.grid
         geometry = LocalSphereGeometry(turn.positions, turn.weight, self.channel_weights)
         f, g = pair.f, turn.rotate(pair.g)
         correlation = geometry.correlate(f, g)
