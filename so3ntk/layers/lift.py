@@ -138,8 +138,10 @@ class Lift(Lifting):
         f, g = pair.f, turn.rotate(pair.g)
         correlation = geometry.correlate(f, g)
         q1, q2 = geometry.variance(f)[..., :, None], geometry.variance(g)[..., None, :]
-        state = State(geometry, correlation, jnp.zeros_like(correlation), q1, q2)
-        return state.filter(Cap(self.support), self.scales(f), self.width)
+        # Not state.filter: XLA would fold the average of a tangent kernel that is zero at compile time, for seconds
+        averaged, q1, q2 = (geometry.average(field, Cap(self.support)) for field in (correlation, q1, q2))
+        state = State(geometry, averaged, jnp.zeros_like(averaged), q1, q2)
+        return state.affine(self.scales(f), self.width)
 
     def geometry(self, grid: Grid | None) -> SphereGeometry | OrthogonalGeometry:
         """Rotations on the given grid, and with the inversion for O(3)."""
