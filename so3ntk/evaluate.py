@@ -243,7 +243,13 @@ def _alignment(lift: Any, pair: Pair) -> Float[Array, ""]:
 def batch_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
     """The kernels (n, m) of all pairs of two batches, motion by motion, for geometries whose states hold batches."""
     span = pool_position(layers)
+    if span is None:
+        raise NotImplementedError(
+            "GroupPool: with local support branches cannot pool by themselves. Join them first and pool once: "
+            "serial(FanOut(2), parallel(...), FanInSum(), GroupPool(), Dense())."
+        )
     body, head = layers[:span], layers[span:]
+    pair = Pair(pair.f, pair.g, pair.grid.grouped(len(pair.f) * len(pair.g)))
     (nngp, ntk), alignment = motion_kernels(body, pair, ("nngp", "ntk"))
     q1, q2 = None, None
     if needs_selves(layers):

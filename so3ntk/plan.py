@@ -96,12 +96,14 @@ class Plan:
     def tile(self, n: int, m: int) -> tuple[int, int]:
         """Rows and columns of a cell, what is computed at once: powers of two up to 32 whose fields fit the cache.
 
-        Small batches are padded to 8, so that all of them share one compiled program.
+        Small batches are padded to 8, so that all of them share one compiled program; but where a pair costs
+        milliseconds, to 2.
         """
         side = 32
         while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
             side //= 2
-        return min(side, max(8, _power_of_two(n))), min(side, max(8, _power_of_two(m)))
+        least = 2 if is_batched(self.layers) else 8
+        return min(side, max(least, _power_of_two(n))), min(side, max(least, _power_of_two(m)))
 
     @property
     def largest_tile(self) -> int:
@@ -234,8 +236,10 @@ def load_motions(
     if isinstance(quadrature, AdaptiveGrid) and nodes is None:
         quadrature = quadrature.fine  # alignments are measured where towers collapse
     if isinstance(quadrature, LocalGrid):
-        improper = any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers))
-        turns = Turn.load(quadrature.rotations, quadrature.positions, bandlimit, dtype, improper)
+        groups = {layer.group for layer in flatten(layers) if isinstance(layer, Lift)}
+        if len(groups) > 1:
+            raise ValueError("Lift: with local support all branches need one group, got 'SO3' and 'O3'.")
+        turns = Turn.load(quadrature.rotations, quadrature.positions, bandlimit, dtype, groups == {"O3"})
         return Motions(turns, None, None, None)
     if not isinstance(quadrature, AdaptiveGrid):
         return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)

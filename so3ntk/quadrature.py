@@ -61,7 +61,12 @@ class AdaptiveGrid:
 
 @dataclass(frozen=True)
 class LocalGrid:
-    """Rotations, and positions on the sphere, for networks with filters of local support."""
+    """Rotations, and positions on the sphere, for networks with filters of local support.
+
+    Fields are held at one rotation at a time. Memory beyond the signals and the result, in numbers of their dtype: about
+    12 for each position of a tile's pairs (at most 32 x 32, as many as 8 MiB hold at 8 numbers each), whatever the depth
+    and the number of rotations; and the Wigner tables, L (4 L^2 - 1) / 3 for each rotation.
+    """
 
     rotations: RotationGrid
     positions: SphereGrid
@@ -91,8 +96,10 @@ def position_rings(bandlimit: int, layers: Sequence[Layer], rtol: float) -> int:
 
 
 def with_positions(grid: Quadrature, bandlimit: int, layers: Sequence[Layer], rtol: float = 1e-4) -> Quadrature:
-    """A grid of rotations, completed by positions where the network needs them."""
-    if not is_local(layers) or isinstance(grid, LocalGrid):
+    """A grid of rotations, completed by positions where the network needs them, and without them elsewhere."""
+    if isinstance(grid, LocalGrid):
+        return grid if is_local(layers) else grid.rotations
+    if not is_local(layers):
         return grid
     rotations = grid.fine if isinstance(grid, AdaptiveGrid) else grid
     return LocalGrid(rotations, SphereGrid(position_rings(bandlimit, layers, rtol)))

@@ -13,6 +13,7 @@ import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,6 +25,9 @@ from so3ntk.rotations import euler_angles, real_wigner_table
 from so3ntk.sampling import real_harmonics
 from so3ntk.so3 import HIGHEST, walsh_hadamard
 
+#: Columns (a pair at one rotation) of a step where there are few pairs, and the most numbers of one field that they make.
+COLUMNS, NUMBERS = 256, 2**17
+
 
 class Cap(NamedTuple):
     """The support of a filter: half-angle in radians; None is the whole sphere."""
@@ -32,7 +36,7 @@ class Cap(NamedTuple):
 
 
 class Turn(eqx.Module):
-    """One motion, or many along a leading axis: its matrices D^l in table order, and its weight times their number.
+    """One motion, or several along leading axes: their matrices D^l in table order, and weights times their number.
 
     determinant: -1 for a rotation times the inversion, whose D^l are those of harmonics, (-1)^l times the rotation's;
     None where there are rotations only.
@@ -60,37 +64,45 @@ class Turn(eqx.Module):
         """The positions of one rotation's field."""
         return len(self.positions)
 
-    def rotate(self, f: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
-        """The coefficients of the moved signals."""
+    def grouped(self, pairs: int) -> Turn:
+        """The same motions in steps of several, where ``pairs`` pairs at one would be too little work for a step."""
+        most = max(1, min(COLUMNS, NUMBERS // self.size) // max(1, pairs))
+        count = len(self.weight)
+        step = max(k for k in range(1, most + 1) if count % k == 0)
+        return jax.tree.map(lambda a: a.reshape(count // step, step, *a.shape[1:]), self)
+
+    def rotate(self, f: Float[Array, "n p c"]) -> Float[Array, "r p c"]:
+        """The coefficients of all signals at the first motion, then at the next."""
         blocks = []
         for degree in range(math.isqrt(f.shape[1])):
+            matrices = self.matrix(degree).reshape(-1, 2 * degree + 1, 2 * degree + 1)
             block = f[:, degree**2 : (degree + 1) ** 2]
-            blocks.append(jnp.einsum("ij,njc->nic", self.matrix(degree), block, precision=HIGHEST))
-        return jnp.concatenate(blocks, axis=1)
+            blocks.append(jnp.einsum("rij,njc->rnic", matrices, block, precision=HIGHEST))
+        return jnp.concatenate(blocks, axis=2).reshape(-1, *f.shape[1:])
 
-    def matrix(self, degree: int) -> Float[Array, "m m"]:
-        """D^l of one motion."""
+    def matrix(self, degree: int) -> Float[Array, "... m m"]:
+        """D^l of each motion."""
         start, side = start_of(degree), 2 * degree + 1
-        return self.wigner[start : start + side**2].reshape(side, side)
+        return self.wigner[..., start : start + side**2].reshape(*self.weight.shape, side, side)
 
-    def irrep(self, irrep: Irrep) -> Float[Array, "m m"]:
-        """The matrix of one motion, of the parity asked for. ValueError for a parity where there are no reflections."""
+    def irrep(self, irrep: Irrep) -> Float[Array, "... m m"]:
+        """The matrix of each motion, of the parity asked for. ValueError for a parity where there are no reflections."""
         if self.determinant is None:
             require_no_parity(irrep)
             return self.matrix(irrep.degree)
         swap = irrep.sign != Irrep(irrep.degree).sign
-        return self.matrix(irrep.degree) * self.determinant if swap else self.matrix(irrep.degree)
+        return self.matrix(irrep.degree) * self.determinant[..., None, None] if swap else self.matrix(irrep.degree)
 
 
 class LocalSphereGeometry(Geometry):
-    """One rotation of a batch of pairs; the second signals come rotated.
+    """A batch of pairs at one rotation, or at several: the second signals come rotated, those of one after another.
 
-    Fields are (8, q, n, m): reflections of the grid's q representatives, then n signals f and m signals f'. With the
+    Fields are (8, q, n, m): reflections of the grid's q representatives, then n signals f and m rotated f'. With the
     batch in the last axes a cap average is one product of matrices (measured: four times as fast as batched by vmap).
     """
 
     positions: SphereGrid = eqx.field(static=True)
-    weight: Float[Array, ""]
+    weight: Float[Array, " ..."]
     channel_weights: Float[Array, " c"] | None = None
     turn: Turn | None = None
 
@@ -113,14 +125,15 @@ class LocalSphereGeometry(Geometry):
         return variance
 
     def mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
-        """The mean over positions, times the rotation's weight and the number of rotations."""
-        return self._mean(field) * self.weight
+        """The mean over positions, and over the geometry's rotations with weights that are one in the mean over all."""
+        return jnp.mean(self._weighted_means(field), axis=1)
 
     def project(self, field: Float[Array, "8 q n m"], irrep: Irrep) -> Float[Array, "n m k k"]:
         """The same times D(r)."""
         if self.turn is None:
             raise ValueError("IrrepPool: this geometry was made without its rotation.")
-        return self.mean(field)[..., None, None] * self.turn.irrep(irrep)
+        matrices = self.turn.irrep(irrep).reshape(-1, 2 * irrep.degree + 1, 2 * irrep.degree + 1)
+        return jnp.einsum("nrm,rab->nmab", self._weighted_means(field), matrices, precision=HIGHEST) / len(matrices)
 
     def average(self, field: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
         """The mean over the cap at each position."""
@@ -138,6 +151,12 @@ class LocalSphereGeometry(Geometry):
     def gather(self, fields: Float[Array, "r 8 q n m"]) -> Float[Array, "r x n m"]:
         """Axes (rotation, position) for one pair."""
         return fields.reshape(len(fields), -1, *fields.shape[3:])
+
+    def _weighted_means(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n r m"]:
+        """The mean over positions at each of the geometry's motions, times its weight."""
+        weights = self.weight.reshape(-1)
+        means = self._mean(field)
+        return means.reshape(len(means), len(weights), -1) * weights[:, None]
 
     def _mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
         weights = jnp.asarray(self.positions.weights.reshape(8, -1), field.dtype)

@@ -1,7 +1,6 @@
 """Filters on caps: against integrals over the caps, against the global path, and what every kernel must obey."""
 
 import math
-import warnings
 
 import equinox as eqx
 import jax
@@ -12,42 +11,32 @@ from scipy.spatial.transform import Rotation
 from scipy.special import eval_legendre
 
 import so3ntk
-from so3ntk import Dense, Erf, ExplicitGrid, GroupConv, GroupPool, Lift, ProductGrid, QuadratureWarning, Relu
-
-from so3ntk import SphereSignal, serial  # isort: skip
+from so3ntk import (
+    Dense,
+    Erf,
+    FanInSum,
+    FanOut,
+    GroupConv,
+    GroupPool,
+    Lift,
+    ProductGrid,
+    Relu,
+    SphereSignal,
+    parallel,
+    serial,
+)
 from so3ntk.layers.base import Layer
-from so3ntk.plan import choose_grid
 from so3ntk.positions import SphereGrid, cap_multipliers
-from so3ntk.quadrature import LocalGrid, position_rings
+from so3ntk.quadrature import LocalGrid
 from so3ntk.so3_local import Cap, LocalSphereGeometry
 from tests.activations.cases import CASES
+from tests.local_cases import ERF, FEW, GRID, RELU, TAIL, A, B, kernels, signal
 from tests.oracles import local
 from tests.oracles.duals import DUALS
-from tests.oracles.harmonics import harmonics, rotated, white_signals
+from tests.oracles.harmonics import harmonics, rotated, sphere_grid, white_signals
 
 EPS = np.finfo(np.float64).eps
-GRID = LocalGrid(ProductGrid(8), SphereGrid(6))
-FEW = ExplicitGrid(so3ntk.random_rotations(5, seed=4))
-A, B = white_signals(2, 3, 2, seed=0), white_signals(1, 3, 2, seed=1)
-TAIL = (GroupPool(), Dense())
-ERF = (Lift(support=1.0, b_std=0.3), Erf(), GroupConv(support=0.7, W_std=1.2), Erf(), *TAIL)
-RELU = (Lift(support=1.0), Relu(), GroupConv(support=0.7), Relu(), *TAIL)
 pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")  # coarse grids are meant
-
-
-def signal(coefficients, dtype=np.float64):
-    return SphereSignal(jnp.asarray(coefficients, dtype), round(coefficients.shape[1] ** 0.5))
-
-
-def kernels(net, x, y=None):
-    """Both kernels, (2, n, m), under jit, which skips the estimate of the quadrature's error."""
-    return np.stack(jax.jit(net.kernel_fn)(signal(x), None if y is None else signal(y)))
-
-
-def relative(coarse, fine):
-    """The largest difference, relative to sqrt(K(x, x) K(x', x'))."""
-    roots = np.sqrt(np.diagonal(fine, axis1=1, axis2=2))
-    return np.max(np.abs(coarse - fine) / (roots[:, :, None] * roots[:, None, :]))
 
 
 # --- caps and positions
@@ -144,16 +133,32 @@ FIRST_RELU_ORACLE = [("lift", 0.8, 1.0, 0.0), "relu", ("conv", None, 1.0, 0.0)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("layers", "oracle", "rule"),
-    [(DEEP, DEEP_ORACLE, local.Rule()), (FIRST_RELU, FIRST_RELU_ORACLE, local.Rule(16, 24))],
+    ("layers", "oracle", "rule", "places"),
+    [(DEEP, DEEP_ORACLE, local.Rule(), 2), (FIRST_RELU, FIRST_RELU_ORACLE, local.Rule(16, 24), 1)],
     ids=["local-local", "local-global"],
 )
-def test_nonlinear_layers_agree_as_the_grid_is_refined(layers, oracle, rule):
-    errors = [deviation(serial(*layers, quadrature=LocalGrid(FEW, SphereGrid(n))), oracle, CHOSEN, rule)
+def test_nonlinear_layers_agree_as_the_grid_is_refined(layers, oracle, rule, places):
+    """After a global convolution all positions are alike, and one is enough."""
+    errors = [deviation(serial(*layers, quadrature=LocalGrid(FEW, SphereGrid(n))), oracle, CHOSEN[-places:], rule)
               for n in (4, 8, 14)]  # fmt: skip
     assert errors[1] < errors[0] / 5
     assert errors[2] < errors[1] / 5
     assert errors[2] < 1e-5
+
+
+def test_pooled_kernels_are_means_over_all_pairs_of_rotations():
+    """The oracle on a product of two grids of G; both are off by what is left of an Erf at degrees beyond them."""
+    points, weights = sphere_grid(5)
+    polar, azimuth = np.arccos(points[:, 2]), np.arctan2(points[:, 1], points[:, 0])
+    twists = 2 * np.pi * np.arange(6) / 6
+    g = Rotation.from_euler("ZYZ", np.stack([azimuth, polar, azimuth], axis=-1)).as_matrix()
+    moved = (g[:, None] @ Rotation.from_euler("z", twists[:, None]).as_matrix()).reshape(-1, 3, 3)
+    at, to = np.broadcast_to(g[:, None], (50, 300, 3, 3)), np.broadcast_to(moved, (50, 300, 3, 3))
+    slow = local.kernels(A[0], B[0], at, to, [("lift", 0.9, 1.0, 0.3), "erf"], EXACT)
+    expected = [weights @ values @ np.repeat(weights, 6) / 6 for values in (slow.pair, slow.tangent)]
+    net = lambda angle: serial(Lift(support=angle, b_std=0.3), Erf(), GroupPool(), quadrature=GRID)  # noqa: E731
+    np.testing.assert_allclose(kernels(net(0.9), A[:1], B)[:, 0, 0], expected, rtol=2e-3)
+    assert np.all(np.abs(kernels(net(1.5), A[:1], B)[:, 0, 0] / expected - 1) > 5e-3)
 
 
 class Choice(Layer):
@@ -204,18 +209,38 @@ def test_the_whole_sphere_is_the_global_path():
     np.testing.assert_allclose(kernels(caps, A), kernels(whole, A), rtol=1e-11)
 
 
-def test_small_caps_tend_to_the_value_at_the_point():
-    """mean_c f_c(x) f'_c(r^-1 x), from harmonics; the difference falls as the square of the angle."""
-    differences = []
-    for angle in (0.4, 0.1, 0.025, 1e-8):
-        fields = serial(Lift(support=angle), quadrature=LocalGrid(FEW, SphereGrid(6))).kernel_fn(signal(A), signal(B))
-        x, r = np.asarray(fields.positions), np.asarray(fields.motions)
-        f = harmonics(x, range(3)) @ A[0]
-        g = harmonics(np.einsum("rji,xj->rxi", r, x), range(3)) @ B[0]
-        differences.append(np.abs(fields.nngp[0, 0] - np.mean(f * g, axis=-1)).max())
-    ratios = np.divide(differences[:2], differences[1:3])
-    assert np.all((ratios > 12) & (ratios < 18))
-    assert differences[3] < 1e-12
+def test_limits_are_monotone():
+    """Small caps: mean_c f_c(x) f'_c(r^-1 x), from harmonics, approached as the square of the angle. Large: its mean."""
+
+    def field(angle):
+        net = serial(Lift(support=angle), GroupConv(support=angle), quadrature=LocalGrid(FEW, SphereGrid(6)))
+        return net.kernel_fn(signal(A), signal(B), "nngp")
+
+    fields = field(0.4)
+    x, r = np.asarray(fields.positions), np.asarray(fields.motions)
+    f = harmonics(x, range(3)) @ A[0]
+    g = harmonics(np.einsum("rji,xj->rxi", r, x), range(3)) @ B[0]
+    point = np.mean(f * g, axis=-1)
+    near = [np.abs(field(angle).nngp[0, 0] - point).max() for angle in (0.4, 0.1, 0.05, 1e-8)]
+    assert np.all(np.diff(near) < 0)
+    assert 3.9 < near[1] / near[2] < 4.1
+    assert near[-1] < 1e-12
+    mean = point @ SphereGrid(6).weights
+    far = [np.abs(field(angle).nngp[0, 0] - mean[:, None]).max() for angle in (1.0, 2.2, 3.1)]
+    assert np.all(np.diff(far) < 0)
+    assert far[-1] < 1e-5
+
+
+def test_a_global_branch_beside_a_local_one():
+    """The global lifting is a cap of the whole sphere; and a network without caps takes a LocalGrid's rotations."""
+
+    def branches(angle):
+        both = parallel(serial(Lift(support=0.9), Erf()), serial(Lift(support=angle, W_std=1.2), Relu()))
+        return serial(FanOut(2), both, FanInSum(), GroupPool(), Dense(), quadrature=GRID)
+
+    np.testing.assert_allclose(kernels(branches(None), A), kernels(branches(math.pi - 1e-6), A), rtol=1e-10)
+    whole = [kernels(serial(Lift(), Erf(), *TAIL, quadrature=grid), A) for grid in (GRID, GRID.rotations)]
+    np.testing.assert_array_equal(*whole)
 
 
 def test_caps_after_a_global_lift_change_nothing():
@@ -300,97 +325,3 @@ def test_derivatives_are_finite():
     np.testing.assert_allclose(jnp.sum(df * direction), difference, rtol=1e-5)
     for other in (f, -f, 0 * f):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient((net, f, other))))
-
-
-# --- quadrature
-
-
-@pytest.mark.parametrize(("angle", "rings"), [(0.4, 20), (0.8, 10), (1.5, 6), (0.01, 32)])
-def test_rings_of_the_rule(angle, rings):
-    net = serial(Lift(support=angle), Erf(), *TAIL)
-    assert position_rings(3, net.layers, 1e-4) == rings
-    assert choose_grid(net.layers, None, 1e-4, signal(A)).positions == SphereGrid(rings)
-    assert position_rings(18, net.layers, 1e-4) == 36
-    assert position_rings(3, serial(Lift(support=angle), Relu(), *TAIL).layers, 1e-4) <= rings
-    assert position_rings(3, serial(Lift(support=angle), GroupConv(support=0.1), *TAIL).layers, 1e-4) == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("layers", "angle"), [((Erf(),), 0.4), ((Relu(),), 0.8), ((Erf(), GroupConv(), Erf()), 0.8)])
-def test_positions_of_the_rule_leave_less_than_half_of_rtol(layers, angle):
-    """One channel, which is the hardest; rotations are fixed."""
-    x = white_signals(2, 3, 1, seed=0)
-    layers = (Lift(support=angle), *layers, *TAIL)
-    grids = (SphereGrid(position_rings(3, layers, 1e-4)), SphereGrid(24))
-    coarse, fine = (kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(8), p)), x) for p in grids)
-    assert relative(coarse, fine) < 5e-5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("rotations", "rings"), [(8, 6), (16, 4)], ids=["rotations", "positions"])
-def test_estimate_is_honest(rotations, rings):
-    """Where rotations, and where positions limit: within a factor of three of the error against a much finer grid."""
-    layers = (Lift(support=0.8), Erf(), *TAIL)
-    net = serial(*layers, quadrature=LocalGrid(ProductGrid(rotations), SphereGrid(rings)))
-    fine = kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(24), SphereGrid(14))), A)
-    for get, k in (("nngp", 0), ("ntk", 1)):
-        error = relative(kernels(net, A)[k : k + 1], fine[k : k + 1])
-        found = net.quadrature_error(signal(A), get=get)
-        assert error / 3 < found < 3 * error
-
-
-@pytest.mark.slow
-def test_calibration_reaches_its_tolerance():
-    layers = (Lift(support=0.8), Erf(), *TAIL)
-    net = serial(*layers, rtol=1e-3).calibrate(signal(A))
-    assert isinstance(net.quadrature, LocalGrid)
-    fine = kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(24), SphereGrid(14))), A)
-    assert relative(kernels(net, A), fine) < 1e-3
-    assert net.quadrature.rotations.n < 24
-
-
-def test_warning_of_caps_below_the_resolution():
-    x = signal(A)
-
-    def call(angle, convolve=None):
-        layers = (Lift(support=angle), GroupConv(support=convolve), *TAIL)
-        return serial(*layers, quadrature=LocalGrid(ProductGrid(4), SphereGrid(6))), x
-
-    for net, x in (call(0.2), call(1.0, 0.2)):
-        with pytest.warns(QuadratureWarning, match=r"cap of 0\.2 radians.*pi / 6 = 0\.524.*n >= 16"):
-            net.kernel_fn(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        net, x = call(0.9, 0.6)  # linear and wide enough: nothing to say
-        net.kernel_fn(x)
-        net, x = call(0.21)
-        jax.jit(net.kernel_fn)(x)  # never under jit
-
-
-# --- wrong calls
-
-
-@pytest.mark.parametrize("layer", [Lift, GroupConv])
-@pytest.mark.parametrize("options", [{"bandlimit": 2}, {"variances": np.ones(3)}])
-def test_a_cap_and_a_spectrum_exclude_each_other(layer, options):
-    with pytest.raises(ValueError, match=rf"{layer.__name__}: support=0\.5.*with_bandlimit"):
-        layer(support=0.5, **options)
-
-
-@pytest.mark.parametrize("layer", [Lift, GroupConv])
-@pytest.mark.parametrize("angle", [0, -0.1, 3.15, math.nan, math.inf, "1", True])
-def test_angles_out_of_range(layer, angle):
-    with pytest.raises(ValueError, match=rf"{layer.__name__}: expected support.*\(0, pi\]"):
-        layer(support=angle)
-
-
-def test_spectra_after_a_local_lift():
-    net = serial(Lift(support=1.0), GroupConv(bandlimit=2), *TAIL, quadrature=GRID)
-    with pytest.raises(NotImplementedError, match=r"GroupConv: bandlimit and variances couple rotations.*Use support="):
-        net.kernel_fn(signal(A))
-
-
-@pytest.mark.parametrize("n", [0, 3, -2, 2.0, True])
-def test_rings(n):
-    with pytest.raises(ValueError, match="SphereGrid: expected n, the number of rings"):
-        SphereGrid(n)

@@ -1,10 +1,26 @@
 """O(3): mirror images have equal kernels, which are the means of SO(3)'s over both images; SO(3) tells them apart."""
 
+import ase
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Relu, SphereSignal, rotate, serial
+from so3ntk import (
+    Dense,
+    Erf,
+    GroupConv,
+    GroupPool,
+    Lift,
+    LocalGrid,
+    ProductGrid,
+    Relu,
+    SphereGrid,
+    SphereSignal,
+    random_rotations,
+    rotate,
+    serial,
+)
+from so3ntk.molecules import AtomSum, environments
 from tests.oracles.harmonics import white_signals
 
 EPS = np.finfo(np.float64).eps
@@ -47,6 +63,33 @@ def test_improper_rotations():
     turned = rotate(MIRRORED, np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))  # a quarter turn maps the grid to itself
     for kernel, other in zip(net.kernel_fn(CHIRAL), net.kernel_fn(CHIRAL, turned), strict=True):
         np.testing.assert_allclose(kernel, other, rtol=0, atol=1e-6 * np.abs(kernel).max())  # ReLU's cusp: root of eps
+
+
+@pytest.mark.parametrize("support", [None, 1.2], ids=["global", "caps"])
+def test_improper_rotations_at_random(support):
+    """Within the error of the grids, which is not what makes them equal."""
+    grid = LocalGrid(ProductGrid(12), SphereGrid(8)) if support else ProductGrid(12)
+    net = serial(Lift(group="O3", support=support), Erf(), GroupPool(), quadrature=grid)
+    copies = rotate(MIRRORED[np.zeros(10, int)], random_rotations(10, seed=3))
+    own, moved = (np.stack(net.kernel_fn(CHIRAL[1:], x))[:, 0] for x in (CHIRAL[:1], copies))
+    error = np.abs(moved / own - 1).max()
+    assert 1e-9 < error < 3e-4
+
+
+@pytest.mark.parametrize(("group", "alike"), [("SO3", False), ("O3", True)])
+def test_chiral_molecules(group, alike):
+    """CHFClBr and its mirror image."""
+    corners = np.array([[0, 0, 0], [1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]])
+    lengths = np.array([1, 1.09, 1.36, 1.77, 1.94])[:, None] / np.sqrt(3)  # Angstrom
+    molecule = ase.Atoms("CHFClBr", positions=corners * lengths)
+    mirror = ase.Atoms("CHFClBr", positions=corners * lengths * [-1, 1, 1])
+    x = environments([molecule, mirror], species=("H", "C", "F", "Cl", "Br"), powers=(2,), bandlimit=4)
+    net = serial(
+        Lift(group=group), Erf(), GroupPool(), Dense(), AtomSum(match_species=True), quadrature=ProductGrid(12)
+    )
+    for kernel in net.kernel_fn(x):
+        apart = abs(1 - kernel[0, 1] / kernel[0, 0])
+        assert apart < 1e-6 if alike else apart > 1e-3
 
 
 def test_fields_hold_both_cosets():

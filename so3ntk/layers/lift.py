@@ -130,16 +130,23 @@ class Lift(Lifting):
         return True
 
     def begin(self, pair: Pair) -> State:
-        """The state on all rotations; with local support that of two batches at one, ``pair.grid``."""
-        if self.support is None:
+        """The state on all rotations; in networks with caps that of two batches at one, ``pair.grid``."""
+        if not isinstance(pair.grid, Turn):
             return super().begin(pair)
-        turn: Turn = pair.grid
+        if self.bandlimit is not None or self.variances is not None:
+            raise NotImplementedError(
+                "Lift: bandlimit and variances are not implemented beside a branch with local support. Limit the signals "
+                "by x.with_bandlimit, or give all branches support=None."
+            )
+        turn = pair.grid
         geometry = LocalSphereGeometry(turn.positions, turn.weight, self.channel_weights, turn)
         f, g = pair.f, turn.rotate(pair.g)
         correlation = geometry.correlate(f, g)
         q1, q2 = geometry.variance(f)[..., :, None], geometry.variance(g)[..., None, :]
-        state = State(geometry, correlation, jnp.zeros_like(correlation), q1, q2)
-        return state.filter(Cap(self.support), self.scales(f), self.width)
+        # Not state.filter: XLA would fold the average of a tangent kernel that is zero at compile time, for seconds
+        averaged, q1, q2 = (geometry.average(field, Cap(self.support)) for field in (correlation, q1, q2))
+        state = State(geometry, averaged, jnp.zeros_like(averaged), q1, q2)
+        return state.affine(self.scales(f), self.width)
 
     def geometry(self, grid: Grid | None) -> SphereGeometry | OrthogonalGeometry:
         """Rotations on the given grid, and with the inversion for O(3)."""
