@@ -192,7 +192,7 @@ def test_keyboard_interrupt(tmp_path, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(GramStore, "write", write)
-        with pytest.raises(KeyboardInterrupt, match="7 of 21 tiles are kept in .*run.zarr. The same call resumes"):
+        with pytest.raises(KeyboardInterrupt, match=r"7 of 21 tiles are kept in .*run\.zarr\. The same call resumes"):
             run(path)
     computed = []
     monkeypatch.setattr(GramStore, "write", lambda self, i, j, k: computed.append((i, j)) or writing(self, i, j, k))
@@ -305,7 +305,6 @@ def test_another_run(tmp_path):
             run(path, **{"x": x, "get": "ntk", "tile": 4, **change})
         lines = 2 if "dtype" in message else 1  # the same numbers in another dtype are other data
         assert str(error.value).count("\n") == 1 + lines  # and nothing else is named
-        assert str(error.value).count("\n") == 2  # and nothing else is named
     assert run(path, x=x, get="ntk", tile=None).complete
     with pytest.raises(MemoryError, match=r"need \d+ MiB, more than the budget of 1 MiB"):
         run(path, x=x, get="ntk", memory="1MiB", tile=None)
