@@ -52,7 +52,8 @@ def run_on_cluster(
             future = next(pool)
             tile = places.pop(future.key)
             if future.status in ("cancelled", "lost"):  # the plan went with the last worker that had it
-                run.broadcast()
+                if run.data.status != "finished":
+                    run.broadcast()
                 left.append(tile)
             else:
                 kernels = future.result()
@@ -83,7 +84,8 @@ class _Run:
         self.broadcast()
 
     def broadcast(self) -> None:
-        """The plan to all workers there are; later ones fetch it from these."""
+        """The plan to all workers there are, once there is one; later ones fetch it from these."""
+        self.client.wait_for_workers(1)
         self.data = self.client.scatter(self.payload, broadcast=True, hash=False)
 
     def submit(self, tile: Tile) -> Any:
