@@ -201,6 +201,10 @@ def _minimise(value: Callable, unpack: Callable, start: np.ndarray, steps: int, 
     found = scipy.optimize.minimize(
         objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
     )
+    if np.any(np.abs(found.x - start) > 0.999 * bound):
+        logger.warning(
+            "%s: a hyperparameter ends at %g times its start or the inverse: the data hardly say it", where, RANGE
+        )
     hyperparameters, ridge = unpack(jnp.asarray(found.x))
     return Fit(hyperparameters, float(ridge), float(found.fun), tuple(history), bool(found.success), str(found.message))
 
