@@ -1,6 +1,6 @@
 """Exact infinite-width kernels (NNGP and NTK) of networks equivariant under SO(3)."""
 
-from so3ntk import empirical, predict
+from so3ntk import empirical, hyperparameters, predict, saving, solvers
 from so3ntk.activations import (
     Abs,
     Activation,
@@ -31,6 +31,7 @@ from so3ntk.estimators import KernelRegressor
 from so3ntk.fields import Fields
 from so3ntk.gram import gram
 from so3ntk.haar import ExplicitGrid, ProductGrid, RotationGrid
+from so3ntk.hyperparameters import fit_hyperparameters
 from so3ntk.layers import (
     Dense,
     FanInSum,

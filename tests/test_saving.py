@@ -199,8 +199,8 @@ def test_functions_and_layers_of_ones_own(tmp_path):
         save(net.layers, tmp_path / "x")
     with pytest.raises(NotFittedError):
         save(KernelRegressor(), tmp_path / "x")
-    with pytest.raises(TypeError, match=r"model.memory is a builtins.object"):
-        save(small(tmp_path)[0].set_params(memory=object()), tmp_path / "x")
+    with pytest.raises(TypeError, match=r"model.progress is a builtins.object"):
+        save(small(tmp_path)[0].set_params(progress=object()), tmp_path / "x")
 
 
 # ------------------------------------------------------------------------------- files that are refused

@@ -45,7 +45,7 @@ def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
         "format": FORMAT,
         "format_version": VERSION,
         "versions": versions(),
-        "double_precision": bool(jax.config.jax_enable_x64),
+        "double_precision": _is_double(),
         "named": isinstance(model, dict),
         "models": {name: _encode_model(one, str(name), arrays, spectrum) for name, one in models.items()},
     }
@@ -67,7 +67,7 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
             f"load: {path} has the format version {document.get('format_version')!r:.20}, and this version of so3ntk reads "
             f"{VERSION}. It was written by {document.get('versions')!r:.200}."
         )
-    if document.get("double_precision") and not jax.config.jax_enable_x64:
+    if document.get("double_precision") and not _is_double():
         raise ValueError(
             f"load: {path} was saved in double precision, but JAX is set to 32 bits. Call "
             "jax.config.update('jax_enable_x64', True) first."
@@ -134,7 +134,7 @@ def fingerprint(model: Any) -> tuple[np.ndarray, float]:
     rows = np.eye(len(model.dual_coef_))[:KEPT] if is_precomputed(model.net) else model.X_fit_[:KEPT]
     predict = model.decision_function if isinstance(model, KernelClassifier) else model.predict
     scale = np.abs(cross_kernel(model, rows)) @ np.abs(model.dual_coef_)
-    eps = np.finfo(np.float64 if jax.config.jax_enable_x64 or is_precomputed(model.net) else np.float32).eps
+    eps = np.finfo(np.float64 if _is_double() or is_precomputed(model.net) else np.float32).eps
     return np.asarray(predict(rows)), float(eps**0.5 * scale.max())
 
 
@@ -150,3 +150,8 @@ def _check_predictions(model: Any, spec: dict[str, Any], arrays: dict[str, np.nd
             f"more than rounding ({tolerance:.3g}). The versions of then are in the file's model.json."
         )
     logger.info("%s: predictions agree to %.1e", where, error)
+
+
+def _is_double() -> bool:
+    """Whether JAX is set to 64 bits."""
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64

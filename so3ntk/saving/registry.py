@@ -43,7 +43,7 @@ def register(
     build: called with these; the class by default. The same must be registered before a file that names it is loaded.
     ValueError for a name that is taken.
     """
-    name = getattr(target, "__name__", str(target)) if name is None else name
+    name = str(getattr(target, "__name__", target)) if name is None else name
     taken = {entry.name: entry.cls for entry in _classes.values()} | _functions
     if taken.get(name, target) is not target:
         raise ValueError(f"register: the name {name!r} is taken by {taken[name]!r}; give another name=.")

@@ -112,7 +112,7 @@ def substitute(factor: Any, rhs: Float[np.ndarray, "n k"], step: int) -> Float[n
         rows, below = slice(start, start + step), slice(start + step, None)
         columns = np.asarray(factor[start:, rows])
         rest = x[rows] - columns[step:].T @ x[below]
-        x[rows] = scipy.linalg.solve_triangular(columns[:step], rest, lower=True, trans="T", check_finite=False)
+        x[rows] = scipy.linalg.solve_triangular(columns[:step], rest, lower=True, trans=1, check_finite=False)
     return x
 
 

@@ -16,6 +16,8 @@ from so3ntk.ridge import EPS
 from so3ntk.solvers.base import Centring, Problem, Solution, Solver, not_positive_definite, relative_residuals
 from so3ntk.solvers.stored import load
 
+lapack: Any = scipy.linalg.lapack  # whose functions type checkers do not know
+
 
 @dataclass(frozen=True)
 class Cholesky(Solver):
@@ -53,7 +55,7 @@ class Cholesky(Solver):
     def _factor(self, problem: Problem, centring: Centring) -> Float[np.ndarray, "n n"]:
         matrix = _matrix(problem, centring)
         matrix[np.diag_indices_from(matrix)] += problem.ridge
-        norm = scipy.linalg.lapack.dlange("1", matrix.T)
+        norm = lapack.dlange("1", matrix.T)
         factor = _on_host(matrix) if self.device is None else _on_device(matrix, self.device)
         if factor is None or _is_singular(factor, norm, problem, centring):
             raise not_positive_definite(_matrix(problem, centring), problem)
@@ -67,7 +69,7 @@ def _matrix(problem: Problem, centring: Centring) -> Float[np.ndarray, "n n"]:
 
 def inverse_diagonal(factor: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     """The diagonal of (L L^T)^-1: the squared norms of the columns of L^-1, a sum of positive terms."""
-    inverse, _ = scipy.linalg.lapack.dtrtri(factor, lower=1)
+    inverse, _ = lapack.dtrtri(factor, lower=1)
     return np.einsum("ij,ij->j", np.tril(inverse), np.tril(inverse))
 
 
@@ -87,7 +89,7 @@ def _on_device(matrix: Float[np.ndarray, "n n"], device: Any) -> Float[np.ndarra
 
 def _is_singular(factor: np.ndarray, norm: float, problem: Problem, centring: Centring) -> bool:
     """A singular matrix can be factorised by rounding. Its eigenvalues decide, but are needed for suspects only."""
-    reciprocal, _ = scipy.linalg.lapack.dpocon(factor, norm, uplo="L")
+    reciprocal, _ = lapack.dpocon(factor, norm, uplo="L")
     if reciprocal >= 10 * len(factor) * EPS:
         return False
     matrix = _matrix(problem, centring)

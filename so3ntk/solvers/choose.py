@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.plan import parse_memory
 from so3ntk.predict.inputs import number, targets
+from so3ntk.ridge import rms
 from so3ntk.solvers.base import Problem, Solution, Solver
 from so3ntk.solvers.blocked import BlockedCholesky
 from so3ntk.solvers.cholesky import Cholesky
@@ -141,10 +143,10 @@ def _automatic(problem: Problem) -> tuple[Solver, str]:
 
 def _loo_error(solver: Solver, problem: Problem, ridge: float) -> float:
     try:
-        residuals = solver.solve(Problem(**(vars(problem) | {"ridge": float(ridge)}))).loo
+        residuals = solver.solve(dataclasses.replace(problem, ridge=float(ridge))).loo
     except NotPositiveDefiniteError:
         return float("nan")
-    return float(np.sqrt(np.mean(np.square(residuals))))  # pyright: ignore[reportArgumentType]
+    return float("nan") if residuals is None else rms(residuals)
 
 
 def _shaped(solution: Solution, shape: tuple[int, ...]) -> Solution:

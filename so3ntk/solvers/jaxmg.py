@@ -46,13 +46,16 @@ class JaxMG(Solver):
         n, count = len(rhs), len(devices)
         size = -(-n // count) * count  # rows of all devices; those beyond n are the identity's
         mesh = Mesh(np.array(devices).reshape(count, 1), ("pr", "pc"))
-        sharded = NamedSharding(mesh, PartitionSpec("pr", None))
-        matrix = jax.make_array_from_callback(
-            (size, size), sharded, lambda index: _rows(problem, centring, index[0], size)
-        )
+
+        def own_rows(index: Any) -> np.ndarray:
+            return _rows(problem, centring, index[0], size)
+
+        spec = PartitionSpec("pr", "pc")
+        matrix = jax.make_array_from_callback((size, size), NamedSharding(mesh, spec), own_rows)
         padded = np.concatenate([rhs, np.zeros((size - n, rhs.shape[1]))])
-        right = jax.make_array_from_callback(padded.shape, sharded, lambda index: padded[index])
-        x = potrs(matrix, right, self.tile, mesh, PartitionSpec("pr", "pc"))
+        by_rows = NamedSharding(mesh, PartitionSpec("pr", None))
+        right = jax.make_array_from_callback(padded.shape, by_rows, lambda index: padded[index])
+        x = potrs(matrix, right, self.tile, mesh, spec)
         found = np.asarray(jax.device_put(x, NamedSharding(mesh, PartitionSpec(None, None))).addressable_data(0))[:n]
         if not np.isfinite(found).all():
             raise ValueError(
@@ -78,7 +81,7 @@ def _rows(problem: Problem, centring: Centring, rows: slice, size: int) -> Float
 
 def _require() -> Any:
     try:
-        from jaxmg import potrs  # pyright: ignore[reportMissingImports]
+        from jaxmg import potrs  # pyright: ignore
     except ImportError as error:
         raise ImportError(
             'solve: method "jaxmg" needs the package jaxmg with CUDA: pip install "jaxmg[cuda12]" (Linux, one process '

@@ -53,7 +53,7 @@ class Nystrom(Solver):
         low_rank = self._landmarks(problem)
         features = Features.of(low_rank.factor, problem.y, problem.intercept)
         weights, loo, fitted = features.regress(problem.ridge)
-        beta = scipy.linalg.solve_triangular(low_rank.factor[low_rank.pivots], weights, lower=True, trans="T")
+        beta = scipy.linalg.solve_triangular(low_rank.factor[low_rank.pivots], weights, lower=True, trans=1)
         alpha = np.zeros(problem.y.shape)
         alpha[low_rank.pivots] = beta
         intercept = features.mean - features.offset @ weights

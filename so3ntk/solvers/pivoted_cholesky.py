@@ -19,6 +19,8 @@ from jaxtyping import Float, Int
 
 from so3ntk.solvers.stored import diagonal_of, take_rows
 
+lapack: Any = scipy.linalg.lapack  # whose functions type checkers do not know
+
 #: Candidates of a block: more are less well chosen, fewer need more passes.
 BLOCK = 128
 #: What is left of the trace when the factor counts as exact.
@@ -63,5 +65,5 @@ def pivoted_cholesky(kernel: Any, rank: int, memory: int, seed: int = 0) -> LowR
 def _independent(block: Float[np.ndarray, "b b"], tolerance: float) -> tuple[np.ndarray, Float[np.ndarray, "k k"]]:
     """Rows of a positive semi-definite block with more than the tolerance left after those before, and L of these."""
     tolerance = min(tolerance, 0.5 * float(block.diagonal().max()))
-    factor, order, rank, _ = scipy.linalg.lapack.dpstrf((block + block.T) / 2, tol=tolerance, lower=1)
+    factor, order, rank, _ = lapack.dpstrf((block + block.T) / 2, tol=tolerance, lower=1)
     return order[:rank] - 1, np.tril(factor[:rank, :rank])
