@@ -1,6 +1,5 @@
 """Energies and forces: covariances against automatic differentiation in the positions, and what forces must obey."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
