@@ -153,7 +153,7 @@ def _batches(side: Side, kind: Int[np.ndarray, " atoms"], most: int) -> list[Bat
 
 
 def _block(pairs: PairDerivatives, x1: Side, a: Batch, x2: Side, b: Batch) -> Float[np.ndarray, "slots x slots y"]:
-    sizes = [min(pairs.batch, 2 ** max(3, (len(batch.atoms) - 1).bit_length())) for batch in (a, b)]
+    sizes = [min(pairs.batch, 2 ** max(4, (len(batch.atoms) - 1).bit_length())) for batch in (a, b)]
     first, second = a.load(x1, sizes[0]), b.load(x2, sizes[1])
     return np.asarray(_sum_pairs(pairs, jnp.asarray(len(a.atoms)), *first, *second))
 

@@ -4,12 +4,11 @@ With A = K + diag(noise) and the amplitude s^2 of s^2 A at its optimum, y^T A^{-
 
 .. math:: \tfrac N2 \log \frac{y^T A^{-1} y}{N} + \tfrac12 \log \det A + \text{const},
 
-one Cholesky factorisation for each pair of candidates.
+one Cholesky factorisation for each pair of candidates that is looked at.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,15 +26,31 @@ def choose_noises(
 ) -> tuple[float, ...]:
     """The noise of the energies (the first rows), and that of the forces if there are any, of least -log likelihood.
 
-    candidates: for each of them the values to try. Raises NotPositiveDefiniteError if none makes the matrix so.
+    candidates: for each of them the values to try, ascending. From the middle of this grid on to the best neighbour, as
+    long as there is a better one. Raises NotPositiveDefiniteError where none makes the matrix so.
     """
-    likelihood = {
-        noises: negative_log_likelihood(gram, y, energies, noises) for noises in itertools.product(*candidates)
-    }
-    best = min(likelihood, key=likelihood.__getitem__)
-    if not np.isfinite(likelihood[best]):
+    known: dict[tuple[int, ...], float] = {}
+
+    def value(place: tuple[int, ...]) -> float:
+        if place not in known:
+            noises = [values[i] for values, i in zip(candidates, place, strict=True)]
+            known[place] = negative_log_likelihood(gram, y, energies, noises)
+        return known[place]
+
+    best = tuple(len(values) // 2 for values in candidates)
+    if not np.isfinite(value(best)):
+        best = tuple(len(values) - 1 for values in candidates)
+    if not np.isfinite(value(best)):
         raise not_positive(gram, max(map(max, candidates)), "EnergyForceRegressor")
-    return best
+    while (nearer := min(_neighbours(best, candidates), key=value, default=best)) != best and value(nearer) < value(best):
+        best = nearer
+    return tuple(float(values[i]) for values, i in zip(candidates, best, strict=True))
+
+
+def _neighbours(place: tuple[int, ...], candidates: Sequence[Sequence[float]]) -> list[tuple[int, ...]]:
+    """One step along each axis, within the grid."""
+    steps = [(*place[:axis], place[axis] + step, *place[axis + 1 :]) for axis in range(len(place)) for step in (-1, 1)]
+    return [s for s in steps if all(0 <= i < len(values) for i, values in zip(s, candidates, strict=True))]
 
 
 def negative_log_likelihood(

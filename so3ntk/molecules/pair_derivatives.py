@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 
 from so3ntk.evaluate import is_batched, pair_kernels, tower_span
 from so3ntk.layers.lift import Lift
-from so3ntk.molecules.tower_blocks import gradient_in_first, pair_tables, tower_function
+from so3ntk.molecules.class_tables import ClassTables
+from so3ntk.molecules.tower_blocks import gradient_in_first, tower_function
 from so3ntk.o3 import OrthogonalGeometry, mirrored
 from so3ntk.state import Pair
 
@@ -80,5 +81,7 @@ def pair_derivatives(layers: tuple, grid: Any, kernel: str) -> PairDerivatives:
     """The cheapest way for a network's layers before the sum over atoms."""
     closed = isinstance(layers[0], Lift) and tower_span(layers) == len(layers)
     return (
-        TowerDerivatives(layers, grid, kernel, pair_tables(grid)) if closed else PairDerivatives(layers, grid, kernel)
+        TowerDerivatives(layers, grid, kernel, ClassTables.of(grid))
+        if closed
+        else PairDerivatives(layers, grid, kernel)
     )

@@ -11,9 +11,7 @@ so its derivatives in the few blocks S (84 numbers at bandlimit 4) are weighted 
 
 and S, v and v' are polynomials in a and b. With b(t) = b + t db this gives the gradient of kappa in a and its tangents
 along all db, of which every entry of the energy and force blocks is an inner product with da. Compared with one
-forward-over-reverse pass for each coordinate the rotations are visited once. D2 x D2 (``so3ntk.haar``) makes H cheaper
-by another factor of 16: T_p T_q at an image of a representative is that at the representative times the sign of the
-class of p, q together, so H is a product with F_cc's Walsh-Hadamard transform, class by class.
+forward-over-reverse pass for each coordinate the rotations are visited once (``class_tables``).
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.evaluate import run_layers
-from so3ntk.haar import columns_by_class
 from so3ntk.layers.group_pool import GroupPool
+from so3ntk.molecules.class_tables import ClassTables
 from so3ntk.rotations import block_indices
-from so3ntk.so3 import HIGHEST, Grid, SphereGeometry, walsh_hadamard
+from so3ntk.so3 import HIGHEST, SphereGeometry
 
 contract = partial(jnp.einsum, precision=HIGHEST)
 
@@ -50,7 +48,7 @@ class RotationSums(NamedTuple):
     s_v2: Float[Array, "n p"]
     v1_s: Float[Array, "n p"]
     v1_v2: Float[Array, " n"]
-    cc: list  # F_cc at the representatives, one array (n, q) for each image
+    cc: Float[Array, "k n q"]  # F_cc itself, at all rotations
 
 
 def tower_function(layers: tuple, name: str, f: Float[Array, "p c"]) -> Callable:
@@ -75,97 +73,46 @@ def _along(function: Callable, argument: int) -> Callable:
     return derivative
 
 
-def rotation_sums(function: Callable, grid: Grid, blocks: Float[Array, "n p"], v1: Array, v2: Array) -> RotationSums:
+def rotation_sums(
+    function: Callable, tables: ClassTables, s: Float[Array, "n p"], v1: Array, v2: Array
+) -> RotationSums:
     """All sums over the grid's rotations but H, for n pairs at once; v1 (), v2 (n,)."""
-    c = jnp.stack(walsh_hadamard(_class_products(grid, blocks)))
+    c = tables.values(s)
     x = (c, jnp.broadcast_to(v1, c.shape), jnp.broadcast_to(v2[:, None], c.shape))
     f_c, f_1, f_2 = (_along(function, i) for i in range(3))
-
-    def mean(f):
-        return jnp.dot(f(*x).sum(axis=0), grid.weights, precision=HIGHEST)
-
-    def against_table(f):
-        return transposed(grid, list(f(*x)))
-
     return RotationSums(
-        value=mean(function),
-        s=against_table(f_c),
-        v1=mean(f_1),
-        v2=mean(f_2),
-        s_v2=against_table(_along(f_c, 2)),
-        v1_s=against_table(_along(f_c, 1)),
-        v1_v2=mean(_along(f_1, 2)),
-        cc=list(_along(f_c, 0)(*x)),
+        value=tables.mean(function(*x)),
+        s=tables.gradient(f_c(*x)),
+        v1=tables.mean(f_1(*x)),
+        v2=tables.mean(f_2(*x)),
+        s_v2=tables.gradient(_along(f_c, 2)(*x)),
+        v1_s=tables.gradient(_along(f_c, 1)(*x)),
+        v1_v2=tables.mean(_along(f_1, 2)(*x)),
+        cc=_along(f_c, 0)(*x),
     )
 
 
-def _class_products(grid: Grid, blocks: Float[Array, "... p"]) -> list[Float[Array, "... q"]]:
-    return [jnp.dot(blocks[..., columns], table, precision=HIGHEST)
-            for columns, table in zip(columns_by_class(grid.bandlimit, grid.images), grid.tables, strict=True)]  # fmt: skip
-
-
-def transposed(grid: Grid, images: list[Float[Array, "... q"]]) -> Float[Array, "... p"]:
-    """sum_r w_r x_r T_pr for values x at all rotations, one array for each image."""
-    classes = walsh_hadamard([x * grid.weights for x in images])
-    sums = [jnp.dot(x, table.T, precision=HIGHEST) for x, table in zip(classes, grid.tables, strict=True)]
-    inverse = np.argsort(np.concatenate(columns_by_class(grid.bandlimit, grid.images)))
-    return jnp.concatenate(sums, axis=-1)[..., inverse]
-
-
-def pair_tables(grid: Grid) -> list[Float[Array, "q pairs"]]:
-    """w_r T_pr T_qr at the representatives for all p <= q, by the class of the pair."""
-    table = jnp.concatenate(grid.tables)
-    return [(table[p] * table[q] * grid.weights).T for p, q in _pairs(grid.bandlimit, grid.images)]
-
-
-def _pairs(bandlimit: int, images: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The pairs p <= q of places in the order by class, for each class of the product."""
-    columns = columns_by_class(bandlimit, images)
-    classes = np.repeat(np.arange(len(columns)), [len(c) for c in columns])
-    p, q = np.triu_indices(len(classes))
-    both = classes[p] ^ classes[q]
-    return [(p[both == k], q[both == k]) for k in range(len(columns))]
-
-
-def hessian(
-    grid: Grid, tables: list[Float[Array, "q pairs"]], images: list[Float[Array, "n q"]]
-) -> Float[Array, "n p p"]:
-    """sum_r w_r x_r T_pr T_qr."""
-    sums = [jnp.dot(x, t, precision=HIGHEST) for x, t in zip(walsh_hadamard(images), tables, strict=True)]
-    pairs = _pairs(grid.bandlimit, grid.images)
-    p, q = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    order = np.concatenate(columns_by_class(grid.bandlimit, grid.images))
-    place = np.empty((len(order), len(order)), int)
-    place[order[p], order[q]] = place[order[q], order[p]] = np.arange(len(p))
-    return jnp.concatenate(sums, axis=-1)[:, place]
-
-
-def times_hessian(grid: Grid, tables: list, images: list, vectors: Float[Array, "n p y"]) -> Float[Array, "n p y"]:
-    """H times vectors; a few of them without forming it."""
-    if vectors.shape[-1] >= FORM_HESSIAN:
-        return contract("jpq,jqy->jpy", hessian(grid, tables, images), vectors)
-
-    def one(vector):
-        products = walsh_hadamard(_class_products(grid, vector))
-        return transposed(grid, [x * y for x, y in zip(images, products, strict=True)])
-
-    return jax.vmap(one, in_axes=2, out_axes=2)(vectors)
+def times_hessian(tables: ClassTables, f_cc: Float[Array, "k n q"], vectors: Float[Array, "n p y"]) -> Array:
+    """H times vectors (n, p, y)."""
+    if vectors.shape[-1] < FORM_HESSIAN:
+        return tables.hessian_times(f_cc, vectors)
+    return contract("jpq,jqy->jpy", tables.hessian(f_cc), vectors)
 
 
 def gradient_in_first(
-    function: Callable, geometry: SphereGeometry, tables: list, a: Float[Array, "p c"],
+    function: Callable, geometry: SphereGeometry, tables: ClassTables, a: Float[Array, "p c"],
     b: Float[Array, "n p c"], db: Float[Array, "n p c y"],
 ) -> tuple[Float[Array, "n 1+y"], Float[Array, "n p c 1+y"]]:  # fmt: skip
     """kappa(a, b_j) and its tangents along db_j, and the gradient of each of these in a."""
-    rows, kept = len(a), geometry.grid.bandlimit**2
+    rows, kept = len(a), tables.bandlimit**2
     weight = geometry._weighted(jnp.ones_like(a))
     a, b, db = a[:kept], b[:, :kept], db[:, :kept]
     v1, v2 = jnp.sum(weight * a * a), contract("pc,jpc,jpc->j", weight, b, b)
     dv2 = 2 * contract("jpc,jpcy->jy", weight * b, db)
     s, ds = blocks(weight * a, b[..., None])[..., 0], blocks(weight * a, db)
 
-    k = rotation_sums(function, geometry.grid, s, v1, v2)
-    hessian_ds = times_hessian(geometry.grid, tables, k.cc, ds)
+    k = rotation_sums(function, tables, s, v1, v2)
+    hessian_ds = times_hessian(tables, k.cc, ds)
     dg = hessian_ds + k.s_v2[:, :, None] * dv2[:, None, :]  # the tangent of G
     dk = contract("jp,jpy->jy", k.s, ds) + k.v2[:, None] * dv2
     dv1 = contract("jp,jpy->jy", k.v1_s, ds) + k.v1_v2[:, None] * dv2  # the tangent of kappa's derivative in v
