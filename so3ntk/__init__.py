@@ -42,5 +42,6 @@ from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid
 from so3ntk.rotations import random_rotations
 from so3ntk.sphere import SphereSignal, concatenate, rotate
+from so3ntk.tensors import TensorKernelRegressor, irrep_grams
 
 __version__ = "0.1.0"

@@ -234,7 +234,9 @@ def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
     if not sample.collapses:
         return fine
     aligned = base.alignment > grid.threshold
-    return Measured(*(np.where(aligned.reshape(-1, *(1,) * (b.ndim - 1)), f, b) for b, f in zip(base, fine, strict=True)))
+    return Measured(
+        *(np.where(aligned.reshape(-1, *(1,) * (b.ndim - 1)), f, b) for b, f in zip(base, fine, strict=True))
+    )
 
 
 def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured:

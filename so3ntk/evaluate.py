@@ -265,8 +265,14 @@ def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[s
 
 
 def width_after(layers: tuple[Layer, ...]) -> int | None:
-    """The width of the last layer that has one."""
-    return next((layer.width for layer in reversed(tuple(flatten(layers))) if hasattr(layer, "width")), None)  # pyright: ignore
+    """The channels after the last layer that has a width, times those that a readout makes of each."""
+    copies = 1
+    for layer in reversed(tuple(flatten(layers))):
+        if hasattr(layer, "width"):
+            width: int | None = layer.width  # pyright: ignore[reportAttributeAccessIssue]
+            return None if width is None else width * copies
+        copies *= layer.copies if isinstance(layer, Readout) else 1
+    return None
 
 
 def tile_kernels(
@@ -331,9 +337,7 @@ def _tiles(layers, motions, f, g, get, tile):
     columns = split(g, tile[1])
     rows = split(f, tile[0])
     blocks = jax.lax.map(lambda row: jax.lax.map(lambda column: one_tile(row, column), columns), rows)
-    return tuple(
-        b.swapaxes(1, 2).reshape(b.shape[0] * tile[0], b.shape[1] * tile[1], *b.shape[4:]) for b in blocks
-    )
+    return tuple(b.swapaxes(1, 2).reshape(b.shape[0] * tile[0], b.shape[1] * tile[1], *b.shape[4:]) for b in blocks)
 
 
 _with_derivatives_of_layers = eqx.filter_custom_jvp(_tiles)
