@@ -53,5 +53,6 @@ from so3ntk.saving import load, save
 from so3ntk.solvers import solve
 from so3ntk.sphere import SphereSignal, concatenate, rotate
 from so3ntk.stored import StoredGram, open_gram
+from so3ntk.tensors import TensorKernelRegressor, irrep_grams
 
 __version__ = "0.1.0"

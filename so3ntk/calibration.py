@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.evaluate import block_kernels, list_kernels, make_tower, tabulation, tower_span
+from so3ntk.evaluate import block_kernels, list_kernels, make_tower, readout_of, tabulation, tower_span
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
 from so3ntk.layers.base import flatten
 from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
 from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local, position_rings
+from so3ntk.rotations import real_wigner_D
 from so3ntk.so3 import Blocks, walsh_hadamard
 from so3ntk.state import Pair
 from so3ntk.tower import Nodes, from_s, probe_points
@@ -54,6 +55,9 @@ class Measured(NamedTuple):
 
 def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signals: int = 12) -> float:
     r"""The largest quadrature error of the pooled kernels, :math:`|K - K_{fine}| / \sqrt{K(x,x) K(x',x')}`.
+
+    Of blocks: the Frobenius norm, relative to the traces of K(x, x), each at least their mean over the sample: symmetric
+    signals have little or nothing of some irreps.
 
     Estimated by refinement, K_fine being on a grid twice as fine per axis, over all pairs of up to ``signals`` signals
     of x1 and x2, spread evenly over their norms (for molecules: of atoms). With local filters rotations and positions
@@ -215,9 +219,12 @@ def _sample(layers, batches: list, signals: int) -> Sample:
 
 def _relative_errors(coarse: Measured, fine: Measured, sample: Sample, get: str) -> Float[np.ndarray, " pairs"]:
     a, b = (np.asarray(getattr(result, get), np.float64) for result in (coarse, fine))
-    own = b[sample.i == sample.j]
+    own, errors = b[sample.i == sample.j], np.abs(a - b)
+    if own.ndim > 1:
+        own = np.trace(own, axis1=1, axis2=2)
+        own, errors = np.maximum(own, own.mean()), np.linalg.norm(a - b, axis=(1, 2))
     norms = np.sqrt(np.abs(own[sample.i] * own[sample.j]))
-    return np.abs(a - b) / np.where(norms > 0, norms, 1)
+    return errors / np.where(norms > 0, norms, 1)
 
 
 def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
@@ -226,7 +233,10 @@ def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
     base, fine = (_on_grid(layers, sample, g) for g in (grid.base, grid.fine))
     if sample.nodes is None:
         return fine
-    return Measured(*(np.where(base.alignment > grid.threshold, f, b) for b, f in zip(base, fine, strict=True)))
+    aligned = base.alignment > grid.threshold
+    return Measured(
+        *(np.where(aligned.reshape(-1, *(1,) * (b.ndim - 1)), f, b) for b, f in zip(base, fine, strict=True))
+    )
 
 
 def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured:
@@ -241,23 +251,37 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
     bandlimit = layers[0].kept_bandlimit(sample.batch.bandlimit)
     towers, blocks = _towers(layers[:span], f, g, sample.nodes)
     towers, blocks = jax.tree.map(np.asarray, towers), np.asarray(blocks, np.float64)
+    readout: Any = readout_of(layers[:span])
     tables = wigner_tables(grid, bandlimit)
     columns = columns_by_class(bandlimit, grid.images)
-    weights = grid.representative_weights
-    rows = []
+    weights = _weights(readout, grid, len(blocks[0]))
+    nngps, ntks, alignments = [], [], []
     for k in range(len(sample.i)):
         tower = jax.tree.map(lambda leaf, k=k: leaf[k].astype(np.float64), towers)
         halves = [walsh_hadamard([half[c] @ t for c, t in zip(columns, tables, strict=True)]) for half in blocks[k]]
         images = np.concatenate(halves)
         c = images * tower.inverse_norm
         t = from_s(np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)), sample.nodes.stretch, np.arcsinh)
-        means = []
-        for branches in tower.powers:
+        for kernels, branches in zip((nngps, ntks), tower.powers, strict=True):
             positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in branches)
-            total = np.sum(np.where(c >= 0, positive, negative).sum(0) * weights)
-            means.append(total * tower.scale / len(blocks[k]))
-        rows.append((*means, c.max()))
-    return Measured(*np.array(rows).T)
+            mean = weights @ np.where(c >= 0, positive, negative).ravel() * tower.scale
+            kernels.append(np.asarray(readout.finish(mean.reshape(_side(readout)))))
+        alignments.append(c.max())
+    return Measured(*(np.array(values) for values in (nngps, ntks, alignments)))
+
+
+def _side(readout: Any) -> tuple[int, ...]:
+    """The shape of a block in the basis of real harmonics."""
+    return () if readout.irrep is None else (readout.irrep.size, readout.irrep.size)
+
+
+def _weights(readout: Any, grid: RotationGrid, halves: int) -> Float[np.ndarray, "... r"]:
+    """What the values at all motions are multiplied by: weights, times D(r) for an irrep, a row for each entry."""
+    weights = np.tile(grid.representative_weights, grid.images * halves) / halves
+    if readout.irrep is None:
+        return weights
+    table = real_wigner_D(readout.irrep.degree, grid.rotations).reshape(len(grid), -1).T
+    return np.concatenate([table, readout.irrep.sign * table][:halves], axis=1) * weights
 
 
 def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:

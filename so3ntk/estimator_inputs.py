@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from so3ntk.activations import Relu
 from so3ntk.errors import PrecisionError
+from so3ntk.evaluate import readout_of
 from so3ntk.gram import gram
 from so3ntk.layers import Dense, Flatten
 from so3ntk.network import Network, serial
@@ -42,6 +43,12 @@ def check_parameters(estimator: Any) -> None:
         raise TypeError(
             f'{where}: expected net to be None, a Network (so3ntk.serial(...)) or "precomputed", got '
             f"{net!r}. Of a stax triple give the network itself."
+        )
+    readout = readout_of(net.layers) if isinstance(net, Network) else None
+    if readout is not None and readout.shape:
+        raise ValueError(
+            f"{where}: the network ends in {readout.irrep}, whose kernels are blocks for vectors and tensors. Use "
+            "TensorKernelRegressor, or GroupPool() for scalar targets."
         )
     if estimator.kernel not in ("ntk", "nngp"):
         raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {estimator.kernel!r}.')

@@ -284,8 +284,14 @@ def pair_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes | None, get
 
 
 def width_after(layers: tuple[Layer, ...]) -> int | None:
-    """The width of the last layer that has one."""
-    return next((layer.width for layer in reversed(tuple(flatten(layers))) if hasattr(layer, "width")), None)  # pyright: ignore
+    """The channels after the last layer that has a width, times those that a readout makes of each."""
+    copies = 1
+    for layer in reversed(tuple(flatten(layers))):
+        if hasattr(layer, "width"):
+            width: int | None = layer.width  # pyright: ignore[reportAttributeAccessIssue]
+            return None if width is None else width * copies
+        copies *= layer.copies if isinstance(layer, Readout) else 1
+    return None
 
 
 def tile_kernels(

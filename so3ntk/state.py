@@ -118,14 +118,18 @@ class State(eqx.Module):
         q1, q2 = (None if s is None else s.variance1 for s in (self1, self2))
         return State(geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 
-    def read(self, read: Callable[[Geometry, Field], Array], after: Geometry) -> State:
-        """A readout of the field; the variances are the self states' readouts, where those are carried."""
+    def read(self, read: Callable[[Geometry, Field], Array], after: Geometry, copies: int = 1) -> State:
+        """A readout of the field; the variances are the self states' readouts, where those are carried.
+
+        copies: by how much it multiplies the channels.
+        """
+        width = None if self.width is None else self.width * copies
         nngp = read(self.geometry, self.nngp)
         if self.is_self:
-            return State(after, nngp, None, nngp, nngp, width=self.width)
-        self1, self2 = self.map_selves(lambda s: s.read(read, after))
+            return State(after, nngp, None, nngp, nngp, width=width)
+        self1, self2 = self.map_selves(lambda s: s.read(read, after, copies))
         q1, q2 = (None if s is None else s.nngp for s in (self1, self2))
-        return State(after, nngp, read(self.geometry, self.ntk), q1, q2, self1, self2, self.width)
+        return State(after, nngp, read(self.geometry, self.ntk), q1, q2, self1, self2, width)
 
 
 def _plus(value: Any, constant: Any) -> Any:

@@ -27,6 +27,11 @@ class Readout(Layer):
         """Of the block of one pair; () for a number."""
 
     @property
+    def copies(self) -> int:
+        """By how much it multiplies the channels of the finite network."""
+        return 1 if self.irrep is None else self.irrep.size
+
+    @property
     def after(self) -> Geometry:
         """The geometry of what is left."""
         return Point()
@@ -42,7 +47,8 @@ class Readout(Layer):
 
     def probe(self, state: State) -> State:
         """A state of values at motions, each of them as if it were read out already."""
-        return dataclasses.replace(state, geometry=self.after)
+        width = None if state.width is None else state.width * self.copies
+        return dataclasses.replace(state, geometry=self.after, width=width)
 
     @property
     def pointwise(self) -> bool:
@@ -51,4 +57,4 @@ class Readout(Layer):
 
     def __call__(self, state: State) -> State:
         """The state after the readout."""
-        return state.read(self.read, self.after)
+        return state.read(self.read, self.after, self.copies)

@@ -1,0 +1,309 @@
+"""Irrep readouts: blocks against an explicit sum over rotations, equivariance, parity, positivity, tilings and errors."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import so3ntk
+from so3ntk import (
+    Dense,
+    Erf,
+    FanInSum,
+    FanOut,
+    GroupConv,
+    GroupPool,
+    IrrepPool,
+    KernelRegressor,
+    Lift,
+    LocalGrid,
+    ProductGrid,
+    Relu,
+    SphereGrid,
+    SphereSignal,
+    gram,
+    kernel_diagonal,
+    parallel,
+    random_rotations,
+    rotate,
+    serial,
+)
+from so3ntk.molecules import AtomSum, Environments
+from tests.oracles.harmonics import harmonics, white_signals, wigner
+
+EPS = np.finfo(np.float64).eps
+GRID = ProductGrid(8)
+VALUES = white_signals(3, 3, 2, seed=0)
+pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_estimate_of_the_grid(monkeypatch):
+    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)  # takes longer than the kernels
+    monkeypatch.setattr(sys.modules["so3ntk.gram"], "warn_if_coarse", lambda *_: None)
+
+
+def signal(values=VALUES):
+    return SphereSignal(jnp.asarray(values), round(values.shape[1] ** 0.5))
+
+
+def net_of(*layers, grid=GRID):
+    return serial(*layers, quadrature=grid)
+
+
+def as_matrix(blocks):
+    n, m, a, b = blocks.shape
+    return np.asarray(blocks).transpose(0, 2, 1, 3).reshape(n * a, m * b)
+
+
+BODIES = {
+    "tower": lambda group: (Lift(group=group, b_std=0.2), Relu(), GroupConv(b_std=0.1), Erf()),
+    "spectrum": lambda group: (Lift(group=group), Erf(), GroupConv(bandlimit=3), Erf()),
+}
+
+
+@pytest.mark.parametrize("group", ["SO3", "O3"])
+@pytest.mark.parametrize("body", BODIES)
+def test_explicit_sum_over_rotations(body, group):
+    """The unpooled kernel at each motion, times D^l of scipy's harmonics with D(-R) = p D(R), summed."""
+    layers, x = BODIES[body](group), signal()
+    field = net_of(*layers).kernel_fn(x, x[:2])
+    matrices, weights = np.asarray(field.motions), np.asarray(field.weights)
+    improper = np.linalg.det(matrices) < 0
+    for degree, parity in ((1, None), (2, None)) if group == "SO3" else ((1, -1), (1, 1), (2, None)):
+        table = wigner(np.where(improper[:, None, None], -matrices, matrices), degree)
+        table[improper] *= (-1) ** degree if parity is None else parity
+        found = net_of(*layers, IrrepPool(degree, parity)).kernel_fn(x, x[:2])
+        for kernel, values in zip(found, field[:2], strict=True):
+            expected = np.einsum("nmr,r,rab->nmab", values, weights, table, optimize=True)
+            np.testing.assert_allclose(kernel, expected, rtol=0, atol=2000 * EPS * np.abs(values).max())
+
+
+def test_linear_network_is_equivariant_from_both_sides():
+    """20 rotations, l up to 4: K(R f, f') = D K(f, f') and K(f, R f') = K(f, f') D^T, to rounding."""
+    x = signal(white_signals(2, 5, 2, seed=1))
+    turns = random_rotations(20, seed=2).as_matrix()
+    turned = [rotate(x, turn) for turn in turns]
+    for degree in range(5):
+        net, tables = serial(Lift(), GroupConv(), IrrepPool(degree)), wigner(turns, degree)
+        plain = np.asarray(net.kernel_fn(x, x, "ntk"))
+        size = np.abs(plain).max()
+        for moved, table in zip(turned, tables, strict=True):
+            left, right = net.kernel_fn(moved, x, "ntk"), net.kernel_fn(x, moved, "ntk")
+            np.testing.assert_allclose(left, np.einsum("ab,nmbc->nmac", table, plain), rtol=0, atol=1e-12 * size)
+            np.testing.assert_allclose(right, np.einsum("nmab,cb->nmac", plain, table), rtol=0, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("group", ["SO3", "O3"])
+def test_nonlinear_network_is_equivariant_to_the_quadrature_error(group):
+    x, turns = signal(), random_rotations(20, seed=3).as_matrix()
+    for degree in (1, 2):
+        net = net_of(Lift(group=group), Erf(), IrrepPool(degree), Dense(), grid=ProductGrid(16))
+        error, plain = net.quadrature_error(x), np.asarray(net.kernel_fn(x, x, "ntk"))
+        size = np.trace(plain[range(3), range(3)], axis1=1, axis2=2).max()
+        assert error < 1e-3
+        for turn, table in zip(turns, wigner(turns, degree), strict=True):
+            left = np.asarray(net.kernel_fn(rotate(x, turn), x, "ntk"))
+            assert np.abs(left - np.einsum("ab,nmbc->nmac", table, plain)).max() < (3 * error + 1e-12) * size
+            assert np.abs(left - plain).max() > 0.1 * np.abs(plain).max()  # the rotation does turn it
+
+
+def test_improper_rotations_and_parity():
+    """Polar and axial vectors under the inversion; an achiral pair of parities has no kernel where the signals have none."""
+    values = VALUES * np.repeat([1.0, -1.0, 1.0], [1, 3, 5])[:, None]
+    x, mirrored = signal(), signal(values)
+    for degree, parity, sign in ((1, None, -1), (1, -1, -1), (1, 1, 1), (2, None, 1), (2, -1, -1), (0, -1, -1)):
+        net = net_of(Lift(group="O3"), Relu(), IrrepPool(degree, parity))
+        plain, other = np.asarray(net.kernel_fn(x, x, "ntk")), np.asarray(net.kernel_fn(x, mirrored, "ntk"))
+        np.testing.assert_allclose(other, sign * plain, rtol=0, atol=4 * EPS**0.5 * np.abs(plain).max())
+        assert np.abs(plain).max() > 1e-6
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_degree_zero_is_the_mean(body):
+    layers = BODIES[body]("SO3")
+    pooled, blocks = (
+        net_of(*layers, pool, Dense(b_std=0.3)).kernel_fn(signal()) for pool in (GroupPool(), IrrepPool(0))
+    )
+    for mean, block in zip(pooled, blocks, strict=True):
+        np.testing.assert_allclose(block[..., 0, 0], mean, rtol=0, atol=500 * EPS)
+
+
+def test_filters_on_caps():
+    """At pi blocks are those of global filters; below they are other ones, and the parity is minded too."""
+    x, grid = signal(VALUES[:2]), LocalGrid(ProductGrid(4), SphereGrid(6))
+    for group, parity in (("SO3", None), ("O3", 1), ("O3", None)):
+
+        def kernels(support, group=group, parity=parity):
+            body = Lift(group=group, support=support), Erf(), IrrepPool(1, parity), Dense()
+            return net_of(*body, grid=grid if support else ProductGrid(4)).kernel_fn(x, x)
+
+        for whole, cap, small in zip(kernels(None), kernels(np.pi - 1e-11), kernels(1.0), strict=True):
+            size = np.abs(whole).max()
+            np.testing.assert_allclose(cap, whole, rtol=0, atol=1e-9 * max(size, 1e-3))
+            assert np.abs(small - whole).max() > 1e-3 * size
+
+
+def test_cartesian_order_and_tensors():
+    """A signal f(x) = v.x turns into K = v v'^T times a constant in the order x, y, z; t_ab x_a x_b likewise for l = 2."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(400, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    basis = harmonics(points, range(3))
+    vectors, tensors = rng.normal(size=(2, 3)), rng.normal(size=(2, 3, 3))
+    tensors = tensors + tensors.transpose(0, 2, 1)
+    tensors -= np.trace(tensors, axis1=1, axis2=2)[:, None, None] * np.eye(3) / 3
+    for degree, of, samples in (
+        (1, vectors, vectors @ points.T),
+        (2, tensors.reshape(2, 9), np.einsum("nab,xa,xb->nx", tensors, points, points)),
+    ):
+        coefficients = np.linalg.lstsq(basis, samples.T, rcond=None)[0].T
+        kernel = net_of(Lift(), IrrepPool(degree, basis="cartesian")).kernel_fn(
+            signal(coefficients[..., None]), None, "nngp"
+        )
+        ratio = np.asarray(kernel) / np.einsum("na,mb->nmab", of, of)
+        np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-10)
+        assert ratio.flat[0] > 0
+
+
+def environments():
+    return Environments(signal(white_signals(7, 3, 2, seed=5)), [0, 0, 1, 1, 1, 2, 2], [1, 6, 1, 6, 6, 1, 8])
+
+
+def test_sums_over_atoms_and_the_diagonal():
+    """Blocks of molecules are sums of those of atoms, of like elements where these are matched."""
+    x = environments()
+    body = Lift(), Relu(), IrrepPool(1)
+    atoms = np.asarray(net_of(*body).kernel_fn(x.signal, None, "ntk"))
+    for match in (False, True):
+        net = net_of(*body, AtomSum(match_species=match), Dense())
+        same = (x.numbers[:, None] == x.numbers) | (not match)
+        owner = np.equal.outer(np.arange(3), np.asarray(x.molecule)).astype(float)
+        nngp = np.asarray(net_of(*body).kernel_fn(x.signal, None, "nngp"))
+        expected = np.einsum("pi,ijab,ij,qj->pqab", owner, atoms + nngp, same, owner)
+        found = np.asarray(net.kernel_fn(x, None, "ntk"))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=500 * EPS * np.abs(expected).max())
+        np.testing.assert_allclose(kernel_diagonal(net, x), found[range(3), range(3)], rtol=0, atol=500 * EPS)
+        traced = jax.jit(lambda c, net=net: net.kernel_fn(
+            Environments(SphereSignal(c, 3), x.molecule, x.numbers), None, "ntk"))(x.signal.coefficients)  # fmt: skip
+        np.testing.assert_allclose(traced, found, rtol=0, atol=500 * EPS)
+
+
+def test_tiles_and_symmetry():
+    x = signal(white_signals(9, 3, 2, seed=6))
+    net = net_of(Lift(), Relu(), IrrepPool(1))
+    whole = gram(net, x, progress=False)
+    for tile in (1, 4, 9):
+        tiled = gram(net, x, tile=tile, progress=False)
+        np.testing.assert_array_equal(as_matrix(tiled), as_matrix(tiled).T)
+        np.testing.assert_allclose(tiled, whole, rtol=0, atol=8 * EPS * np.abs(whole).max())
+    np.testing.assert_allclose(gram(net, x[:4], x, progress=False), whole[:4], rtol=0, atol=50 * EPS)
+
+
+def test_positive_semi_definite():
+    """With duplicates and turned copies, to the quadrature's error."""
+    turns = random_rotations(2, seed=7).as_matrix()
+    copies = [signal(), signal(VALUES[:1]), *(rotate(signal(VALUES[:1]), turn) for turn in turns)]
+    x = so3ntk.concatenate(copies)
+    for pool in (IrrepPool(1), IrrepPool(2, basis="cartesian")):
+        for matrix in map(as_matrix, net_of(Lift(), Erf(), pool, grid=ProductGrid(12)).kernel_fn(x)):
+            values = np.linalg.eigvalsh(matrix)
+            assert values[0] > -1e-6 * values[-1]
+
+
+def test_derivatives():
+    """In the signals, through the collapsed layers and through tiles, against finite differences."""
+    net, step = net_of(Lift(), Erf(), IrrepPool(1)), 1e-4
+    x, direction = signal(VALUES[:2]), jnp.asarray(white_signals(2, 3, 2, seed=8))
+    at = lambda t: net.kernel_fn(SphereSignal(x.coefficients + t * direction, 3), signal(VALUES[2:]), "ntk")  # noqa: E731
+    _, tangent = jax.jvp(at, (0.0,), (1.0,))
+    np.testing.assert_allclose(tangent, (at(step) - at(-step)) / (2 * step), rtol=0, atol=1e-7)
+
+
+def test_branches():
+    """The sum of independent branches has the sum of their blocks."""
+    x, arms = signal(), [(Lift(), Relu(), IrrepPool(1)), (Lift(), Erf(), IrrepPool(1))]
+    both = net_of(FanOut(2), parallel(*(serial(*arm) for arm in arms)), FanInSum())
+    for kernel, *parts in zip(both.kernel_fn(x), *(net_of(*arm).kernel_fn(x) for arm in arms), strict=True):
+        np.testing.assert_allclose(kernel, sum(parts), rtol=0, atol=1e-7)  # the kink, where layers are not collapsed
+
+
+def test_error_estimate_and_calibration():
+    x = signal()
+    net = serial(Lift(), Erf(), IrrepPool(2), rtol=1e-4)
+    coarse, fine = (net_of(Lift(), Erf(), IrrepPool(2), grid=ProductGrid(n)) for n in (8, 24))
+    a, b = (np.asarray(n.kernel_fn(x, None, "ntk")) for n in (coarse, fine))
+    traces = np.trace(b[range(3), range(3)], axis1=1, axis2=2)
+    traces = np.maximum(traces, traces.mean())
+    measured = (np.linalg.norm(a - b, axis=(2, 3)) / np.sqrt(np.outer(traces, traces))).max()
+    assert 0.5 * measured < coarse.quadrature_error(x) < 2 * measured
+    assert net.calibrate(x).quadrature_error(x) < 2e-4
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((Lift(), Relu(), IrrepPool(1), Relu()), "nonlinearity after IrrepPool"),
+        ((Lift(), Relu(), IrrepPool(1), Dense(b_std=0.1)), "a bias after IrrepPool"),
+        ((Lift(), GroupConv(bandlimit=2), IrrepPool(1), Dense(b_std=0.1)), "a bias after IrrepPool"),
+        ((Lift(), Relu(), IrrepPool(1), GroupConv()), "no longer functions on a group"),
+        ((Lift(), Relu(), IrrepPool(1), GroupPool()), "GroupPool"),
+        ((Lift(), Relu(), IrrepPool(1, parity=-1)), 'Lift\\(group="O3"\\)'),
+        ((Lift(), IrrepPool(3)), "zero for all inputs"),
+        ((Lift(), Relu(), GroupConv(bandlimit=2), IrrepPool(2)), r"GroupConv\(bandlimit=2\)"),
+    ],
+)
+def test_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        net_of(*layers).kernel_fn(signal())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((-1,), "integer"), ((1.5,), "integer"), ((1, 2), "parity"), ((3, None, "cartesian"), "l = 3"),
+                               ((1, None, "xyz"), "basis")]
+)  # fmt: skip
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        IrrepPool(*arguments)
+
+
+def test_scalar_estimators_refuse_blocks():
+    with pytest.raises(ValueError, match="TensorKernelRegressor"):
+        KernelRegressor(net_of(Lift(), Relu(), IrrepPool(1))).fit(signal(), np.zeros(3))
+
+
+def test_finite_networks_refuse_the_same():
+    for layer, message in ((Relu(), "nonlinearity after"), (Dense(2, b_std=0.1), "a bias after")):
+        net = net_of(Lift(width=4), Relu(), IrrepPool(1), layer)
+        with pytest.raises(ValueError, match=message):
+            net.init_fn(jax.random.key(0), (1, 9, 2))
+
+
+@pytest.mark.slow
+def test_finite_network():
+    """Equivariant outputs, whose products over many channels average to the kernel's blocks."""
+    x, turn = signal(VALUES[:2]), random_rotations(1, seed=9).as_matrix()
+    draws, width = 400, 64
+    for basis, table in (("real", wigner(turn, 1)[0]), ("cartesian", turn[0])):
+        net = net_of(
+            Lift(width=width, b_std=0.3), Erf(), IrrepPool(1, basis=basis), Dense(8, W_std=1.3), grid=ProductGrid(12)
+        )
+        shape, params = net.init_fn(jax.random.key(0), x.shape)
+        assert shape == (2, 3, 8)
+        plain, turned = net.apply_fn(params, x), net.apply_fn(params, rotate(x, turn[0]))
+        np.testing.assert_allclose(turned, np.einsum("ab,nbc->nac", table, plain), atol=1e-4 * np.abs(plain).max())
+
+    def products(key):
+        outputs = net.apply_fn(net.init_fn(key, x.shape)[1], x)
+        return jnp.einsum("iac,jbc->ijab", outputs, outputs) / outputs.shape[-1]
+
+    values = np.asarray(jax.lax.map(products, jax.random.split(jax.random.key(1), draws)))
+    error = values.std(axis=0) / draws**0.5
+    kernel = np.asarray(net.kernel_fn(x, None, "nngp"))
+    assert np.all(np.abs(values.mean(axis=0) - kernel) < 5 * error)
+    assert np.abs(1.3 * kernel - values.mean(axis=0)).max() > 5 * error.max()
