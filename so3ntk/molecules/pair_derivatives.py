@@ -52,7 +52,7 @@ class PairDerivatives(eqx.Module):
         return values, jnp.moveaxis(gradients, 1, -1)
 
     def _value(self, a: Float[Array, "p c"], b: Float[Array, "p c"]) -> Float[Array, ""]:
-        kernel = lambda f, g: pair_kernels(self.layers, Pair(f, g, self.grid), 0, (self.kernel,)).kernels[0]  # noqa: E731
+        kernel = lambda f, g: pair_kernels(self.layers, Pair(f, g, self.grid), None, (self.kernel,)).kernels[0]  # noqa: E731
         # Filters on caps: positions are those of the first signal, and symmetric matrices hold the mean of both orders.
         return (kernel(a, b) + kernel(b, a)) / 2 if is_batched(self.layers) else kernel(a, b)
 
