@@ -1,15 +1,16 @@
 """Computing tiles on the workers of a dask cluster.
 
-Each tile is a task of its own that may run twice. The plan is pickled once and broadcast to the workers; each worker
-process loads it once. A worker that finds the store of the run at its path writes tiles itself and answers that they are
-complete; any other sends the kernels back. When a worker dies its tasks are given to others by dask; where the plan is
-lost with it, it is broadcast again.
+Each tile is a task of its own that may run twice. The plan is pickled once; it is a task too, which dask hands from worker
+to worker, once to each, and restores from the scheduler when all workers that had it are gone (data that were scattered
+would be lost). Each worker process loads it once. A worker that finds the store of the run at its path writes tiles itself
+and answers that they are complete; any other sends the kernels back. When a worker dies dask gives its tasks to others.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,33 +38,26 @@ def run_on_cluster(
     run = _Run(work, client, store)
     pairs, left = work.pairs(), list(reversed(todo))
     pool: Any = as_completed(with_results=False)
-    places: dict[str, Tile] = {}
+    running: dict[str, tuple[Any, Tile]] = {}
 
     def submit() -> None:
-        while left and len(places) < AHEAD * max(1, sum(client.nthreads().values())):
+        while left and len(running) < AHEAD * max(1, sum(client.nthreads().values())):
             tile = left.pop()
             future = run.submit(tile)
-            places[future.key] = tile
+            running[future.key] = future, tile
             pool.add(future)
 
     try:
         submit()
-        while places:
-            future = next(pool)
-            tile = places.pop(future.key)
-            if future.status in ("cancelled", "lost"):  # the plan went with the last worker that had it
-                if run.data.status != "finished":
-                    run.broadcast()
-                left.append(tile)
-            else:
-                kernels = future.result()
-                if kernels is not None:
-                    write(*tile, kernels)
-                report(float(pairs[tile]))
-            future.release()
+        while running:
+            future, tile = running.pop(next(pool).key)
+            kernels = future.result()
+            if kernels is not None:
+                write(*tile, kernels)
+            report(float(pairs[tile]))
             submit()
-    finally:
-        run.close()
+    finally:  # take back what has not run
+        client.cancel([future for future, _ in running.values()])
 
 
 class _Run:
@@ -76,30 +70,23 @@ class _Run:
         rows, columns = plan.rows._replace(signals=None), plan.columns._replace(signals=None)
         lean = replace(work, plan=replace(plan, rows=rows, columns=columns))
         self.client, self.key = client, os.urandom(8).hex()
-        self.payload = cloudpickle.dumps(lean)
         self.path = os.path.abspath(store) if isinstance(store, str | os.PathLike) else None
         opened = None if self.path is None else open_store(self.path)
         self.store_run = None if opened is None else opened.attributes["run"]
-        self.futures: list[Any] = []
-        self.broadcast()
-
-    def broadcast(self) -> None:
-        """The plan to all workers there are, once there is one; later ones fetch it from these."""
-        self.client.wait_for_workers(1)
-        self.data = self.client.scatter(self.payload, broadcast=True, hash=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")  # once
+            self.data = client.submit(_hold, cloudpickle.dumps(lean), pure=False)
 
     def submit(self, tile: Tile) -> Any:
         """The task of a tile."""
         double = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-        future = self.client.submit(
+        return self.client.submit(
             _tile_task, self.data, self.key, *tile, double, self.path, self.store_run, pure=False
         )  # fmt: skip
-        self.futures.append(future)
-        return future
 
-    def close(self) -> None:
-        """Take back what has not run."""
-        self.client.cancel([future for future in self.futures if not future.done()])
+
+def _hold(payload: bytes) -> bytes:
+    return payload
 
 
 def _tile_task(

@@ -182,12 +182,12 @@ class _Kind:
         cls, plan: Plan, names: tuple[str, ...], tiling: Tiling, rows: Any, columns: Any, on_diagonal: bool
     ) -> _Kind:
         """All cells; on the diagonal those on and below it."""
-        cells = [_cut(k, t) for k, t in zip((rows, columns), tiling.cell, strict=True)]
-        i, j = (k.ravel() for k in np.indices((len(cells[0]), len(cells[1]))))
+        row_cells, column_cells = _cut(rows, tiling.cell[0]), _cut(columns, tiling.cell[1])
+        i, j = (k.ravel() for k in np.indices((len(row_cells), len(column_cells))))
         if on_diagonal:
             i, j = i[i >= j], j[i >= j]
-        shape = (*cells[0].shape, *cells[1].shape, *plan.shape)
-        return cls(rows, columns, cells[0], cells[1], i, j, [np.zeros(shape, plan.dtype) for _ in names])
+        shape = (*row_cells.shape, *column_cells.shape, *plan.shape)
+        return cls(rows, columns, row_cells, column_cells, i, j, [np.zeros(shape, plan.dtype) for _ in names])
 
     def kernels(self, on_diagonal: bool) -> list[np.ndarray]:
         """Each kernel of all pairs of parts; on the diagonal, what with its mirror image added is the kernel."""

@@ -14,7 +14,7 @@ from so3ntk import Dense, GroupConv, GroupPool, Lift, ProductGrid, Relu, SphereS
 
 ROOT = Path(__file__).parents[1]
 #: Loaded when they are first needed, or never.
-LATE = ("neural_tangents", "ase", "matplotlib", "s2fft", "healpy", "torch")
+LATE = ("zarr", "dask", "distributed", "neural_tangents", "ase", "matplotlib", "s2fft", "healpy", "torch")
 
 FRESH = """
 import json, sys
