@@ -231,4 +231,4 @@ def _factorised(kernel: Array, y: Array, ridge: Any, intercept: bool) -> tuple[A
         constant = jnp.mean(means) + jnp.trace(kernel) / n
         kernel = kernel - means[:, None] - means[None, :] + constant
         y = y - jnp.mean(y, axis=0)
-    return jnp.linalg.cholesky(kernel + ridge * jnp.eye(n, dtype=kernel.dtype), symmetrize_input=False), y, n
+    return jax.lax.linalg.cholesky(kernel + ridge * jnp.eye(n, dtype=kernel.dtype), symmetrize_input=False), y, n
