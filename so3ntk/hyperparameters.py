@@ -110,7 +110,7 @@ def fit_hyperparameters(
     all. steps: of L-BFGS at most.
 
     The logarithms are varied, each by up to log 1000, so signs stay and zeros and None (no bias) are not fitted. Arrays
-    are fitted entry by entry. Gradients are those of the layers, in reverse mode, over all pairs: some ten times the cost
+    are fitted entry by entry. Gradients are those of the layers, in reverse mode, over all pairs: some fifteen times the cost
     of the Gram matrix for each step, so take some hundred inputs, or a coarser grid (``serial(..., rtol=1e-3)``) than for
     predictions, to which the result is then passed on. Double precision is needed for small ridges.
 
@@ -231,4 +231,4 @@ def _factorised(kernel: Array, y: Array, ridge: Any, intercept: bool) -> tuple[A
         constant = jnp.mean(means) + jnp.trace(kernel) / n
         kernel = kernel - means[:, None] - means[None, :] + constant
         y = y - jnp.mean(y, axis=0)
-    return jnp.linalg.cholesky(kernel + ridge * jnp.eye(n, dtype=kernel.dtype), symmetrize_input=False), y, n
+    return jax.lax.linalg.cholesky(kernel + ridge * jnp.eye(n, dtype=kernel.dtype), symmetrize_input=False), y, n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import version
 from os import PathLike
 from typing import Any
 
@@ -44,7 +45,7 @@ def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
     document = {
         "format": FORMAT,
         "format_version": VERSION,
-        "versions": versions(),
+        "versions": _versions(),
         "double_precision": _is_double(),
         "named": isinstance(model, dict),
         "models": {name: _encode_model(one, str(name), arrays, spectrum) for name, one in models.items()},
@@ -72,8 +73,8 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
             f"load: {path} was saved in double precision, but JAX is set to 32 bits. Call "
             "jax.config.update('jax_enable_x64', True) first."
         )
-    if document.get("versions") != versions():
-        logger.info("load: %s was written by %s, this is %s", path, document.get("versions"), versions())
+    if document.get("versions") != _versions():
+        logger.info("load: %s was written by %s, this is %s", path, document.get("versions"), _versions())
     try:
         models = {name: _decode_model(spec, arrays) for name, spec in document["models"].items()}
         if check:
@@ -155,3 +156,11 @@ def _check_predictions(model: Any, spec: dict[str, Any], arrays: dict[str, np.nd
 def _is_double() -> bool:
     """Whether JAX is set to 64 bits."""
     return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+
+def _versions() -> dict[str, str]:
+    """Of so3ntk and of what predictions depend on."""
+    import so3ntk
+
+    others = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scikit-learn", "s2fft")}
+    return {"so3ntk": so3ntk.__version__, **others}

@@ -62,13 +62,13 @@ class BlockedCholesky(Solver):
         array, zarr = _require()
         n = len(problem.y)
         factor = zarr.open_array(str(folder / "L.zarr"), mode="w", shape=(n, n), chunks=(step, step), dtype="f8")
-        kernel = array.from_array(problem.kernel, chunks=(step, step), asarray=True, meta=np.empty((0, 0)))
+        kernel = array.from_array(problem.kernel, chunks=(step, step), asarray=True, name=False, meta=np.empty((0, 0)))
         scheduler = {"scheduler": "threads"} if self.client is None else {"scheduler": self.client.get}
         for start in range(0, n, step):
             stop = min(start + step, n)
             columns = kernel[start:, start:stop].astype(np.float64)
             if start:
-                done = array.from_array(factor, chunks=(step, step))
+                done = array.from_array(factor, chunks=(step, step), name=False)  # it changes: no name of its own
                 columns = columns - done[start:, :start] @ done[start:stop, :start].T
             panel = centring.shift(np.array(columns.compute(**scheduler)), slice(start, n), slice(start, stop))
             _divide(panel, stop - start, start, problem)

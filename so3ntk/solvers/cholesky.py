@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
@@ -83,7 +82,7 @@ def _on_host(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | Non
 
 def _on_device(matrix: Float[np.ndarray, "n n"], device: Any) -> Float[np.ndarray, "n n"] | None:
     with double_precision():
-        factor = np.asarray(jnp.linalg.cholesky(jax.device_put(matrix, device), symmetrize_input=False))
+        factor = np.asarray(jax.lax.linalg.cholesky(jax.device_put(matrix, device), symmetrize_input=False))
     return np.asfortranarray(factor) if np.isfinite(factor[-1, -1]) else None
 
 

@@ -37,6 +37,8 @@ def check_kernel(kernel: Any, where: str) -> Any:
         if not np.isfinite(values).all():
             raise PrecisionError(first_not_finite(values, where))
         return values if np.array_equal(values, values.T) else symmetric(values, where)
+    if getattr(kernel, "complete", True) is False:
+        raise ValueError(f"{where}: the stored kernel is not complete yet: let gram(..., store=...) finish it first.")
     m = min(CORNER, kernel.shape[0])
     above, below = np.asarray(kernel[:m, -m:], np.float64), np.asarray(kernel[-m:, :m], np.float64)
     if not np.isfinite(above).all():
@@ -94,21 +96,47 @@ def stripe_rows(kernel: Any, memory: int) -> int:
 
 def stripes(kernel: Any, memory: int) -> Iterator[slice]:
     """The rows of the kernel in stripes."""
-    step = stripe_rows(kernel, memory)
-    for start in range(0, kernel.shape[0], step):
-        yield slice(start, min(start + step, kernel.shape[0]))
+    n, step = kernel.shape[0], stripe_rows(kernel, memory)
+    ends = np.arange(step, n + step, step).clip(max=n)
+    if hasattr(kernel, "tiling"):  # ends of tiles of any size: as many as fit, and one at least
+        bounds = np.asarray(kernel.tiling.rows)
+        last = np.searchsorted(bounds, bounds[:-1] + step, side="right") - 1
+        ends, at = [], 0
+        while at < len(bounds) - 1:
+            at = max(int(last[at]), at + 1)
+            ends.append(int(bounds[at]))
+    start = 0
+    for end in ends:
+        yield slice(start, int(end))
+        start = int(end)
 
 
 def multiply(kernel: Any, vectors: Float[np.ndarray, "n k"], memory: int) -> Float[np.ndarray, "n k"]:
     """K vectors in float64, in one pass over the kernel. PrecisionError, naming the pair, if it holds NaN or infinity."""
     if in_memory(kernel) and kernel.dtype == np.float64:
         return kernel @ vectors
+    if getattr(kernel, "symmetric", False) is True and hasattr(kernel, "tiles"):
+        return _multiply_tiles(kernel, vectors)
     product = np.empty(vectors.shape)
     for rows in stripes(kernel, memory):
         block = np.asarray(kernel[rows, :], np.float64)
         product[rows] = block @ vectors
         if not np.isfinite(product[rows]).all():
             _refuse(block, rows.start)
+    return product
+
+
+def _multiply_tiles(kernel: Any, vectors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    """K vectors from the tiles of the lower triangle, each read once for both of its places."""
+    product = np.zeros(vectors.shape)
+    for rows, columns, tile in kernel.tiles():
+        block = np.asarray(tile, np.float64)
+        if not np.isfinite(block).all():
+            i, j = np.argwhere(~np.isfinite(block))[0]
+            _refuse(np.pad(block[i : i + 1, : j + 1], ((0, 0), (columns.start, 0))), rows.start + int(i))
+        product[rows] += block @ vectors[columns]
+        if rows.start != columns.start:
+            product[columns] += block.T @ vectors[rows]
     return product
 
 

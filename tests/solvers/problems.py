@@ -1,5 +1,8 @@
 """Kernels with known solutions, and kernels that can only be read by slices."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import numpy as np
 
 EPS = np.finfo(np.float64).eps
@@ -47,3 +50,23 @@ class Slices:
         block = self.kernel[index]
         self.largest = max(self.largest, block.nbytes)
         return block.copy()
+
+
+class Tiles(Slices):
+    """As a stored Gram matrix: ragged tiles of the lower triangle, counted as they are read."""
+
+    symmetric, complete = True, True
+
+    def __init__(self, kernel, rows):
+        super().__init__(kernel)
+        self.tiling, self.read = SimpleNamespace(rows=np.array(rows)), []
+
+    def __getitem__(self, index):
+        self.read.append(index[0])
+        return super().__getitem__(index)
+
+    def tiles(self):
+        bounds = list(pairwise(self.tiling.rows.tolist()))
+        for i, (a, b) in enumerate(bounds):
+            for c, d in bounds[: i + 1]:
+                yield slice(a, b), slice(c, d), self.kernel[a:b, c:d]

@@ -23,8 +23,9 @@ from so3ntk.solvers import (
     loo_path,
     pivoted_cholesky,
 )
+from so3ntk.solvers.stored import multiply, stripes
 from tests.regression_cases import MOLECULAR, bordered, molecules
-from tests.solvers.problems import EPS, Slices, ill_conditioned, kernel_with, smooth_kernel
+from tests.solvers.problems import EPS, Slices, Tiles, ill_conditioned, kernel_with, smooth_kernel
 
 DIRECT = [Cholesky(), Cholesky(device=jax.devices()[0]), Eigen(), BlockedCholesky(block=64)]
 
@@ -160,6 +161,25 @@ def test_kernels_that_are_read_by_slices(method, tmp_path):
     # float32, as kernels are stored: products are in float64
     single = solve(Slices(kernel.astype(np.float32)), y, 0.01, method, intercept=True)
     np.testing.assert_allclose(single.predict(cross), expected.predict(cross), rtol=0, atol=1e-4)
+
+
+def test_tiles_of_a_store_are_read_whole_and_once_for_both_triangles():
+    kernel, y, cross = smooth_kernel(150)
+    stored = Tiles(kernel, [0, 7, 50, 51, 90, 150])
+    expected = solve(kernel, y, 0.01, intercept=True).predict(cross)
+    for method in ("cg", Nystrom(rank=150), "cholesky"):
+        np.testing.assert_allclose(solve(stored, y, 0.01, method, intercept=True).predict(cross), expected, atol=1e-6)
+    assert [s.stop for s in stripes(stored, 4 * 150 * 16 * 60)] == [51, 90, 150]
+    assert [s.stop for s in stripes(stored, 1)] == [7, 50, 51, 90, 150]
+    ones = np.random.default_rng(0).normal(size=(150, 3))
+    np.testing.assert_allclose(multiply(stored, ones, 2**20), kernel @ ones, rtol=1e-12)
+    stored.kernel = kernel.copy()
+    stored.kernel[80, 8] = np.nan
+    with pytest.raises(PrecisionError, match=r"first K\[80, 8\] = nan"):
+        multiply(stored, ones, 2**20)
+    stored.complete = False
+    with pytest.raises(ValueError, match="not complete yet"):
+        solve(stored, y, 0.01)
 
 
 def test_zarr(tmp_path):
