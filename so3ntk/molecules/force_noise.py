@@ -42,7 +42,9 @@ def choose_noises(
         best = tuple(len(values) - 1 for values in candidates)
     if not np.isfinite(value(best)):
         raise not_positive(gram, max(map(max, candidates)), "EnergyForceRegressor")
-    while (nearer := min(_neighbours(best, candidates), key=value, default=best)) != best and value(nearer) < value(best):
+    while (nearer := min(_neighbours(best, candidates), key=value, default=best)) != best and value(nearer) < value(
+        best
+    ):
         best = nearer
     return tuple(float(values[i]) for values, i in zip(candidates, best, strict=True))
 
