@@ -111,7 +111,7 @@ def check_data(data: ForceData, closest: float = 0.12) -> dict[str, float]:
 
 def network(points: int) -> so3ntk.Network:
     """The default network for forces on a chosen grid of rotations."""
-    return so3ntk.molecules.force_network(quadrature=so3ntk.ProductGrid(points), rtol=0.5)
+    return so3ntk.molecules.force_network(quadrature=so3ntk.ProductGrid(points))
 
 
 def experiment(train: ForceData, valid: ForceData, args: argparse.Namespace, species: tuple) -> tuple[list[dict], Any]:

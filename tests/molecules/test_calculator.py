@@ -77,5 +77,5 @@ def test_wrong_arguments(model):
         Calculator(model, unit=-1)
     with pytest.raises(NotFittedError):
         Calculator(EnergyForceRegressor()).calculate(Atoms("H"))
-    with pytest.raises(ValueError, match="F .* is not among the species"):
+    with pytest.raises(ValueError, match=r"F .* is not among the species"):
         Calculator(model).calculate(Atoms("HF", [[0, 0, 0], [0, 0, 0.9]]))
