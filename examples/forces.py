@@ -174,7 +174,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--train, --valid: the file has {len(pools[0])} molecules to train on and {len(pools[1])} others."
         )
-    checks = check_data(pools[0])
+    checks = check_data(ForceData(pools[0].atoms + pools[1].atoms, np.concatenate([p.energies for p in pools]),
+                                  pools[0].forces + pools[1].forces, pools[0].unit))  # fmt: skip
     print(", ".join(f"{name} {value:.4g}" for name, value in checks.items()), flush=True)
     species = tuple(sorted({z for pool in pools for atoms in pool.atoms for z in atoms.numbers.tolist()}))
     points, valid, predicted = [], pools[1], None
