@@ -111,7 +111,7 @@ def check_data(data: ForceData, closest: float = 0.12) -> dict[str, float]:
 
 def network(points: int) -> so3ntk.Network:
     """The default network for forces on a chosen grid of rotations."""
-    return so3ntk.molecules.force_network(quadrature=so3ntk.ProductGrid(points), rtol=0.5)
+    return so3ntk.molecules.force_network(quadrature=so3ntk.ProductGrid(points))
 
 
 def experiment(train: ForceData, valid: ForceData, args: argparse.Namespace, species: tuple) -> tuple[list[dict], Any]:
@@ -174,7 +174,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--train, --valid: the file has {len(pools[0])} molecules to train on and {len(pools[1])} others."
         )
-    checks = check_data(pools[0])
+    checks = check_data(ForceData(pools[0].atoms + pools[1].atoms, np.concatenate([p.energies for p in pools]),
+                                  pools[0].forces + pools[1].forces, pools[0].unit))  # fmt: skip
     print(", ".join(f"{name} {value:.4g}" for name, value in checks.items()), flush=True)
     species = tuple(sorted({z for pool in pools for atoms in pool.atoms for z in atoms.numbers.tolist()}))
     points, valid, predicted = [], pools[1], None

@@ -11,7 +11,7 @@ from so3ntk.molecules.qm9 import load_qm9
 
 __all__ = [
     "AtomSum",
-    "Calculator",
+    "Calculator",  # pyright: ignore[reportUnsupportedDunderAll]
     "CompositionBaseline",
     "EnergyForceRegressor",
     "Environments",

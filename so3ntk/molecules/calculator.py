@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
@@ -26,7 +26,7 @@ class Calculator(AseCalculator):
     raises, NotFittedError among them.
     """
 
-    implemented_properties = ("energy", "free_energy", "forces", "energy_std", "force_std")
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "energy_std", "force_std"]
 
     def __init__(self, model: EnergyForceRegressor, unit: float = 1.0, with_std: bool = False, **options: Any):
         if not isinstance(model, EnergyForceRegressor):
@@ -44,7 +44,7 @@ class Calculator(AseCalculator):
         """Fill ``results`` for one structure."""
         super().calculate(atoms, properties, system_changes)
         deviations = self.with_std or any(name.endswith("_std") for name in properties)
-        found = self.model.predict([self.atoms], return_std=deviations)
+        found = self.model.predict([self.atoms], return_std=deviations)  # pyright: ignore[reportArgumentType]
         energy = float(found.energies[0]) * self.unit
         self.results = {"energy": energy, "free_energy": energy, "forces": found.forces[0] * self.unit}
         if found.energy_std is not None and found.force_std is not None:

@@ -23,8 +23,7 @@ from so3ntk.so3 import HIGHEST, Grid
 class ClassTables(eqx.Module):
     """Tables of a grid for k classes (16 or 1), P entries p (in the order (l, m, n)) and q representatives.
 
-    signs (k, k); table (k, s, q): w T_p of each class, divided by the weights w where it is used forwards; weights (q,);
-    pairs (k, q, t): w T_p T_q for all p <= q whose product is in the class. Padding is zero. The places say where the
+    signs (k, k); table (k, s, q): T_p of each class; weights w (q,); pairs (k, q, t): w T_p T_q for all p <= q whose product is in the class. Padding is zero. The places say where the
     padded entries belong: members (k, s) to P (the last, P, for padding), own (P,) back; pair_own (P, P) into (k, t).
     """
 
@@ -56,9 +55,16 @@ class ClassTables(eqx.Module):
         square[p, q] = square[q, p] = pair_own
         p, q = np.append(p, len(label)), np.append(q, len(label))
         pairs = by_entry[p[pair_members]] * by_entry[q[pair_members]] * weights
-        signs = scipy.linalg.hadamard(len(columns)).astype(weights.dtype)
-        arrays = (signs, by_entry[members], weights, pairs.swapaxes(1, 2), members, own, square)
-        return cls(*(jnp.asarray(array) for array in arrays), grid.bandlimit)
+        return cls(
+            signs=jnp.asarray(scipy.linalg.hadamard(len(columns)), weights.dtype),
+            table=jnp.asarray(by_entry[members]),
+            weights=jnp.asarray(weights),
+            pairs=jnp.asarray(pairs.swapaxes(1, 2)),
+            members=jnp.asarray(members),
+            own=jnp.asarray(own),
+            pair_own=jnp.asarray(square),
+            bandlimit=grid.bandlimit,
+        )
 
     def values(self, s: Float[Array, "n p"]) -> Float[Array, "k n q"]:
         """c at all rotations."""

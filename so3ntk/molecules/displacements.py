@@ -67,7 +67,7 @@ class Moving(NamedTuple):
             for power in range(self.slopes.shape[2]):
                 for k in range(3):
                     at = (rows, slice(None), self.channel[edges] + power, place[ends[edges]] + k)
-                    np.add.at(out, at, sign * self.slopes[edges, :, power, k])
+                    np.add.at(out, at, sign * self.slopes[edges, :, power, k])  # pyright: ignore[reportArgumentType, reportCallIssue]
         return out
 
     def along(self, atoms: Int[np.ndarray, " m"], velocities: Float[np.ndarray, "atoms 3"]) -> np.ndarray:
@@ -77,7 +77,7 @@ class Moving(NamedTuple):
         terms = np.einsum("eapk,ek->eap", self.slopes[edges], relative)
         out = np.zeros((len(atoms), *self._shape))
         for power in range(terms.shape[2]):
-            np.add.at(out, (rows, slice(None), self.channel[edges] + power), terms[:, :, power])
+            np.add.at(out, (rows, slice(None), self.channel[edges] + power), terms[:, :, power])  # pyright: ignore[reportArgumentType, reportCallIssue]
         return out[..., None]
 
     @property

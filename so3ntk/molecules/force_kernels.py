@@ -110,7 +110,7 @@ def energy_force_gram(
     other = x1 if x2 is None else x2
     with double_precision():
         plan = make_plan(net.layers, net.quadrature, net.rtol, *(side.moving.environments for side in (x1, other)))
-        if plan.tail or not plan.reduces:
+        if plan.tail:
             raise NotImplementedError(
                 "energy_force_gram: expected a network that ends with AtomSum(); put other layers before."
             )

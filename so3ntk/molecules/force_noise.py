@@ -10,6 +10,7 @@ one Cholesky factorisation for each pair of candidates that is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -22,7 +23,7 @@ RELATIVE_NOISES = np.logspace(-10, -1, 10)
 
 
 def choose_noises(
-    gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, candidates: Sequence[Sequence[float]]
+    gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, candidates: Sequence[Any]
 ) -> tuple[float, ...]:
     """The noise of the energies (the first rows), and that of the forces if there are any, of least -log likelihood.
 
@@ -49,7 +50,7 @@ def choose_noises(
     return tuple(float(values[i]) for values, i in zip(candidates, best, strict=True))
 
 
-def _neighbours(place: tuple[int, ...], candidates: Sequence[Sequence[float]]) -> list[tuple[int, ...]]:
+def _neighbours(place: tuple[int, ...], candidates: Sequence[Any]) -> list[tuple[int, ...]]:
     """One step along each axis, within the grid."""
     steps = [(*place[:axis], place[axis] + step, *place[axis + 1 :]) for axis in range(len(place)) for step in (-1, 1)]
     return [s for s in steps if all(0 <= i < len(values) for i, values in zip(s, candidates, strict=True))]

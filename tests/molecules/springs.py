@@ -12,7 +12,7 @@ PAIRS = ((0, 1, 450.0, 0.97), (0, 2, 450.0, 0.97), (1, 2, 120.0, 1.53))  # atoms
 
 def small_network():
     last = (GroupPool(), Dense(), AtomSum(match_species=True))
-    return serial(Lift(W_std=0.1, b_std=0.5), Erf(), *last, quadrature=ProductGrid(8), rtol=0.5)
+    return serial(Lift(W_std=0.1, b_std=0.5), Erf(), *last, quadrature=ProductGrid(12), rtol=0.5)
 
 
 def waters(n, seed, amplitude=0.06):

@@ -52,7 +52,7 @@ def test_molecular_dynamics_conserves_energy(model):
         dynamics.run(1)
         totals.append(water.get_total_energy())
         kinetic.append(water.get_kinetic_energy())
-    assert np.ptp(kinetic) > 0.3 * np.max(kinetic)  # something happens
+    assert np.ptp(kinetic) > 0.2 * np.max(kinetic)  # something happens
     # velocity Verlet: (omega dt)^2 / 8 of the energy, to and fro, and no drift
     assert np.ptp(totals) < 0.02 * np.max(kinetic)
     halves = np.mean(totals[:60]), np.mean(totals[60:])
@@ -77,5 +77,5 @@ def test_wrong_arguments(model):
         Calculator(model, unit=-1)
     with pytest.raises(NotFittedError):
         Calculator(EnergyForceRegressor()).calculate(Atoms("H"))
-    with pytest.raises(ValueError, match="no training molecule did"):
+    with pytest.raises(ValueError, match=r"F .* is not among the species"):
         Calculator(model).calculate(Atoms("HF", [[0, 0, 0], [0, 0, 0.9]]))
