@@ -124,7 +124,9 @@ def test_improper_rotations_and_parity():
 @pytest.mark.parametrize("body", BODIES)
 def test_degree_zero_is_the_mean(body):
     layers = BODIES[body]("SO3")
-    pooled, blocks = (net_of(*layers, pool, Dense(b_std=0.3)).kernel_fn(signal()) for pool in (GroupPool(), IrrepPool(0)))
+    pooled, blocks = (
+        net_of(*layers, pool, Dense(b_std=0.3)).kernel_fn(signal()) for pool in (GroupPool(), IrrepPool(0))
+    )
     for mean, block in zip(pooled, blocks, strict=True):
         np.testing.assert_allclose(block[..., 0, 0], mean, rtol=0, atol=500 * EPS)
 
@@ -133,6 +135,7 @@ def test_filters_on_caps():
     """At pi blocks are those of global filters; below they are other ones, and the parity is minded too."""
     x, grid = signal(VALUES[:2]), LocalGrid(ProductGrid(4), SphereGrid(6))
     for group, parity in (("SO3", None), ("O3", 1), ("O3", None)):
+
         def kernels(support, group=group, parity=parity):
             body = Lift(group=group, support=support), Erf(), IrrepPool(1, parity), Dense()
             return net_of(*body, grid=grid if support else ProductGrid(4)).kernel_fn(x, x)
@@ -157,7 +160,9 @@ def test_cartesian_order_and_tensors():
         (2, tensors.reshape(2, 9), np.einsum("nab,xa,xb->nx", tensors, points, points)),
     ):
         coefficients = np.linalg.lstsq(basis, samples.T, rcond=None)[0].T
-        kernel = net_of(Lift(), IrrepPool(degree, basis="cartesian")).kernel_fn(signal(coefficients[..., None]), None, "nngp")
+        kernel = net_of(Lift(), IrrepPool(degree, basis="cartesian")).kernel_fn(
+            signal(coefficients[..., None]), None, "nngp"
+        )
         ratio = np.asarray(kernel) / np.einsum("na,mb->nmab", of, of)
         np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-10)
         assert ratio.flat[0] > 0
@@ -285,7 +290,9 @@ def test_finite_network():
     x, turn = signal(VALUES[:2]), random_rotations(1, seed=9).as_matrix()
     draws, width = 400, 64
     for basis, table in (("real", wigner(turn, 1)[0]), ("cartesian", turn[0])):
-        net = net_of(Lift(width=width, b_std=0.3), Erf(), IrrepPool(1, basis=basis), Dense(8, W_std=1.3), grid=ProductGrid(12))
+        net = net_of(
+            Lift(width=width, b_std=0.3), Erf(), IrrepPool(1, basis=basis), Dense(8, W_std=1.3), grid=ProductGrid(12)
+        )
         shape, params = net.init_fn(jax.random.key(0), x.shape)
         assert shape == (2, 3, 8)
         plain, turned = net.apply_fn(params, x), net.apply_fn(params, rotate(x, turn[0]))
