@@ -9,7 +9,8 @@ sizes and seeds; the ridge is chosen by leaving one molecule out. A seed is a ch
 
 --data: an npz file of arrays Z_train (atoms), R_train (atoms, 3) in Angstrom, offsets_train (n + 1) and dipole_train (n, 3),
 and the same for _valid, which test molecules are drawn from (the assets of PyPI's qmllib 1.2.0, small organic fragments: Debye, as water's 2.16 and
-formaldehyde's 2.50 show, whose measured values are 1.85 and 2.33); or any file that ase reads, with a vector in
+formaldehyde's 2.50 show, whose measured values are 1.85 and 2.33. Its _valid part holds the same 800 fragments as _train in other distortions: with 250 for
+training a third of the test molecules are new distortions of training ones, with 800 all); or any file that ase reads, with a vector in
 ``atoms.info[key]`` or a calculator's dipole. There test molecules are drawn first. Charged molecules have
 no dipole that is free of the origin: leave them out.
 

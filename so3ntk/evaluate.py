@@ -144,7 +144,7 @@ def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: int, get: tuple[
     def function(powers, correlation):
         return tower.evaluate(powers, lift.nngp(correlation, pair.f))
 
-    readout = readout_of(layers)
+    readout: Any = readout_of(layers)
     means, largest = lift.geometry(pair.grid).mean_of(function, tower.powers, pair.f, pair.g, readout.irrep)
     means = readout.finish(means)
     return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)

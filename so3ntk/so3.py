@@ -126,10 +126,10 @@ class SphereGeometry(Geometry):
             total = sum(function(p, image) for image in walsh_hadamard(products))
             return jnp.dot(total, self.grid.weights, precision=HIGHEST)
 
-        def moment(p):
-            return self.moment(function(p, jnp.concatenate(walsh_hadamard(products))), irrep.degree)
+        def moment(p, degree):
+            return self.moment(function(p, jnp.concatenate(walsh_hadamard(products))), degree)
 
-        read = mean if irrep is None else moment
+        read = mean if irrep is None else functools.partial(moment, degree=irrep.degree)
         return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, walsh_hadamard(products)))
 
     def average(self, field: Blocks | Array, support: Float[Array, " l"]) -> Blocks:

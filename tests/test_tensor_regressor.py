@@ -68,10 +68,12 @@ def test_network_and_rotations(kernels, target, degrees):
     y, turn = target(X[:TRAIN]), random_rotations(1, seed=1).as_matrix()[0]
     model = TensorKernelRegressor(clone(TensorKernelRegressor(NET)).net).fit(X[:TRAIN], y)
     same = TensorKernelRegressor("precomputed").fit(parts(kernels[0], degrees), y)
-    assert model.ridge_ == same.ridge_ and set(model.ridge_) == set(degrees)
+    assert model.ridge_ == same.ridge_
+    assert set(model.ridge_) == set(degrees)
     plain, std = model.predict(X[TRAIN:], return_std=True)
     np.testing.assert_allclose(plain, same.predict(parts(kernels[1], degrees)), atol=1e-9 * np.abs(y).max())
-    assert std.shape == plain.shape and np.all(std >= 0)
+    assert std.shape == plain.shape
+    assert np.all(std >= 0)
     turned = model.predict(rotate(X[TRAIN:], turn))
     expected = plain @ turn.T if plain.ndim == 2 else turn @ plain @ turn.T
     np.testing.assert_allclose(turned, expected, atol=2e-3 * np.abs(y).max())
