@@ -208,9 +208,14 @@ def test_positive_semi_definite():
     copies = [signal(), signal(VALUES[:1]), *(rotate(signal(VALUES[:1]), turn) for turn in turns)]
     x = so3ntk.concatenate(copies)
     for pool in (IrrepPool(1), IrrepPool(2, basis="cartesian")):
-        for matrix in map(as_matrix, net_of(Lift(), Erf(), pool, grid=ProductGrid(12)).kernel_fn(x)):
-            values = np.linalg.eigvalsh(matrix)
-            assert values[0] > -1e-6 * values[-1]
+        net = net_of(Lift(), Erf(), pool, grid=ProductGrid(12))
+        for name in ("nngp", "ntk"):
+            blocks = np.asarray(net.kernel_fn(x, None, name))
+            values, trace = np.linalg.eigvalsh(as_matrix(blocks)), np.trace(as_matrix(blocks))
+            # The eigenvalues of an error E are at most its Frobenius norm, here of traces times the relative error.
+            error = 2 * net.quadrature_error(x, get=name, signals=6)
+            assert error < 1e-2
+            assert -error * trace < values[0] < 1e-3 * trace
 
 
 def test_derivatives():

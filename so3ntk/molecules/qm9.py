@@ -8,6 +8,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from so3ntk.molecules.archive import read_archive, take_rows, write_archive
 from so3ntk.molecules.data import MoleculeData, read_molecules, sample_rows
 from so3ntk.molecules.elements import SYMBOLS
+from so3ntk.molecules.polarizability import anisotropies
 from so3ntk.molecules.structures import require_ase
 
 #: Column in the files of qm9pack and unit of each target. What is in eV here is in Hartree in the files.
@@ -54,7 +56,8 @@ def load_qm9(
 
     Targets and units: U0, U298, H298, G298 (total energies: subtract :class:`CompositionBaseline` before a
     regression), homo, lumo, gap, zpve in eV (1 Hartree = ``ase.units.Hartree``); Cv in cal/(mol K); mu in
-    Debye; alpha in Bohr^3; r2 in Bohr^2. Positions in Angstrom. ``index`` is QM9's own number, 1 to 133885.
+    Debye; alpha in Bohr^3; r2 in Bohr^2. anisotropy: of the polarisability tensor, in Bohr^3, from a folder only; the
+    tensors themselves are not in the frame of the geometries (see :mod:`so3ntk.molecules.polarizability`). Positions in Angstrom. ``index`` is QM9's own number, 1 to 133885.
 
     path: None reads the CSV files of the installed package qm9pack, without importing it. A folder is read as
     such a set of files; an npz file in the layout of :mod:`so3ntk.molecules.archive`, with energies in
@@ -67,8 +70,10 @@ def load_qm9(
     FileNotFoundError; ImportError if ase, or without a path qm9pack, is missing.
     """
     where = "load_qm9"
+    if target == "anisotropy":
+        return _with_anisotropy(n, seed, path, cache)
     if target not in TARGETS:
-        raise ValueError(f"{where}: unknown target {target!r}; there are {', '.join(TARGETS)}.")
+        raise ValueError(f"{where}: unknown target {target!r}; there are {', '.join(TARGETS)}, anisotropy.")
     require_ase(where)
     if path is None or Path(path).is_dir():
         columns = _from_csv(_package_folder() if path is None else Path(path), n, seed, cache)
@@ -79,6 +84,17 @@ def load_qm9(
         data = read_molecules(path, target_key=target, unit=TARGETS[target][1])
         return data[sample_rows(len(data), n, seed, where)]
     return _molecule_data(columns, target, path)
+
+
+def _with_anisotropy(n: int | None, seed: int, path: str | PathLike | None, cache: bool) -> MoleculeData:
+    if path is not None and not Path(path).is_dir():
+        raise ValueError(
+            f"load_qm9: the target anisotropy needs the folder of CSV files of qm9pack, got the file {path}."
+        )
+    data = load_qm9(n, seed, "alpha", path, cache)
+    folder = _package_folder() if path is None else Path(path)
+    targets = anisotropies(folder, data.index, data.targets)
+    return replace(data, targets=targets, target="anisotropy")
 
 
 def _molecule_data(columns: Mapping[str, np.ndarray], target: str, path) -> MoleculeData:
