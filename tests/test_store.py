@@ -160,6 +160,7 @@ run(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_killed_at_once(tmp_path, whole):
     """SIGKILL of two writers of one store, after some tiles: what they left is resumed to the same bits."""
     path, root = tmp_path / "run.zarr", Path(__file__).parents[1]
