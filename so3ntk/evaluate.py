@@ -114,7 +114,8 @@ def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 2
     """The nodes at which a network's tower is a polynomial to the accuracy of the dtype, for two batches' variances.
 
     Judged by the last coefficients of the interpolants for all pairs of signals at ``samples`` quantiles of the
-    variances. The first of ``STRETCHES`` that will do; None if none does, as for Sign below another kink.
+    variances. Without a stretch where that will do, else with the best of ``STRETCHES``; None if none does, as for Sign
+    below another kink.
     """
     dtype = jax.tree.leaves(f)[0].dtype
     bound = 1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6
@@ -126,9 +127,9 @@ def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 2
         tried = [Nodes(node_count(dtype, stretch), stretch) for stretch in stretches]
         points = np.stack([probe_points(nodes) for nodes in tried])
         tails = np.asarray(_tails(layers, f, g, jnp.asarray(points, dtype), samples)).reshape(len(tried), -1)
-        good = np.nanmax(tails, axis=1) < bound
-        if good.any():
-            return tried[int(np.argmax(good))]
+        worst = np.nanmax(tails, axis=1)
+        if worst.min() < bound:
+            return tried[int(np.argmin(worst))]
     return None
 
 

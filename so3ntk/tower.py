@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 HIGHEST = jax.lax.Precision.HIGHEST
 LARGEST = 1 / math.sqrt(2.0)  # s runs from 0 to here
-#: The stretches tried, in this order.
+#: The stretches tried.
 STRETCHES = (math.inf, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 

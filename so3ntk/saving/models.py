@@ -15,7 +15,6 @@ from so3ntk.classifier import KernelClassifier
 from so3ntk.errors import ModelFileError, PrecisionError
 from so3ntk.estimator_inputs import cross_kernel, is_precomputed
 from so3ntk.estimators import KernelRegressor
-from so3ntk.fingerprint import versions
 from so3ntk.network import Network
 from so3ntk.saving import archive
 from so3ntk.saving.codec import decode, encode
