@@ -156,9 +156,7 @@ def draw_parity(valid: ForceData, predicted: Any, unit: str, path: str) -> None:
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         axes.plot(ends, ends, "k-", lw=0.8)
         axes.plot(x, y, "o", ms=3, alpha=0.5, mew=0)
-        axes.set(
-            xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"MAE {np.abs(x - y).mean():.2f} {unit}"
-        )
+        axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"MAE {np.abs(x - y).mean():.2f}")
         axes.set_aspect("equal")
         axes.grid(True, alpha=0.3)
     figure.savefig(path, dpi=150)

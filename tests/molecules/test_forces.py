@@ -1,5 +1,7 @@
 """Energies and forces: covariances against automatic differentiation in the positions, and what forces must obey."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
