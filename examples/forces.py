@@ -12,7 +12,7 @@ forces predicted as zero, as the gradient of a fit to energies alone, and by a f
 is checked: net forces and torques, and, for molecules that it holds in several geometries of the same atoms, that energy
 differences are the work of the forces between them, which tells a wrong sign or unit. Prints a table; writes forces.png,
 parity.png and forces.json. The defaults take 5 to 10 minutes on two cores; time grows with the square of the
-training molecules, which dominate, and memory with their number of coordinates (1 GiB for the fit at 250).
+training molecules, which dominate, and memory with their number of coordinates (2 GiB for the fit at 250).
 """
 
 from __future__ import annotations
@@ -156,9 +156,7 @@ def draw_parity(valid: ForceData, predicted: Any, unit: str, path: str) -> None:
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         axes.plot(ends, ends, "k-", lw=0.8)
         axes.plot(x, y, "o", ms=3, alpha=0.5, mew=0)
-        axes.set(
-            xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"MAE {np.abs(x - y).mean():.2f} {unit}"
-        )
+        axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"MAE {np.abs(x - y).mean():.2f}")
         axes.set_aspect("equal")
         axes.grid(True, alpha=0.3)
     figure.savefig(path, dpi=150)

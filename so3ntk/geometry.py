@@ -116,8 +116,10 @@ class Point(Geometry):
 
     def correlate(self, f: Signal, g: Signal) -> Field:
         """The mean of the product of two coefficient vectors (f = g gives exactly the variance)."""
-        same = jnp.all(f == g)  # exact at coincidence, where rounding would move the angle by the root of eps
-        return jnp.where(same, self.variance(f), jnp.mean(f * g))
+        product = jnp.mean(f * g)
+        # Exact at coincidence, where rounding would move the angle by the root of eps; derivatives are the product's.
+        rounding = jnp.where(jnp.all(f == g), self.variance(f) - product, 0)
+        return product + jax.lax.stop_gradient(rounding)
 
     def variance(self, f: Signal) -> Float[Array, ""]:
         """The mean square of a coefficient vector."""

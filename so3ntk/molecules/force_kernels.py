@@ -75,13 +75,13 @@ class Batch(NamedTuple):
     slot: Int[np.ndarray, " m"]
 
     def load(self, side: Side, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Signals and minus their derivatives, padded to ``size`` atoms, and the slots; -1 for padding."""
+        """Signals and minus their derivatives, padded to ``size`` by the first, and the slots; -1 for padding."""
         moving = side.moving
         if side.velocities is not None:
             slopes = moving.along(self.atoms, side.velocities)
         else:
             slopes = moving.tangents(self.atoms, self.width(side))
-        pad = lambda x: np.concatenate([x, np.zeros((size - len(x), *x.shape[1:]))])  # noqa: E731
+        pad = lambda x: np.concatenate([x, np.repeat(x[:1], size - len(x), axis=0)])  # noqa: E731
         slot = np.concatenate([self.slot, np.full(size - len(self.slot), -1)])
         return pad(moving.signals(self.atoms)), -pad(slopes), slot
 
