@@ -262,8 +262,8 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
         images = np.concatenate(halves)
         c = images * tower.inverse_norm
         t = from_s(np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)), sample.nodes.stretch, np.arcsinh)
-        for kernels, branches in zip((nngps, ntks), tower.powers, strict=True):
-            positive, negative = (np.polynomial.polynomial.polyval(t, p) for p in branches)
+        for kernels, branches in zip((nngps, ntks), tower.chebyshev, strict=True):
+            positive, negative = (np.polynomial.chebyshev.chebval(t, p) for p in branches)
             mean = weights @ np.where(c >= 0, positive, negative).ravel() * tower.scale
             kernels.append(np.asarray(readout.finish(mean.reshape(_side(readout)))))
         alignments.append(c.max())

@@ -155,11 +155,13 @@ def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes, get: tupl
     lift: Any = layers[0]
     tower = make_tower(layers, pair, probe_points(nodes), get)
 
-    def function(powers, correlation):
-        return tower.evaluate(powers, lift.nngp(correlation, pair.f), nodes.stretch)
+    def function(coefficients, correlation):
+        return tower.evaluate(coefficients, lift.nngp(correlation, pair.f), nodes.stretch)
 
     readout: Any = readout_of(layers)
-    means, largest = lift.geometry(pair.grid).mean_of(function, tower.powers, pair.f, pair.g, readout.irrep)
+    means, largest = lift.geometry(pair.grid).mean_of(
+        function, tower.coefficients(nodes.stretch), pair.f, pair.g, readout.irrep
+    )
     means = readout.finish(means)
     return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, pair.f) * tower.inverse_norm)
 

@@ -52,7 +52,7 @@ def gram(
     is symmetric to the bit. Kernels of molecules are summed over their atoms in float64.
 
     Raises MemoryError for a budget below one tile, PrecisionError for kernels that are not finite, StoreMismatchError for
-    a store of another run, OSError for one that cannot be written, ValueError for wrong arguments. Whatever stops a run,
+    a store of another run, OSError for one that cannot be written, ValueError and TypeError for wrong arguments. Whatever stops a run,
     its finished tiles stay in the store.
     """
     names = check_get(get)
@@ -77,6 +77,10 @@ def _check_arguments(x2: Any, store: Any, client: Any, share: Any, diagonal: boo
         raise ValueError(f"gram: expected share to be (i, n) with 0 <= i < n, got {share!r}.")
     if share[1] > 1 and store is None:
         raise ValueError("gram: share= divides the tiles of a store among processes; pass store= as well.")
+    if client is not None and not (hasattr(client, "nthreads") and hasattr(client, "submit")):
+        raise TypeError(
+            f"gram: expected client to be a dask.distributed.Client, got {client!r}. Of an address make one with Client(address)."
+        )
     if diagonal and (x2 is not None or store is not None or client is not None):
         raise ValueError("gram: diagonal=True is for one batch in memory, without x2, store and client.")
 

@@ -74,15 +74,14 @@ def chebyshev(n: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]
     return t, to_chebyshev, to_powers
 
 
-def polynomials(values: Float[Array, "2 n"]) -> tuple[Float[Array, "2 n"], Float[Array, ""]]:
-    """Powers of t, lowest first, of the interpolants for c >= 0 and c < 0, and the size of their last coefficients.
+def interpolants(values: Float[Array, "2 n"]) -> tuple[Float[Array, "2 n"], Float[Array, ""]]:
+    """Chebyshev coefficients in t of the interpolants for c >= 0 and c < 0, and the size of the last ones.
 
-    From the values at ``probe_points``, in two steps, since only the Chebyshev form has small coefficients.
+    From the values at ``probe_points``.
     """
-    _, to_chebyshev, to_powers = chebyshev(values.shape[-1])
+    _, to_chebyshev, _ = chebyshev(values.shape[-1])
     coefficients = jnp.matmul(values, jnp.asarray(to_chebyshev.T, values.dtype), precision=HIGHEST)
-    powers = jnp.matmul(coefficients, jnp.asarray(to_powers.T, values.dtype), precision=HIGHEST)
-    return powers, jnp.max(jnp.abs(coefficients[:, -2:]))
+    return coefficients, jnp.max(jnp.abs(coefficients[:, -2:]))
 
 
 def horner(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> Float[Array, " ..."]:
@@ -91,6 +90,14 @@ def horner(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> Flo
     for coefficient in coefficients[-2::-1]:
         value = value * t + coefficient
     return value
+
+
+def clenshaw(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    """sum_k coefficients[k] T_k(t), T_k the Chebyshev polynomials."""
+    last, before = coefficients[-1], jnp.zeros_like(t)
+    for coefficient in coefficients[-2:0:-1]:
+        last, before = 2 * t * last + (coefficient - before), last
+    return t * last + (coefficients[0] - before)
 
 
 def probe_points(nodes: Nodes) -> Float[np.ndarray, "2 n"]:
@@ -107,13 +114,13 @@ def inverse_or_zero(norm: Float[Array, " ..."]) -> Float[Array, " ..."]:
 class Tower(eqx.Module):
     """Kernels after the tower as functions of K before it, for one pair of variances.
 
-    powers: for each of k kernels the coefficients (sign of c, power of t), to be multiplied by scale; tails: the size
-    of the last Chebyshev coefficients relative to the largest value, an estimate of the interpolation error.
+    chebyshev: for each of k kernels the coefficients (sign of c, degree in t), to be multiplied by scale; tails: the size
+    of the last ones relative to the largest value, an estimate of the interpolation error.
     """
 
     inverse_norm: Float[Array, ""]
     scale: Float[Array, ""]
-    powers: Float[Array, "k 2 n"]
+    chebyshev: Float[Array, "k 2 n"]
     tails: Float[Array, " k"]
 
     @classmethod
@@ -135,18 +142,29 @@ class Tower(eqx.Module):
             one = jnp.ones((), dtype)
             values = run(points, one, one)
         values = [jnp.broadcast_to(v, points.shape) for v in values]
-        fits = [polynomials(v) for v in values]
+        fits = [interpolants(v) for v in values]
         largest = [jnp.maximum(jnp.max(jnp.abs(v)), jnp.finfo(dtype).tiny) for v in values]
         tails = jnp.stack([tail / top for (_, tail), top in zip(fits, largest, strict=True)])
-        return cls(inverse_or_zero(norm), scale, jnp.stack([powers for powers, _ in fits]), tails)
+        return cls(inverse_or_zero(norm), scale, jnp.stack([fit for fit, _ in fits]), tails)
+
+    def coefficients(self, stretch: float = math.inf) -> Float[Array, "k 2 n"]:
+        """What ``evaluate`` takes, a row for each kernel: powers of t, the cheapest; under a stretch, Chebyshev's.
+
+        Powers cost digits where Chebyshev coefficients fall more slowly than (1 + sqrt 2)^-degree, as they do there.
+        """
+        if not math.isinf(stretch):
+            return self.chebyshev
+        _, _, to_powers = chebyshev(self.chebyshev.shape[-1])
+        return jnp.matmul(self.chebyshev, jnp.asarray(to_powers.T, self.chebyshev.dtype), precision=HIGHEST)
 
     def evaluate(
-        self, powers: Float[Array, "2 n"], kernel: Float[Array, " ..."], stretch: float = math.inf
+        self, coefficients: Float[Array, "2 n"], kernel: Float[Array, " ..."], stretch: float = math.inf
     ) -> Float[Array, " ..."]:
-        """One kernel after the tower, given its row of ``powers`` for a stretch, at values K before it."""
+        """One kernel after the tower, given its row of ``coefficients(stretch)``, at values K before it."""
         c = kernel * self.inverse_norm
         s = jnp.sqrt(jnp.clip((1 - jnp.abs(c)) * 0.5, 0, 0.5))
         t = from_s(s, stretch)
         # The factor goes into each coefficient: XLA's loop over motions is slow on coefficients shared by all pairs.
-        branches = [[powers[j, k] * self.scale for k in range(powers.shape[1])] for j in range(2)]
-        return jnp.where(c >= 0, *(horner(branch, t) for branch in branches))
+        branches = [[row[k] * self.scale for k in range(len(row))] for row in coefficients]
+        add_up = horner if math.isinf(stretch) else clenshaw
+        return jnp.where(c >= 0, *(add_up(branch, t) for branch in branches))

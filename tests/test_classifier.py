@@ -161,7 +161,7 @@ def test_wrong_inputs():
         model.decision_function(np.nan * cross)
     with pytest.raises(NotPositiveDefiniteError, match="KernelClassifier: K"):
         KernelClassifier(net="precomputed", ridge=0.0).fit(np.ones((14, 14)), labels)
-    with pytest.raises(PrecisionError, match=r"KernelClassifier: .*rescale"):
+    with pytest.raises(PrecisionError, match=r"gram: the NTK of input 0 .*scale them down"):
         KernelClassifier(net=MLP).fit(np.full((3, 2), 1e200), [0, 1, 1])
     with pytest.raises(TypeError, match="KernelClassifier: expected a batch of inputs"):
         KernelClassifier(net=MLP).fit(3, labels)

@@ -25,11 +25,12 @@ import jax
 jax.config.update("jax_enable_x64", sys.argv[2] == "global")
 import numpy as np
 from so3ntk import gram
-from so3ntk.work import Work, precision
+from so3ntk.double import double_precision
+from so3ntk.work import Work
 from tests.test_devices import NETWORKS, batches
 used, on = [], Work.on
 Work.on = lambda self, device: used.append(str(device)) or on(self, device)
-with precision(True):  # of this thread alone, unless it is global
+with double_precision():  # of this thread alone, unless it is global
     x = batches()
     values = {name: gram(net, x[name], progress=False) for name, net in NETWORKS.items()}
     stored = gram(NETWORKS["tower"], x["tower"], store=sys.argv[1] + "/run.zarr", progress=False)

@@ -290,10 +290,9 @@ def test_tile(tile):
         so3ntk.gram(NET, X, tile=tile, progress=False)
 
 
-@pytest.mark.parametrize("option", ["store", "client"])
-def test_gram_options_that_are_not_there_yet(option):
-    with raises(NotImplementedError, "gram", f"{option}=", "not implemented"):
-        so3ntk.gram(NET, X, progress=False, **{option: "gram.zarr"})
+def test_clients():
+    with raises(TypeError, "gram", "dask.distributed.Client", "'scheduler:8786'"):
+        so3ntk.gram(NET, X, progress=False, client="scheduler:8786")
 
 
 def test_empty_batches_are_no_error():

@@ -294,14 +294,16 @@ def test_finite_network():
     """Equivariant outputs, whose products over many channels average to the kernel's blocks."""
     x, turn = signal(VALUES[:2]), random_rotations(1, seed=9).as_matrix()
     draws, width = 400, 64
+    layers = [Lift(width=width, b_std=0.3), Erf(), IrrepPool(1), Dense(8, W_std=1.3)]
     for basis, table in (("real", wigner(turn, 1)[0]), ("cartesian", turn[0])):
-        net = net_of(
-            Lift(width=width, b_std=0.3), Erf(), IrrepPool(1, basis=basis), Dense(8, W_std=1.3), grid=ProductGrid(12)
-        )
+        layers[2] = IrrepPool(1, basis=basis)
+        net = net_of(*layers, grid=ProductGrid(20))
         shape, params = net.init_fn(jax.random.key(0), x.shape)
         assert shape == (2, 3, 8)
         plain, turned = net.apply_fn(params, x), net.apply_fn(params, rotate(x, turn[0]))
         np.testing.assert_allclose(turned, np.einsum("ab,nbc->nac", table, plain), atol=1e-4 * np.abs(plain).max())
+
+    net = net_of(*layers, grid=ProductGrid(12))
 
     def products(key):
         outputs = net.apply_fn(net.init_fn(key, x.shape)[1], x)

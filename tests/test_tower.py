@@ -221,9 +221,9 @@ def probe(activation, q1, q2, nodes):
         tower = Tower.collapse(run, q1, q2, None, probe_points(nodes))
         kernel = jnp.cos(jnp.linspace(0.01, np.pi - 0.01, 500)) * jnp.sqrt(q1 * q2)
         (exact,) = run(kernel, q1, q2)
-        return jnp.abs(tower.evaluate(tower.powers[0], kernel, nodes.stretch) - exact).max() / jnp.abs(
-            exact
-        ).max(), tower.tails[0]
+        return jnp.abs(
+            tower.evaluate(tower.coefficients(nodes.stretch)[0], kernel, nodes.stretch) - exact
+        ).max() / jnp.abs(exact).max(), tower.tails[0]
 
     return [float(a) for a in compare(jnp.asarray(q1), jnp.asarray(q2))]
 

@@ -141,7 +141,8 @@ def test_a_network_whose_gram_matrix_is_never_stored():
     x, y = molecules((1, 3, 2, 4, 3, 2, 5, 1, 3) * 3)
     lazy, whole = LazyGram(MOLECULAR, x), gram(MOLECULAR, x, progress=False)
     np.testing.assert_allclose(lazy[3:7, np.array([1, 0])], whole[3:7, [1, 0]], rtol=1e-12)
-    np.testing.assert_allclose(lazy.diagonal(), np.diag(whole), rtol=1e-12)
+    # atoms with themselves sit on the cusp of the NTK, where a rounding of the angle shows as its root
+    np.testing.assert_allclose(lazy.diagonal(), np.diag(whole), rtol=4 * np.finfo(np.float64).eps ** 0.5)
     a, b = (solve(kernel, y, 0.1, Nystrom(rank=8)) for kernel in (lazy, whole))
     np.testing.assert_allclose(a.coefficients, b.coefficients, rtol=1e-7)
 
