@@ -297,7 +297,7 @@ def test_finite_network():
     layers = [Lift(width=width, b_std=0.3), Erf(), IrrepPool(1), Dense(8, W_std=1.3)]
     for basis, table in (("real", wigner(turn, 1)[0]), ("cartesian", turn[0])):
         layers[2] = IrrepPool(1, basis=basis)
-        net = net_of(*layers, grid=ProductGrid(20))
+        net = net_of(*layers, grid=ProductGrid(24))
         shape, params = net.init_fn(jax.random.key(0), x.shape)
         assert shape == (2, 3, 8)
         plain, turned = net.apply_fn(params, x), net.apply_fn(params, rotate(x, turn[0]))
