@@ -242,7 +242,7 @@ def test_tail_estimates_the_error(variance):
     assert error < 10 * tail + 1e-12
 
 
-@pytest.mark.parametrize(("variance", "stretch"), [(30.0, 0.1), (1e3, 0.01)])
+@pytest.mark.parametrize(("variance", "stretch"), [(100.0, 0.03), (1e3, 0.01)])
 def test_stretch_keeps_the_singularities_of_saturation_away(variance, stretch):
     plain, _ = probe("erf", variance, variance, Nodes(48))
     stretched, tail = probe("erf", variance, variance, Nodes(48, stretch))
