@@ -43,7 +43,7 @@ def node_count(dtype, stretch: float = math.inf) -> int:
 
     Stretched variables, whose singularities are nearer, get a few more.
     """
-    single, double = (16, 34) if math.isinf(stretch) else (20, 48)
+    single, double = (16, 34) if math.isinf(stretch) else (20, 64)
     return single if jnp.finfo(dtype).bits <= 32 else double
 
 
