@@ -117,7 +117,7 @@ def main() -> None:
     for bandlimit in (6,) if args.quick else (3, 4, 6, 8):
         for depth in (3,) if args.quick else (1, 3, 10):
             net = relu_network(so3ntk, depth)
-            grid = Grid.load(rotation_grid, bandlimit, dtype)
+            grid = Grid.load(rotation_grid, bandlimit, dtype, pairs=2**20)  # as for large matrices
             x = white_signals(256, bandlimit, 10, dtype)
             runners = {
                 "tower": block_runner(net, grid, x, 34 if args.float64 else 16),

@@ -152,7 +152,8 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
     require_degrees(layers, rows.signals)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
-    motions = load_motions(layers, grid, rows.signals, dtype, _nodes(layers, f, g))
+    pairs = math.prod(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
+    motions = load_motions(layers, grid, rows.signals, dtype, _nodes(layers, f, g), pairs)
     numbers = 1 if motions.base is None else motions.base.size  # pyright: ignore
     lift = own_motions(layers, f)
     if lift is not None:
@@ -227,9 +228,17 @@ def choose_grid(
 
 
 def load_motions(
-    layers: tuple[Layer, ...], quadrature: Quadrature | None, signals: Any, dtype: Any, nodes: Nodes | None
+    layers: tuple[Layer, ...],
+    quadrature: Quadrature | None,
+    signals: Any,
+    dtype: Any,
+    nodes: Nodes | None,
+    pairs: int = 0,
 ) -> Motions:
-    """The tables of a grid, for the degrees of the signals and of the filters; and where towers are tabulated."""
+    """The tables of a grid, for the degrees of the signals and of the filters; and where towers are tabulated.
+
+    pairs: how many will be computed, which decides between programs that start and that run fast.
+    """
     if quadrature is None:
         return Motions(None, None, None, nodes)
     kept = [layer.kept_bandlimit(signals.bandlimit) for layer in flatten(layers) if isinstance(layer, Lift)]
@@ -245,8 +254,8 @@ def load_motions(
         turns = Turn.load(quadrature.rotations, quadrature.positions, bandlimit, dtype, groups == {"O3"})
         return Motions(turns, None, None, None)
     if not isinstance(quadrature, AdaptiveGrid):
-        return Motions(Grid.load(quadrature, bandlimit, dtype), None, None, nodes)
-    base, fine = (Grid.load(grid, bandlimit, dtype) for grid in (quadrature.base, quadrature.fine))
+        return Motions(Grid.load(quadrature, bandlimit, dtype, pairs), None, None, nodes)
+    base, fine = (Grid.load(grid, bandlimit, dtype, pairs) for grid in (quadrature.base, quadrature.fine))
     return Motions(base, fine, quadrature.threshold, nodes)
 
 
