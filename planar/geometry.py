@@ -16,6 +16,7 @@ from itertools import product
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -82,9 +83,22 @@ class LocalGeometry(Geometry):
         weights = rows[:, None] & columns[None, :]
         return jnp.sum(jnp.where(weights, field, 0)) * (self.size**2 / self.positions**4)
 
+    def overlapping(self, motions: Motion) -> Motion:
+        """Those with |d| < m modulo n along both axes."""
+        d = np.arange(self.size)
+        near = np.flatnonzero(np.minimum(d, self.size - d) < self.positions)
+        if len(near) == self.size:
+            return motions
+
+        def take(leaf):
+            each = leaf.reshape(-1, self.size, self.size, *leaf.shape[1:])
+            return each[:, near][:, :, near].reshape(-1, *leaf.shape[1:])
+
+        return jax.tree.map(take, motions)
+
     def _moved(self, d: Int[Array, ""]) -> Int[Array, " m"]:
         """x + d mod n, along one axis."""
-        return (np.arange(self.positions) + d) % self.size
+        return (jnp.arange(self.positions) + d) % self.size
 
     def average(self, field: Float[Array, "m m"], support: Window | None) -> Float[Array, "k k"]:
         """The mean over a window at x and x + d; None: over all positions."""

@@ -81,7 +81,7 @@ class AvgPool(Coarsening):
         shape = (len(coarse.element) // size**2, size, size, size, size)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), _parts(example))
         # Without checkpoint JAX drops the activations' derivative rules where forward over reverse mode splits the loop.
-        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, motions)
+        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, old.overlapping(motions))
         return lambda motion: _state_at(fields, motion, size, example.width), coarse
 
 

@@ -62,7 +62,7 @@ def _band(positions: int, window: Window, shift: Array, n: int, dtype: Any) -> F
     if window.padding == "CIRCULAR":
         return jnp.asarray((y - x - first) % n < window.size, dtype)
 
-    def seen(x, y):
+    def seen(x: Any, y: Any) -> Any:
         return (x < left) & (y < positions) & (y - x >= first) & (y - x <= last)
 
     return (seen(x, y) & seen((x + shift) % n, (y + shift) % n)).astype(dtype)
