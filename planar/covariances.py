@@ -31,7 +31,7 @@ def _(layer: Lift, first: Known, second: Known, grid: Any) -> State:
         nngp, ntk = (_global_field(c, layer.group) for c in (known.nngp, known.ntk))
         q1, q2 = (jnp.mean(jnp.diagonal(own)) for own in (known.own1, known.own2))
         return State(GlobalGeometry(layer.group), nngp, ntk, q1, q2).affine(scales, layer.width)
-    geometry = LocalGeometry(grid.displacement, size, 0, size, len(GROUPS[layer.group]))
+    geometry = LocalGeometry(grid.displacement, size, size, len(GROUPS[layer.group]))
     sources = _sources(size, layer.group)
     here, there = (sources[grid.element if input.index else 0] for input in (first, second))
     moved = geometry.transport(there)

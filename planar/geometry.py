@@ -4,8 +4,8 @@ The relative motion is a displacement d and an element h of a finite group: [rho
 
 .. math:: K_{h,d}(x) = \mathrm{mean}_c\, f_c(x)\, (h f')_c(x + d), \qquad x + d \bmod n .
 
-Filters act at each motion separately. ``LocalGeometry`` is one motion: a field over the n x n positions, small enough
-to stay in a cache through the whole depth. With filters of global support fields do not depend on the position:
+Filters act at each motion separately. ``LocalGeometry`` is one motion: a field over the positions, small enough to stay
+in a cache through the whole depth. With filters of global support fields do not depend on the position:
 ``GlobalGeometry`` holds all motions, by FFT.
 """
 
@@ -16,12 +16,13 @@ from itertools import product
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from planar.groups import views
-from planar.windows import Window, check_fits, inside, window_mean
+from planar.windows import Window, check_fits, window_mean
 from so3ntk.geometry import Geometry
 
 
@@ -49,15 +50,15 @@ class Tiles:
 
 
 class LocalGeometry(Geometry):
-    """One displacement between two images n x n; values at the positions low <= x < high are in use.
+    """One displacement between two images n x n, of which m x m positions are left.
 
-    elements: of the group; one motion has one of them.
+    Values with x + d mod n >= m, of which f' has none, are finite and left out of every average.
+    size: n, along one axis. positions: m. elements: of the group; one motion has one of them.
     """
 
     displacement: Int[Array, 2]
     size: int = eqx.field(static=True)
-    low: int = eqx.field(static=True)
-    high: int = eqx.field(static=True)
+    positions: int = eqx.field(static=True)
     elements: int = eqx.field(static=True)
 
     def correlate(self, f: Float[Array, "n n c"], g: Float[Array, "n n c"]) -> Float[Array, "n n"]:
@@ -68,55 +69,78 @@ class LocalGeometry(Geometry):
         """mean_c f(x)^2."""
         return jnp.mean(f * f, axis=-1)
 
-    def transport(self, variance: Float[Array, "n n ..."]) -> Float[Array, "n n ..."]:
+    def transport(self, variance: Float[Array, "m m ..."]) -> Float[Array, "m m ..."]:
         """q(x + d)."""
         # Not jnp.roll: its slices cost a fifth more, and in linear networks jax 0.10.2 fails to compile them.
-        rows, columns = ((np.arange(self.size) + d) % self.size for d in self.displacement)
+        rows, columns = (self._moved(d) for d in self.displacement)
+        if self.positions < self.size:  # beyond the last position any value will do that is a variance
+            rows, columns = (jnp.minimum(x, self.positions - 1) for x in (rows, columns))
         return variance[rows][:, columns]
 
-    def mean(self, field: Float[Array, "n n"]) -> Float[Array, ""]:
-        """The sum over positions x, x + d in use, scaled so that its mean over the motions is the mean over pairs."""
-        pixels, extent = jnp.arange(self.size), (self.low, self.high)
-        rows, columns = (
-            inside(pixels, extent) & inside((pixels + self.displacement[axis]) % self.size, extent) for axis in (0, 1)
-        )
+    def mean(self, field: Float[Array, "m m"]) -> Float[Array, ""]:
+        """The sum over positions x, x + d, scaled so that its mean over the motions is the mean over pairs."""
+        rows, columns = (self._moved(d) < self.positions for d in self.displacement)
         weights = rows[:, None] & columns[None, :]
-        return jnp.sum(jnp.where(weights, field, 0)) * (self.size**2 / (self.high - self.low) ** 4)
+        return jnp.sum(jnp.where(weights, field, 0)) * (self.size**2 / self.positions**4)
 
-    def average(self, field: Float[Array, "n n"], support: Window | None) -> Float[Array, "n n"]:
+    def overlapping(self, motions: Motion) -> Motion:
+        """Those with |d| < m modulo n along both axes."""
+        d = np.arange(self.size)
+        near = np.flatnonzero(np.minimum(d, self.size - d) < self.positions)
+        if len(near) == self.size:
+            return motions
+
+        def take(leaf):
+            each = leaf.reshape(-1, self.size, self.size, *leaf.shape[1:])
+            return each[:, near][:, :, near].reshape(-1, *leaf.shape[1:])
+
+        return jax.tree.map(take, motions)
+
+    def _moved(self, d: Int[Array, ""]) -> Int[Array, " m"]:
+        """x + d mod n, along one axis."""
+        return (jnp.arange(self.positions) + d) % self.size
+
+    def average(self, field: Float[Array, "m m"], support: Window | None) -> Float[Array, "k k"]:
         """The mean over a window at x and x + d; None: over all positions."""
         if support is None:
             return jnp.broadcast_to(jnp.mean(field), field.shape)
-        return window_mean(field, support, self.displacement, (self.low, self.high))
+        return window_mean(field, support, self.displacement, self.size)
 
-    def average_variance(self, variance: Float[Array, "n n"], support: Window | None) -> Float[Array, "n n"]:
+    def average_variance(self, variance: Float[Array, "m m"], support: Window | None) -> Float[Array, "k k"]:
         """The same of a variance: the kernel of an image with itself at no displacement."""
         if support is None:
             return jnp.broadcast_to(jnp.mean(variance), variance.shape)
-        return window_mean(variance, support, jnp.zeros(2, int), (self.low, self.high))
+        return window_mean(variance, support, jnp.zeros(2, int), self.size)
 
-    def gather(self, fields: Float[Array, "hdd n n"]) -> Float[Array, "h m m m m"]:
-        """Axes (element, displacement, position), both modulo the number m of positions in use along an axis."""
-        n, m = self.size, self.high - self.low
-        fields = fields.reshape(-1, n, n, n, n)
+    def add(self, a: Float[Array, "m m"], b: Float[Array, "m m"]) -> Float[Array, "m m"]:
+        """The sum. ValueError for branches that end with unlike numbers of positions."""
+        if a.shape != b.shape:
+            raise ValueError(
+                f"FanInSum: the branches end with {a.shape[0]} x {a.shape[1]} and {b.shape[0]} x {b.shape[1]} positions. "
+                "Let windows with padding 'VALID' take as many from each, or use 'SAME'."
+            )
+        return a + b
+
+    def gather(self, fields: Float[Array, "hdd m m"]) -> Float[Array, "h m m m m"]:
+        """Axes (element, displacement, position), both modulo the number m of positions along an axis."""
+        n, m = self.size, self.positions
+        fields = fields.reshape(-1, n, n, m, m)
         x = np.arange(m)
         displacement = ((x[None] + x[:, None]) % m - x[None]) % n  # of x and (x + d) mod m, as the pixels have it
         rows, columns = displacement[:, None, :, None], displacement[None, :, None, :]
-        return fields[:, rows, columns, self.low + x[:, None], self.low + x[None]]
+        return fields[:, rows, columns, x[:, None], x[None]]
 
     def after(self, support: Window | None) -> LocalGeometry:
         """Fewer positions after a "VALID" window. ValueError where none is left, or a circle was cut open."""
-        whole = (self.low, self.high) == (0, self.size)
-        if not whole and (support is None or support.padding == "CIRCULAR"):
+        if self.positions < self.size and (support is None or support.padding == "CIRCULAR"):
             raise ValueError(
                 "GroupConv: padding 'CIRCULAR' (and global support) after a layer with padding 'VALID' is not "
                 "implemented: the image is no longer a torus. Use 'SAME' or 'VALID'."
             )
         if support is None:
             return self
-        check_fits(support, self.high - self.low)
-        low, high = support.extent(self.low, self.high)
-        return LocalGeometry(self.displacement, self.size, low, high, self.elements)
+        check_fits(support, self.positions)
+        return LocalGeometry(self.displacement, self.size, support.count(self.positions), self.elements)
 
 
 class GlobalGeometry(Geometry):

@@ -126,7 +126,7 @@ class Lift(Lifting):
         motion: Any = pair.grid
         f, g = pair.f, views(pair.g, self.group)[motion.element]
         size = f.shape[0]
-        geometry = LocalGeometry(motion.displacement, size, 0, size, len(GROUPS[self.group]))
+        geometry = LocalGeometry(motion.displacement, size, size, len(GROUPS[self.group]))
         correlation = geometry.correlate(f, g)
         variances = geometry.variance(f), geometry.variance(g)
         state = State(geometry, correlation, jnp.zeros_like(correlation), *variances)

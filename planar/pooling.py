@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int
 
 from planar.features import ImageFeatures
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion, Tiles
-from planar.windows import inside
 from so3ntk.layers.coarsening import Coarsening
 from so3ntk.state import State
 
@@ -71,7 +70,7 @@ class AvgPool(Coarsening):
             raise ValueError(
                 "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
             )
-        size = Tiles(self.window).count(old.high - old.low)
+        size = Tiles(self.window).count(old.positions)
         coarse = all_motions(len(motions.element) // old.size**2, size)
 
         def add(fields, motion):
@@ -82,7 +81,7 @@ class AvgPool(Coarsening):
         shape = (len(coarse.element) // size**2, size, size, size, size)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), _parts(example))
         # Without checkpoint JAX drops the activations' derivative rules where forward over reverse mode splits the loop.
-        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, motions)
+        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, old.overlapping(motions))
         return lambda motion: _state_at(fields, motion, size, example.width), coarse
 
 
@@ -100,35 +99,35 @@ def _parts(state: State) -> dict[str, Any]:
 
 def _candidates(
     d: Int[Array, ""], window: int, old: LocalGeometry, dtype: Any
-) -> tuple[Float[Array, "k m n"], Int[Array, " k"]]:
+) -> tuple[Float[Array, "k t m"], Int[Array, " k"]]:
     """Along one axis: the coarse displacements D that positions at displacement d can have, and who has which.
 
     Matrix k is 1 / w^2 where x lies in tile X and x + d in tile X + D_k. D is floor(d / w) or one more; where a border
     was cut off, x + d - n is another displacement than x + d, with candidates of its own.
     """
-    n, extent = old.size, (old.low, old.high)
-    tiles = Tiles(window).count(old.high - old.low)
-    x = np.arange(n)
-    used = inside(x, extent) & inside((x + d) % n, extent)
-    in_tile = (x - old.low) // window == np.arange(tiles)[:, None]
+    n, m = old.size, old.positions
+    tiles = Tiles(window).count(m)
+    x = np.arange(m)
+    used = (x + d) % n < m
+    in_tile = x // window == np.arange(tiles)[:, None]
     matrices, displacements = [], []
-    for turns in (0,) if extent == (0, n) else (0, 1):
+    for turns in (0,) if m == n else (0, 1):
         moved = d - n * turns
-        here = used if extent == (0, n) else used & ((x + d >= n) == turns)
-        difference = (x - old.low + moved) // window - (x - old.low) // window
+        here = used if m == n else used & ((x + d >= n) == turns)
+        difference = (x + moved) // window - x // window
         for displacement in (moved // window, moved // window + 1):
             matrices.append(in_tile & (here & (difference == displacement))[None])
             displacements.append(displacement % tiles)
     return jnp.stack(matrices).astype(dtype) / window**2, jnp.stack(displacements)
 
 
-def _tile_sums(value: Float[Array, "n n"], axes: list) -> Float[Array, "a b m m"]:
+def _tile_sums(value: Float[Array, "m m"], axes: list) -> Float[Array, "a b t t"]:
     (rows, _), (columns, _) = axes
     half = jnp.einsum("aXx,xy->aXy", rows, value, precision=HIGHEST)
     return jnp.einsum("aXy,bYy->abXY", half, columns, precision=HIGHEST)
 
 
-def _add(field: Float[Array, "h m m m m"], part: Array, element: Array, axes: list) -> Float[Array, "h m m m m"]:
+def _add(field: Float[Array, "h t t t t"], part: Array, element: Array, axes: list) -> Float[Array, "h t t t t"]:
     """The field with the contributions of one displacement added at its coarse ones."""
     (_, first), (_, second) = axes
     for a, b in product(range(len(first)), range(len(second))):
@@ -139,7 +138,7 @@ def _add(field: Float[Array, "h m m m m"], part: Array, element: Array, axes: li
 def _state_at(fields: dict[str, Any], motion: Motion, size: int, width: int | None) -> State:
     """The state of one coarse motion; variances are the self states' kernels at no displacement."""
     elements = len(fields["nngp"])
-    geometry = LocalGeometry(motion.displacement, size, 0, size, elements)
+    geometry = LocalGeometry(motion.displacement, size, size, elements)
     here = {
         name: field[motion.element, motion.displacement[0], motion.displacement[1]] for name, field in fields.items()
     }

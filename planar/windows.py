@@ -1,7 +1,9 @@
 """Square windows on a square image: what a filter averages over, at one displacement between two images.
 
-A field at displacement d is stored cyclically, x against x' = (x + d) mod n. A window of zero padding is cut where x
-*or* x' leaves the image, so exactly n^4 numbers exist per pair whatever the padding. Axes are treated one by one.
+A field at displacement d is stored cyclically, x against x' = (x + d) mod n, for the positions 0 <= x < m: n of them, or
+fewer where a "VALID" window was, which counts those that are left from zero again. A window of zero padding is cut where x
+*or* x' leaves the image, so n^2 m^2 numbers exist per pair; those whose x' is no position, x' >= m, mean nothing and are
+kept out. Axes are treated one by one.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ PADDINGS = ("CIRCULAR", "SAME", "VALID")
 class Window:
     """size x size pixels with a padding: "CIRCULAR", "SAME" (zeros outside) or "VALID" (inside only).
 
-    Odd windows are centred. An even one begins at its pixel where the padding is "VALID"; else it has one pixel more
-    after its pixel than before it, and is for ordinary networks (C1) alone: see ``check_centred``.
+    With "VALID" a position is that of its window's first pixel. Else odd windows are centred, and an even one has one pixel
+    more after its pixel than before it, and is for ordinary networks (C1) alone: see ``check_centred``.
     """
 
     size: int
@@ -32,44 +34,38 @@ class Window:
     @property
     def offsets(self) -> tuple[int, ...]:
         """Pixels relative to the position, along one axis."""
-        first = -((self.size - 1) // 2) if self.size % 2 or self.padding != "VALID" else 0
+        first = 0 if self.padding == "VALID" else -((self.size - 1) // 2)
         return tuple(range(first, first + self.size))
 
-    def extent(self, low: int, high: int) -> tuple[int, int]:
-        """The positions low <= x < high that have a window, out of those that have a value."""
-        if self.padding != "VALID":
-            return low, high
-        return low - self.offsets[0], high - self.offsets[-1]
+    def count(self, positions: int) -> int:
+        """The windows along one axis, out of so many positions that have a value."""
+        return positions - self.size + 1 if self.padding == "VALID" else positions
 
 
 def window_mean(
-    field: Float[Array, "n n"], window: Window, displacement: Int[Array, 2], extent: tuple[int, int]
-) -> Float[Array, "n n"]:
+    field: Float[Array, "m m"], window: Window, displacement: Int[Array, 2], pixels: int
+) -> Float[Array, "k k"]:
     """The sum over the window of the field at one displacement, divided by the number of pixels of a whole window.
 
     As two products with banded matrices: slices would be fused with the nonlinearity before, and recompute it for each
     pixel of the window (measured: three to six times slower), and a product does not depend on the window's size.
     """
-    rows, columns = (_band(len(field), window, shift, extent, field.dtype) for shift in displacement)
+    rows, columns = (_band(len(field), window, shift, pixels, field.dtype) for shift in displacement)
     return jnp.matmul(jnp.matmul(rows, field, precision=HIGHEST), columns.T, precision=HIGHEST) / window.size**2
 
 
-def _band(n: int, window: Window, shift: Array, extent: tuple[int, int], dtype: Any) -> Float[Array, "n n"]:
-    """1 where pixel y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis."""
-    x, y = np.arange(n)[:, None], np.arange(n)[None, :]
+def _band(positions: int, window: Window, shift: Array, n: int, dtype: Any) -> Float[Array, "k m"]:
+    """1 where position y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis."""
+    left = window.count(positions)
+    x, y = np.arange(left)[:, None], np.arange(positions)[None, :]
     first, last = window.offsets[0], window.offsets[-1]
     if window.padding == "CIRCULAR":
         return jnp.asarray((y - x - first) % n < window.size, dtype)
 
-    def seen(x, y):
-        return (y - x >= first) & (y - x <= last) & inside(y, extent)
+    def seen(x: Any, y: Any) -> Any:
+        return (x < left) & (y < positions) & (y - x >= first) & (y - x <= last)
 
     return (seen(x, y) & seen((x + shift) % n, (y + shift) % n)).astype(dtype)
-
-
-def inside(position: Any, extent: tuple[int, int]) -> Any:
-    """Whether low <= position < high."""
-    return (position >= extent[0]) & (position < extent[1])
 
 
 def check_window(where: str, filter_shape, padding: str) -> Window | None:

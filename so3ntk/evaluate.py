@@ -220,10 +220,11 @@ def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) 
         state = states(motion)
         return sums + jnp.stack([readout.read(state.geometry, getattr(state, name)) for name in get]), None
 
+    geometry = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions)).geometry
     # In reverse mode each motion's field is computed again instead of stored.
     batch = (len(pair.f), len(pair.g)) if is_batched(layers) else ()
     nothing = jnp.zeros((len(get), *batch, *readout.shape), jax.tree.leaves(pair.f)[0].dtype)
-    sums, _ = jax.lax.scan(jax.checkpoint(add), nothing, motions)
+    sums, _ = jax.lax.scan(jax.checkpoint(add), nothing, geometry.overlapping(motions))
     means = sums / len(jax.tree.leaves(motions)[0])
     return Result(tuple(means), jnp.full(batch, -1, means.dtype))
 

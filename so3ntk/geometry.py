@@ -54,6 +54,10 @@ class Geometry(eqx.Module):
     def mean(self, field: Field) -> Float[Array, ""]:
         """The mean over all motions and positions: the coefficient of the trivial irrep."""
 
+    def overlapping(self, motions: Any) -> Any:
+        """Of all motions, those at which the two signals have positions in common; elsewhere fields count for nothing."""
+        return motions
+
     def project(self, field: Field, irrep: Irrep) -> Float[Array, "m m"]:
         """The block int D(r) mean_x K_r(x) dr of an irrep of the group, in the basis of ``rotations`` on the sphere."""
         raise ValueError(

@@ -198,7 +198,7 @@ def derivatives(architecture: Architecture, dtype):
     return hyperparameters, jax.jit(jax.vmap(everything, in_axes=(0, None)))
 
 
-def check_derivatives(architecture: Architecture, dtype=np.float64):
+def check_derivatives(architecture: Architecture, dtype: Any = np.float64):
     """jit and vmap agree with eager values; derivatives agree with differences; all are finite at special pairs."""
     hyperparameters, everything = derivatives(architecture, dtype)
     a, b, *_, moved = special_batch(architecture.domain)

@@ -60,6 +60,8 @@ ALL = {a.name: a for a in (LINEAR, LOCAL, POOLED, GLOBAL, *OTHERS)}
 SMALL = architecture("small", Lift((3, 3), "SAME", W_std=1.2), Relu(), GroupPool(), depth=1, kinked=True, moved=TURN)
 DEEP = architecture("local", Lift((3, 3), "SAME", b_std=0.3), Relu(), GroupConv((3, 3), "SAME", W_std=1.2), Relu(),
                     AvgPool((2, 2)), GroupPool(), depth=2, kinked=True, moved=TURN)  # fmt: skip
+VALID = architecture("valid", Lift((2, 2), "VALID"), Relu(), GroupConv((2, 2), "VALID", W_std=1.2, b_std=0.2), Relu(),
+                     AvgPool((2, 2)), GroupPool(), depth=2, kinked=True, moved=TURN)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -85,6 +87,12 @@ def test_tiles():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subject", [DEEP, GLOBAL], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [DEEP, GLOBAL, VALID], ids=lambda subject: subject.name)
 def test_derivatives(subject):
     conformance.check_derivatives(subject)
+
+
+@pytest.mark.slow
+def test_derivatives_in_single_precision():
+    """Finite, where values without meaning stand beside the others."""
+    conformance.check_derivatives(VALID, np.float32)

@@ -7,7 +7,7 @@ import pytest
 import planar
 import so3ntk
 from planar import GroupConv, Lift
-from so3ntk import Dense, Erf, GroupPool, Relu, serial
+from so3ntk import Dense, Erf, FanInSum, FanOut, GroupPool, Identity, Relu, parallel, serial
 from tests.oracles.images import evaluate
 
 EPS = np.finfo(np.float64).eps
@@ -53,6 +53,23 @@ LOCAL = [
     (Lift((3, 3), "VALID", "D4"), Relu(), GroupConv((3, 3), "SAME", b_std=0.2), Relu(), GroupConv((2, 2), "VALID")),
     (Lift((4, 4), "SAME", "C1"), Relu(), GroupConv((2, 2), "CIRCULAR"), Erf(), GroupConv((2, 2), "SAME", b_std=0.2)),
     (Lift((5, 5), "SAME", "C2", b_std=0.3), Erf(), GroupConv((3, 3), "SAME"), Erf(), GroupConv(None)),
+    (
+        Lift((2, 2), "VALID", "C4", b_std=0.3),
+        Relu(),
+        GroupConv((2, 2), "VALID", b_std=0.2),
+        Erf(),
+        GroupConv((3, 3), "VALID"),
+    ),
+    (
+        Lift((1, 1), "SAME", "C2"),
+        FanOut(2),
+        parallel(
+            GroupConv((3, 3), "VALID"),  # as many positions, other pixels
+            serial(GroupConv((2, 2), "VALID"), Relu(), GroupConv((2, 2), "VALID")),
+        ),
+        FanInSum(),
+        Relu(),
+    ),
 ]
 GLOBAL = [  # of one degree of homogeneity; smooth; the whole torus as a window
     (Lift(None, group="C4"), Relu(), GroupConv(None, W_std=1.3), Relu()),
@@ -131,6 +148,8 @@ def test_signals_on_the_sphere_are_no_images():
          "border that is no longer there"),
         (lambda: serial(Lift((3, 3), "VALID"), GroupConv((3, 3)), GroupPool()).kernel_fn(images(1, 5)),
          "no longer a torus"),
+        (lambda: serial(Lift((3, 3), "SAME"), FanOut(2), parallel(Identity(), GroupConv((5, 5), "VALID")), FanInSum(),
+                        GroupPool()).kernel_fn(images(1, 5)), "branches end with 5 x 5 and 1 x 1 positions"),
         (lambda: serial(planar.Flatten(), GroupConv((3, 3))).kernel_fn(images(1, 5)), "Use Dense here"),
         (lambda: network(3, "SAME", "C4").kernel_fn(images(2, 5), images(2, 6)), "do not fit each other"),
         (lambda: network(3, "SAME", "C4").kernel_fn(images(2, 5), images(2, 5, 3)), "do not fit each other"),

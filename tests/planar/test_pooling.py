@@ -23,6 +23,9 @@ NETWORKS = {
         Lift((3, 3), "SAME", group, b_std=0.3), Erf(), AvgPool((2, 2)), Relu(), AvgPool((4, 4)), Erf(), GroupPool())),
     "valid": ("D4", 7, lambda group: (
         Lift((2, 2), "VALID", group), AvgPool((3, 3)), Relu(), GroupPool())),
+    "valid, twice": ("C4", 8, lambda group: (
+        Lift((2, 2), "VALID", group, b_std=0.3), Relu(), GroupConv((4, 4), "VALID", b_std=0.2), Erf(), AvgPool((2, 2)),
+        Relu(), GroupPool())),
     "global support": ("D4", 6, lambda group: (
         Lift(None, group=group, b_std=0.3), Relu(), AvgPool((2, 2)), GroupConv((3, 3)), Erf(), AvgPool((3, 3)), Relu(),
         GroupPool())),
