@@ -11,8 +11,10 @@ import pytest
 from so3ntk import (
     Dense,
     Erf,
+    Flatten,
     GroupPool,
     IrrepPool,
+    KernelRegressor,
     Lift,
     ProductGrid,
     SphereSignal,
@@ -22,7 +24,7 @@ from so3ntk import (
     serial,
 )
 from so3ntk.errors import ModelFileError, PrecisionError
-from so3ntk.molecules import AtomSum, EnergyForceRegressor
+from so3ntk.molecules import AtomSum, EnergyForceRegressor, environments
 from tests.molecules.springs import SETTINGS, springs, waters
 from tests.oracles.harmonics import white_signals
 from tests.saved_files import rewritten, set_at
@@ -125,6 +127,17 @@ def test_another_process(forces, tmp_path):
     assert done.returncode == 0, done.stderr
     for found, own in zip(json.loads(done.stdout), forces.predict(test)[:2], strict=True):
         np.testing.assert_array_equal(found, own)
+
+
+def test_environments_keep_what_their_channels_mean(tmp_path):
+    x = environments(WATERS, **SETTINGS)
+    model = KernelRegressor(serial(Flatten(), Dense(), AtomSum()), ridge=0.1).fit(x, springs(WATERS)[0])
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model", check=True)
+    assert again.X_fit_.settings == x.settings
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    with pytest.raises(ValueError, match=r"powers \(1.0, 3.0\) and \(1.0, 2.0\)|powers \(1.0, 2.0\) and \(1.0, 3.0\)"):
+        again.predict(environments(WATERS, **{**SETTINGS, "powers": (1.0, 2.0)}))
 
 
 FITTED = ("models", "model", "fitted")
