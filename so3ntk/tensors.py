@@ -11,10 +11,10 @@ from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from so3ntk.block_ridge import as_matrix, block_loo_path, posterior_covariance, solve_blocks
+from so3ntk.block_ridge import as_matrix, posterior_covariance, solve_blocks
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.errors import PrecisionError
-from so3ntk.estimator_inputs import RELATIVE_RIDGES
+from so3ntk.estimator_inputs import RELATIVE_RIDGES, check_kernel_and_ridge
 from so3ntk.gram import gram
 from so3ntk.irreps import cartesian_from_real
 from so3ntk.layers import Dense, GroupPool, IrrepPool
@@ -252,9 +252,9 @@ def assemble(parts: Mapping[int, Float[np.ndarray, "n m"]]) -> Float[np.ndarray,
 def _fit_part(estimator: Any, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -> Part:
     where = "TensorKernelRegressor"
     if kernel.ndim == 2:
-        spectrum, path, solved = Spectrum.of(kernel, bool(estimator.fit_intercept)), loo_path, solve
+        spectrum, solved = Spectrum.of(kernel, bool(estimator.fit_intercept)), solve
     else:
-        spectrum, path, solved = Spectrum.of(as_matrix(kernel), False), block_loo_path, solve_blocks
+        spectrum, solved = Spectrum.of(as_matrix(kernel), False), solve_blocks
     if estimator.ridge is not None:
         spectrum.require(float(estimator.ridge), where)
         return Part(spectrum, float(estimator.ridge), solved(spectrum, y, float(estimator.ridge)))
@@ -263,7 +263,7 @@ def _fit_part(estimator: Any, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -
     )
     relative = RELATIVE_RIDGES if estimator.ridge_path is None else np.unique(np.asarray(estimator.ridge_path, float))
     ridges = relative * (scale if scale > 0 else 1.0)
-    ridge = float(ridges[best_ridge(spectrum, ridges, path(spectrum, y, ridges), rms(y), where)])
+    ridge = float(ridges[best_ridge(spectrum, ridges, loo_path(spectrum, y, ridges, solved), rms(y), where)])
     return Part(spectrum, ridge, solved(spectrum, y, ridge))
 
 
@@ -283,16 +283,13 @@ def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray) -> Float[np.n
 
 
 def _check_parameters(estimator: Any) -> None:
-    where, ridge, path = "TensorKernelRegressor", estimator.ridge, estimator.ridge_path
+    where, path = "TensorKernelRegressor", estimator.ridge_path
     if not isinstance(estimator.net, Network) and not (
         isinstance(estimator.net, str) and estimator.net == "precomputed"
     ):
         raise TypeError(
             f'{where}: expected net to be a Network (so3ntk.serial(...)) or "precomputed", got {estimator.net!r}.'
         )
-    if estimator.kernel not in ("ntk", "nngp"):
-        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {estimator.kernel!r}.')
-    if ridge is not None and not (np.ndim(ridge) == 0 and np.isfinite(ridge) and ridge >= 0):
-        raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
+    check_kernel_and_ridge(estimator)
     if path is not None and not (np.size(path) and np.all(np.isfinite(path)) and np.min(path) >= 0):
         raise ValueError(f"{where}: expected ridge_path to be finite numbers >= 0, got {path!r}.")

@@ -32,7 +32,7 @@ from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS
 from so3ntk.molecules.force_kernels import Side, energy_force_gram
 from so3ntk.molecules.force_noise import add_noise, choose_noises, not_positive, relative_candidates
 from so3ntk.molecules.structures import check_structures, require_ase
-from so3ntk.network import Network, serial
+from so3ntk.network import Network, check_kernel_name, serial
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -234,8 +234,7 @@ def check_force_network(net: Any, kernel: str, where: str) -> None:
     """TypeError or ValueError for networks without derivatives; a warning for those whose NTK has too few."""
     if not isinstance(net, Network):
         raise TypeError(f"{where}: expected net to be None or a Network that ends with AtomSum, got {net!r}.")
-    if kernel not in ("ntk", "nngp"):
-        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {kernel!r}.')
+    check_kernel_name(kernel, where)
     inside = tuple(flatten(net.layers))
     if any(isinstance(layer, Sign) for layer in inside):
         raise ValueError(
