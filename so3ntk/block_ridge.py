@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.ridge import RidgeFit, Spectrum, rms
+from so3ntk.ridge import RidgeFit, Spectrum, solve
 
 
 def as_matrix(blocks: Float[np.ndarray, "n k m m"]) -> Float[np.ndarray, "nm km"]:
@@ -22,27 +22,13 @@ def as_matrix(blocks: Float[np.ndarray, "n k m m"]) -> Float[np.ndarray, "nm km"
 
 
 def solve_blocks(spectrum: Spectrum, y: Float[np.ndarray, "n m"], ridge: float) -> RidgeFit:
-    """alpha (n, M), no intercept, the leave-one-input-out residuals (n, M) and the amplitude (y^T alpha / nM)^(1/2)."""
+    """``ridge.solve`` for alpha (n, M) and one amplitude, with the residuals (n, M) of leaving out whole inputs."""
     n, size = y.shape
-    vectors = spectrum.vectors
-    inverse = 1 / (spectrum.values + ridge)
-    projected = vectors.T @ y.ravel()
-    dual_coef = (vectors @ (inverse * projected)).reshape(n, size)
-    rows = vectors.reshape(n, size, -1)
-    own = np.einsum("nar,nbr->nab", rows * inverse, rows, optimize=True)
-    loo = np.linalg.solve(own, dual_coef[..., None])[..., 0]
-    amplitude = np.sqrt(inverse @ projected**2 / y.size)
-    return RidgeFit(dual_coef, np.zeros(size), loo, np.array([amplitude]))
-
-
-def block_loo_path(
-    spectrum: Spectrum, y: Float[np.ndarray, "n m"], ridges: Float[np.ndarray, " p"]
-) -> Float[np.ndarray, " p"]:
-    """Root mean square leave-one-input-out error per component, for each ridge; NaN where not admitted."""
-    errors = np.full(len(ridges), np.nan)
-    for index in np.flatnonzero(spectrum.admits(ridges)):
-        errors[index] = rms(solve_blocks(spectrum, y, ridges[index]).loo)
-    return errors
+    flat = solve(spectrum, y.reshape(-1, 1), ridge)
+    dual_coef = flat.dual_coef.reshape(n, size)
+    rows = spectrum.vectors.reshape(n, size, -1)
+    own = np.einsum("nar,nbr->nab", rows / (spectrum.values + ridge), rows, optimize=True)
+    return RidgeFit(dual_coef, np.zeros(size), np.linalg.solve(own, dual_coef[..., None])[..., 0], flat.amplitude)
 
 
 def posterior_covariance(

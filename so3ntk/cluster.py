@@ -29,6 +29,11 @@ _loaded: dict[str, Work] = {}
 _loading = threading.Lock()
 
 
+def count_threads(client: Any) -> int:
+    """How many tiles the workers of a cluster compute at a time; 1 where there is none yet."""
+    return max(1, sum(client.nthreads().values()))
+
+
 def run_on_cluster(
     work: Work, todo: Sequence[Tile], write: Write, report: Report, client: Any, store: Any = None
 ) -> None:
@@ -41,7 +46,7 @@ def run_on_cluster(
     running: dict[str, tuple[Any, Tile]] = {}
 
     def submit() -> None:
-        while left and len(running) < AHEAD * max(1, sum(client.nthreads().values())):
+        while left and len(running) < AHEAD * count_threads(client):
             tile = left.pop()
             future = run.submit(tile)
             running[future.key] = future, tile

@@ -28,7 +28,7 @@ from so3ntk.features import HIGHEST
 from so3ntk.layers.dense import Dense
 from so3ntk.network import Kernels, Network, check_get
 from so3ntk.parametrization import Scales
-from so3ntk.plan import parts_of, read_signals, split_at_reduction
+from so3ntk.plan import parts_of_both, read_signals, split_at_reduction
 
 #: Bytes that the Jacobians of one tile may take where ``batch`` is not given.
 JACOBIAN_BYTES = 2**28
@@ -163,7 +163,7 @@ def _draw_all(net: Network, keys: Array, x1: Any, x2: Any, names: tuple[str, ...
               batch: int | None) -> tuple[Array, ...]:  # fmt: skip
     body, last = _without_last_dense(net) if hidden else (net, None)
     layers, reduction, _ = split_at_reduction(net.layers)
-    arrays = read_signals(layers, parts_of(reduction, x1).signals)
+    arrays = read_signals(layers, parts_of_both(reduction, x1, x2)[0].signals)
 
     def draw(key):
         _, params = net.init_fn(key, arrays.shape, arrays.dtype)

@@ -13,7 +13,7 @@ from so3ntk.errors import PrecisionError
 from so3ntk.evaluate import readout_of
 from so3ntk.gram import gram
 from so3ntk.layers import Dense, Flatten
-from so3ntk.network import Network, serial
+from so3ntk.network import Network, check_kernel_name, serial
 from so3ntk.predict.inputs import first_not_finite, symmetric
 from so3ntk.predict.relaxation import diverges, stopped
 from so3ntk.ridge import RidgeFit, Spectrum, loo_path, rms, solve
@@ -38,7 +38,7 @@ def is_precomputed(net: Any) -> bool:
 
 def check_parameters(estimator: Any) -> None:
     """TypeError or ValueError for parameters that no data can make right."""
-    where, net, ridge = type(estimator).__name__, estimator.net, estimator.ridge
+    where, net = type(estimator).__name__, estimator.net
     if not (net is None or isinstance(net, Network) or is_precomputed(net)):
         raise TypeError(
             f'{where}: expected net to be None, a Network (so3ntk.serial(...)) or "precomputed", got '
@@ -50,15 +50,20 @@ def check_parameters(estimator: Any) -> None:
             f"{where}: the network ends in {readout.irrep}, whose kernels are blocks for vectors and tensors. Use "
             "TensorKernelRegressor, or GroupPool() for scalar targets."
         )
-    if estimator.kernel not in ("ntk", "nngp"):
-        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {estimator.kernel!r}.')
-    if ridge is not None and not (_is_number(ridge) and 0 <= ridge < np.inf):
-        raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
+    check_kernel_and_ridge(estimator)
     t, rate = estimator.t, estimator.learning_rate
     if t is not None and not (_is_number(t) and t >= 0):
         raise ValueError(f"{where}: expected t to be None (trained to the end) or a time >= 0, got {t!r}.")
     if not (_is_number(rate) and 0 < rate < np.inf):
         raise ValueError(f"{where}: expected learning_rate to be a finite number > 0, got {rate!r}.")
+
+
+def check_kernel_and_ridge(estimator: Any) -> None:
+    """ValueError for a ``kernel`` or a ``ridge`` that no estimator takes."""
+    where, ridge = type(estimator).__name__, estimator.ridge
+    check_kernel_name(estimator.kernel, where)
+    if ridge is not None and not (_is_number(ridge) and 0 <= ridge < np.inf):
+        raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
 
 
 def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:

@@ -10,7 +10,7 @@ import jax
 from tqdm import tqdm
 
 from so3ntk.calibration import warn_if_coarse
-from so3ntk.cluster import run_on_cluster
+from so3ntk.cluster import count_threads, run_on_cluster
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.fingerprint import fingerprint
 from so3ntk.network import Kernels, Network, check_get
@@ -93,7 +93,7 @@ def _workers(client: Any) -> int:
     """How many tiles are computed at a time."""
     if client is None:
         return len(jax.local_devices())
-    return max(1, sum(client.nthreads().values()))
+    return count_threads(client)
 
 
 def _open_or_create(

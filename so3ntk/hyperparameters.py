@@ -26,7 +26,7 @@ import scipy.optimize
 from jaxtyping import Array, Float
 
 from so3ntk.errors import PrecisionError
-from so3ntk.network import Network
+from so3ntk.network import Network, check_kernel_name
 from so3ntk.predict.inputs import number, targets
 
 logger = logging.getLogger("so3ntk")
@@ -118,8 +118,7 @@ def fit_hyperparameters(
     """
     if not isinstance(net, Network):
         raise TypeError(f"fit_hyperparameters: expected a Network, got {net!r}; for functions use fit_kernel.")
-    if kernel not in ("ntk", "nngp"):
-        raise ValueError(f'fit_hyperparameters: expected kernel to be "ntk" or "nngp", got {kernel!r}.')
+    check_kernel_name(kernel, "fit_hyperparameters")
     variable, fixed = eqx.partition(net, _mask(net, select))
     found = fit_kernel(
         lambda values: eqx.combine(values, fixed).kernel_fn(x, None, kernel), variable, y, ridge,

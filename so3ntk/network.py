@@ -170,3 +170,9 @@ def check_get(get: Any) -> tuple[str, ...]:
     if not names or any(name not in ("nngp", "ntk") for name in names):
         raise ValueError(f'get: expected "nngp", "ntk" or a tuple of them, got {get!r}.')
     return names
+
+
+def check_kernel_name(name: Any, where: str, argument: str = "kernel") -> None:
+    """ValueError for anything but one name, "ntk" or "nngp"."""
+    if name not in ("ntk", "nngp"):
+        raise ValueError(f'{where}: expected {argument} to be "ntk" or "nngp", got {name!r}.')

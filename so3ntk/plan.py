@@ -147,8 +147,7 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     """Check a network and two batches (x2 None: x1 with itself) and lay out the work."""
     require_pooled(layers)
     layers, reduction, tail = split_at_reduction(layers)
-    rows = parts_of(reduction, x1)
-    columns = rows if x2 is None else parts_of(reduction, x2)
+    rows, columns = parts_of_both(reduction, x1, x2)
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
     require_degrees(layers, rows.signals)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
@@ -320,3 +319,14 @@ def _check_finite(name: str, leaf: Array) -> None:
 
 def _power_of_two(n: int) -> int:
     return 2 ** max(0, (n - 1).bit_length())
+
+
+def parts_of_both(reduction: Reduction | None, x1: Any, x2: Any) -> tuple[Parts, Parts]:
+    """The parts of two batches (x2 None: x1 with itself), after checking that they belong together."""
+    rows = parts_of(reduction, x1)
+    if x2 is None:
+        return rows, rows
+    columns = parts_of(reduction, x2)
+    if reduction is not None:
+        reduction.check_pair(x1, x2)
+    return rows, columns

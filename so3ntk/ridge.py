@@ -21,6 +21,7 @@ matrix's inverse, and its diagonal is a sum of positive terms. Each ridge costs 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,7 +110,10 @@ def solve(spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> Ridg
 
 
 def loo_path(
-    spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridges: Float[np.ndarray, " p"]
+    spectrum: Spectrum,
+    y: Float[np.ndarray, "n k"],
+    ridges: Float[np.ndarray, " p"],
+    solve: Callable[[Spectrum, np.ndarray, float], RidgeFit] = solve,
 ) -> Float[np.ndarray, " p"]:
     """Root mean square leave-one-out error over rows and outputs, for each ridge; NaN where not admitted."""
     errors = np.full(len(ridges), np.nan)

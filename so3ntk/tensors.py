@@ -11,10 +11,10 @@ from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from so3ntk.block_ridge import as_matrix, block_loo_path, posterior_covariance, solve_blocks
+from so3ntk.block_ridge import as_matrix, posterior_covariance, solve_blocks
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.errors import PrecisionError
-from so3ntk.estimator_inputs import RELATIVE_RIDGES
+from so3ntk.estimator_inputs import RELATIVE_RIDGES, check_kernel_and_ridge
 from so3ntk.gram import gram
 from so3ntk.irreps import cartesian_from_real
 from so3ntk.layers import Dense, GroupPool, IrrepPool
@@ -27,9 +27,12 @@ DEGREES = {1: (1,), 2: (0, 2)}
 
 
 class Part(NamedTuple):
-    """One irrep of a fit: the spectrum of its Gram matrix, the chosen ridge, and the solution for it."""
+    """One irrep of a fit: the spectrum of its Gram matrix, the chosen ridge, and the solution for it.
 
-    spectrum: Spectrum
+    spectrum: None where it was left out of a saved file.
+    """
+
+    spectrum: Spectrum | None
     ridge: float
     fit: RidgeFit
 
@@ -86,10 +89,7 @@ class TensorKernelRegressor(BaseEstimator):
         if any(kernels[degree].shape[:2] != (len(targets),) * 2 for degree in degrees):
             shapes = {degree: kernels[degree].shape for degree in degrees}
             raise ValueError(f"TensorKernelRegressor: {len(targets)} targets, but kernels of shapes {shapes}.")
-        self.parts_ = {degree: _fit_part(self, kernels[degree], components(targets, degree)) for degree in degrees}
-        self.ridge_ = {degree: part.ridge for degree, part in self.parts_.items()}
-        self.loo_error_ = {degree: rms(part.fit.loo) for degree, part in self.parts_.items()}
-        self.loo_residuals_ = assemble({degree: part.fit.loo for degree, part in self.parts_.items()})
+        self.keep({d: _fit_part(self, kernels[d], components(targets, d)) for d in degrees})
         if isinstance(self.net, Network):
             self.X_fit_ = X
         return self
@@ -103,10 +103,15 @@ class TensorKernelRegressor(BaseEstimator):
         """
         check_is_fitted(self)
         degrees = tuple(self.parts_)
-        kernels = self._kernels(X, getattr(self, "X_fit_", None), degrees)
+        kernels = self.kernels(X)
         means = {degree: _mean(kernels[degree], part) for degree, part in self.parts_.items()}
         if not return_std:
             return assemble(means)
+        if any(part.spectrum is None for part in self.parts_.values()):
+            raise ValueError(
+                "TensorKernelRegressor.predict: return_std needs the eigenvectors of the kernels, which were left out of the "
+                "saved file. Save the fitted model with spectrum=True."
+            )
         if diagonal is None:
             if not isinstance(self.net, Network):
                 raise ValueError(
@@ -129,6 +134,18 @@ class TensorKernelRegressor(BaseEstimator):
         if targets.ndim == 3:
             invariant = np.trace(targets, axis1=1, axis2=2).mean() / 3 * np.eye(3)
         return float(1 - np.sum((targets - self.predict(X)) ** 2) / np.sum((targets - invariant) ** 2))
+
+    def keep(self, parts: dict[int, Part]) -> None:
+        """Set ``parts_`` and the attributes that follow from it."""
+        self.parts_ = parts
+        self.ridge_ = {degree: part.ridge for degree, part in parts.items()}
+        self.loo_error_ = {degree: rms(part.fit.loo) for degree, part in parts.items()}
+        self.loo_residuals_ = assemble({degree: part.fit.loo for degree, part in parts.items()})
+
+    def kernels(self, X: Any) -> Mapping[int, np.ndarray]:
+        """For each l the kernels K^l of inputs with the training inputs, as ``irrep_grams`` gives them."""
+        check_is_fitted(self)
+        return self._kernels(X, getattr(self, "X_fit_", None), tuple(self.parts_))
 
     def _kernels(self, X: Any, X_fit: Any, degrees: tuple[int, ...]) -> Mapping[int, np.ndarray]:
         if isinstance(self.net, Network):
@@ -235,9 +252,9 @@ def assemble(parts: Mapping[int, Float[np.ndarray, "n m"]]) -> Float[np.ndarray,
 def _fit_part(estimator: Any, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -> Part:
     where = "TensorKernelRegressor"
     if kernel.ndim == 2:
-        spectrum, path, solved = Spectrum.of(kernel, bool(estimator.fit_intercept)), loo_path, solve
+        spectrum, solved = Spectrum.of(kernel, bool(estimator.fit_intercept)), solve
     else:
-        spectrum, path, solved = Spectrum.of(as_matrix(kernel), False), block_loo_path, solve_blocks
+        spectrum, solved = Spectrum.of(as_matrix(kernel), False), solve_blocks
     if estimator.ridge is not None:
         spectrum.require(float(estimator.ridge), where)
         return Part(spectrum, float(estimator.ridge), solved(spectrum, y, float(estimator.ridge)))
@@ -246,7 +263,7 @@ def _fit_part(estimator: Any, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -
     )
     relative = RELATIVE_RIDGES if estimator.ridge_path is None else np.unique(np.asarray(estimator.ridge_path, float))
     ridges = relative * (scale if scale > 0 else 1.0)
-    ridge = float(ridges[best_ridge(spectrum, ridges, path(spectrum, y, ridges), rms(y), where)])
+    ridge = float(ridges[best_ridge(spectrum, ridges, loo_path(spectrum, y, ridges, solved), rms(y), where)])
     return Part(spectrum, ridge, solved(spectrum, y, ridge))
 
 
@@ -257,6 +274,7 @@ def _mean(kernel: np.ndarray, part: Part) -> Float[np.ndarray, "t m"]:
 
 
 def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray) -> Float[np.ndarray, "t m m"]:
+    assert part.spectrum is not None, "predict has checked"
     if kernel.ndim == 2:
         covariance = posterior_variance(part.spectrum, part.ridge, kernel, prior)[:, None, None]
     else:
@@ -265,16 +283,13 @@ def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray) -> Float[np.n
 
 
 def _check_parameters(estimator: Any) -> None:
-    where, ridge, path = "TensorKernelRegressor", estimator.ridge, estimator.ridge_path
+    where, path = "TensorKernelRegressor", estimator.ridge_path
     if not isinstance(estimator.net, Network) and not (
         isinstance(estimator.net, str) and estimator.net == "precomputed"
     ):
         raise TypeError(
             f'{where}: expected net to be a Network (so3ntk.serial(...)) or "precomputed", got {estimator.net!r}.'
         )
-    if estimator.kernel not in ("ntk", "nngp"):
-        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {estimator.kernel!r}.')
-    if ridge is not None and not (np.ndim(ridge) == 0 and np.isfinite(ridge) and ridge >= 0):
-        raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
+    check_kernel_and_ridge(estimator)
     if path is not None and not (np.size(path) and np.all(np.isfinite(path)) and np.min(path) >= 0):
         raise ValueError(f"{where}: expected ridge_path to be finite numbers >= 0, got {path!r}.")

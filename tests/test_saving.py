@@ -36,6 +36,7 @@ from so3ntk.saving import archive, register
 from so3ntk.saving.registry import _subclasses, entry_named, entry_of, fields_of
 from so3ntk.solvers import Nystrom
 from tests.regression_cases import INVARIANT, MLP, MOLECULAR, molecules, problem, signals
+from tests.saved_files import rewritten, set_at
 
 
 def branch(scale):
@@ -204,23 +205,6 @@ def test_functions_and_layers_of_ones_own(tmp_path):
 
 
 # ------------------------------------------------------------------------------- files that are refused
-
-
-def rewritten(path, change):
-    """The file with its document changed."""
-    document, arrays = archive.read(path)
-    change(document, arrays)
-    archive.write(path, document, arrays)
-    return path
-
-
-def set_at(*keys, value):
-    def change(document, arrays):
-        for key in keys[:-1]:
-            document = document[key]
-        document[keys[-1]] = value
-
-    return change
 
 
 LAYERS = ("models", "model", "parameters", "net", "arguments", "layers", "tuple")

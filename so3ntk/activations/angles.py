@@ -4,6 +4,10 @@ Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need sqrt(q1 q2 - c^2) and arcsin
 functions here act elementwise on arrays that broadcast, keep their dtype, and take a c beyond +-sqrt(q1 q2)
 by rounding as the end point. The product q1 q2 must not leave the range of the dtype: in float32, variances
 from 1e-18 to 1e18.
+
+Where forward over reverse mode splits a loop, as that over the motions of local filters, JAX drops the rules of
+differentiation and differentiates the functions as they are written: they too have finite derivatives at zero, and those
+that are infinite in truth are zero.
 """
 
 from __future__ import annotations
@@ -39,6 +43,12 @@ def reciprocal(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     return jnp.where(positive, 1 / jnp.where(positive, x, 1), 0)
 
 
+def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    """sqrt(x) for x > 0, and 0 with zero derivatives for x <= 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
 @jax.custom_jvp
 def right_angles(y: Float[Array, " ..."], x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     r"""The angle of the point (x, y), for x >= 0, in right angles: :math:`(2/\pi)\,\mathrm{atan2}(y, x)`.
@@ -67,8 +77,9 @@ def _right_angles_jvp(primals, tangents):
 @jax.custom_jvp
 def determinant(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """q1 q2 - c^2, not below zero, exactly zero at c = q1 = q2, with the derivatives of the polynomial."""
-    s = jnp.sqrt(q1 * q2)
-    return jnp.maximum((s - c) * (s + c), 0)  # q1 q2 - c^2 would lose the exact zero to a fused multiply-add
+    s = root(q1 * q2)
+    product = (s - c) * (s + c)  # q1 q2 - c^2 would lose the exact zero to a fused multiply-add
+    return jnp.where(product < 0, 0, product)  # the maximum with 0 would halve the slope at zero
 
 
 @determinant.defjvp
@@ -82,14 +93,14 @@ def root_determinant(
     c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
 ) -> Float[Array, " ..."]:
     """sqrt(q1 q2 - c^2); at zero, where its true derivatives are infinite, they are zero."""
-    return jnp.sqrt(determinant(c, q1, q2))
+    return root(determinant(c, q1, q2))
 
 
 @root_determinant.defjvp
 def _root_determinant_jvp(primals, tangents):
-    root = root_determinant(*primals)
+    value = root_determinant(*primals)
     _, slope = jax.jvp(determinant, primals, tangents)
-    return root, 0.5 * reciprocal(root) * slope
+    return value, 0.5 * reciprocal(value) * slope
 
 
 @jax.custom_jvp

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.activations.angles import root
 from so3ntk.activations.base import Activation
 
 MOST_NODES = 200
@@ -43,7 +44,7 @@ class Elementwise(Activation):
     standard deviation (tanh with 100 nodes: 4e-14 and 4e-14 at variance 0.3, 2e-11 and 8e-10 at 1, 1e-6 and
     4e-5 at 3, 7e-4 and 2e-2 at 10), and not for kinked ones (ReLU: 3e-3 and 2e-2). Derivatives of all orders
     are finite, also at c = +-sqrt(q1 q2) and at zero variances, by Price's theorem; those in q1 and q2 use
-    phi'' and so miss a jump of phi'. Raises TypeError for what cannot be called, ValueError for a function
+    phi'' and so miss a jump of phi'. Where JAX drops that rule (``angles``) they are zero at zero variances. Raises TypeError for what cannot be called, ValueError for a function
     that is not elementwise and for other numbers of nodes.
     """
 
@@ -132,7 +133,7 @@ def expectation(
     theorem).
     """
     first, second = hermite_coefficients(f, nodes, q1), hermite_coefficients(g, nodes, q2)
-    norm = jnp.sqrt(q1 * q2)
+    norm = root(q1 * q2)
     rho = jnp.clip(jnp.where(norm > 0, c / jnp.where(norm > 0, norm, 1), 0), -1, 1)
     value = first[..., -1] * second[..., -1]
     for k in reversed(range(nodes - 1)):
@@ -153,7 +154,7 @@ def _expectation_jvp(f, g, nodes, primals, tangents):
 def hermite_coefficients(f: Callable, nodes: int, q: Float[Array, " ..."]) -> Float[Array, "... k"]:
     """E[f(sqrt(q) x) h_k(x)] for x ~ N(0, 1) and k below the number of nodes."""
     points, weighted = hermite_table(nodes)
-    values = f(jnp.sqrt(q)[..., None] * jnp.asarray(points, q.dtype))
+    values = f(root(q)[..., None] * jnp.asarray(points, q.dtype))
     return jnp.matmul(values, jnp.asarray(weighted, values.dtype), precision=jax.lax.Precision.HIGHEST)
 
 

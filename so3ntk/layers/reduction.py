@@ -30,6 +30,9 @@ class Reduction(Layer):
     def parts(self, x: Any) -> Parts:
         """The parts of a batch."""
 
+    def check_pair(self, x1: Any, x2: Any) -> None:
+        """Raises ValueError for two batches, each of which has parts, but which do not belong together."""
+
     def check_finite(self) -> None:
         """Raises NotImplementedError where the sum's finite network has more than one set of weights."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from so3ntk.layers.reduction import Parts, Reduction
 from so3ntk.molecules.environments import Environments
+from so3ntk.molecules.settings import require_equal
 
 
 class AtomSum(Reduction):
@@ -32,6 +33,10 @@ class AtomSum(Reduction):
         molecule = np.asarray(x.molecule)
         kind = np.asarray(x.numbers) if self.match_species else np.zeros_like(molecule)
         return Parts(x.signal, molecule, kind, len(x))
+
+    def check_pair(self, x1: Any, x2: Any) -> None:
+        """ValueError for environments whose channels mean different things."""
+        require_equal(x1.settings, x2.settings, "AtomSum", "the two batches")
 
     def check_finite(self) -> None:
         """NotImplementedError for weights of their own for each element."""

@@ -15,6 +15,7 @@ from so3ntk.double import double_precision
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.elements import atomic_number, species_numbers
 from so3ntk.molecules.neighbours import pairs_within
+from so3ntk.molecules.settings import EnvironmentSettings, require_equal
 from so3ntk.molecules.structures import check_structures, require_ase
 from so3ntk.rotations import check_bandlimit
 from so3ntk.sphere import SphereSignal, concatenate
@@ -49,20 +50,22 @@ class Environments(eqx.Module):
     signal: the environments of all atoms, in the order of the molecules. ``molecule`` and ``numbers``
     (atoms,) say which molecule an atom belongs to (0..n-1, ascending) and its atomic number. They are NumPy
     arrays and static for JAX: a jitted function of Environments is compiled anew for molecules with other
-    elements or sizes.
+    elements or sizes. ``settings``, static too, say what the channels mean; None where that is not known. Batches of
+    unlike settings are not concatenated, and have no kernel with each other.
 
     Length, indices and shape are those of the molecules, so that scikit-learn's splitters work: ``x[3]`` (a
     batch of one), ``x[2:5]``, ``x[[4, 0, 4]]``, ``x[mask]``; molecules are renumbered in the order given.
 
     Raises ValueError if the numbers of atoms disagree or molecules are not numbered 0..n-1 in ascending
-    order.
+    order, TypeError for other settings.
     """
 
     signal: SphereSignal
     _molecule: StaticArray = eqx.field(static=True)
     _numbers: StaticArray = eqx.field(static=True)
+    settings: EnvironmentSettings | None = eqx.field(static=True)
 
-    def __init__(self, signal: SphereSignal, molecule, numbers):
+    def __init__(self, signal: SphereSignal, molecule, numbers, settings: EnvironmentSettings | None = None):
         molecule, numbers = np.asarray(molecule), np.asarray(numbers)
         n_atoms = len(signal.coefficients)
         if molecule.shape != (n_atoms,) or numbers.shape != (n_atoms,):
@@ -77,7 +80,12 @@ class Environments(eqx.Module):
                 "Environments: expected molecules numbered 0, 1, 2, ... with their atoms in that order, got "
                 f"{molecule[:12].tolist()}{' ...' if n_atoms > 12 else ''}."
             )
+        if not (settings is None or isinstance(settings, EnvironmentSettings)):
+            raise TypeError(
+                f"Environments: expected settings to be those of other environments (x.settings) or None, got {settings!r}."
+            )
         self.signal, self._molecule, self._numbers = signal, StaticArray(molecule), StaticArray(numbers)
+        self.settings = settings
 
     @property
     def molecule(self) -> Int[np.ndarray, " atoms"]:
@@ -109,7 +117,7 @@ class Environments(eqx.Module):
         molecule = np.repeat(np.arange(len(chosen)), sizes)
         within = np.arange(len(molecule)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         atoms = np.repeat(first[chosen], sizes) + within
-        return Environments(self.signal[atoms], molecule, self.numbers[atoms])
+        return Environments(self.signal[atoms], molecule, self.numbers[atoms], self.settings)
 
     def atoms_of(self, element: str | int) -> Int[np.ndarray, " n"]:
         """The indices of all atoms of one element, given as a symbol or an atomic number."""
@@ -117,13 +125,19 @@ class Environments(eqx.Module):
 
     @classmethod
     def concatenate(cls, parts: Sequence[Environments]) -> Environments:
-        """One batch of the molecules of all parts. ValueError for none, or unlike bandlimits or channels."""
+        """One batch of the molecules of all parts. ValueError for none, and unlike bandlimits, channels or settings.
+
+        Its settings are None if those of a part are.
+        """
         parts = list(parts)
         signal = concatenate([part.signal for part in parts])
         starts = np.cumsum([0, *(len(part) for part in parts)])
         molecule = np.concatenate([part.molecule + start for part, start in zip(parts, starts[:-1], strict=True)])
         numbers = np.concatenate([part.numbers for part in parts])
-        return cls(signal, molecule, numbers)
+        known = [(i, part.settings) for i, part in enumerate(parts) if part.settings is not None]
+        for i, settings in known:
+            require_equal(known[0][1], settings, "Environments.concatenate", f"parts {known[0][0]} and {i}")
+        return cls(signal, molecule, numbers, known[0][1] if len(known) == len(parts) else None)
 
 
 def environments(
@@ -169,7 +183,8 @@ def environments(
                 length=length,
             )
         )
-    return Environments(SphereSignal(jnp.asarray(coefficients, dtype), bandlimit), molecule, numbers)
+    settings = EnvironmentSettings.of(species, powers, angular_width, cutoff, length)
+    return Environments(SphereSignal(jnp.asarray(coefficients, dtype), bandlimit), molecule, numbers, settings)
 
 
 def _structures(atoms: Any, atoms_class: type, cutoff: float | None) -> list[Any]:

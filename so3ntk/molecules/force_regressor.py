@@ -27,12 +27,12 @@ from so3ntk.layers import Dense, GroupPool, Lift
 from so3ntk.layers.base import flatten
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
-from so3ntk.molecules.displacements import moving_environments
+from so3ntk.molecules.displacements import Moving, moving_environments
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS
 from so3ntk.molecules.force_kernels import Side, energy_force_gram
 from so3ntk.molecules.force_noise import add_noise, choose_noises, not_positive, relative_candidates
 from so3ntk.molecules.structures import check_structures, require_ase
-from so3ntk.network import Network, serial
+from so3ntk.network import Network, check_kernel_name, serial
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -65,7 +65,7 @@ class EnergyForceRegressor(BaseEstimator):
     forces are fitted; further that of ``moving_environments`` and ``energy_force_gram``.
 
     After ``fit``: ``energy_noise_``, ``force_noise_`` (None without forces), ``amplitude_`` s, ``baseline_``,
-    ``dual_coef_``, ``factor_`` (Cholesky, lower), ``moving_`` (the training molecules).
+    ``dual_coef_``, ``factor_`` (Cholesky, lower), ``atoms_`` and ``moving_`` (the training molecules).
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class EnergyForceRegressor(BaseEstimator):
         self.baseline_ = CompositionBaseline().fit(atoms, energies) if self.baseline else None
         residual = energies - (self.baseline_.predict(atoms) if self.baseline_ else 0.0)
         y = residual if forces is None else np.concatenate([residual, forces.ravel()])
-        self.moving_ = moving_environments(atoms, self._settings)
+        self.atoms_ = [molecule.copy() for molecule in atoms]  # as they are now, whatever becomes of them
+        self.moving_ = moving_environments(atoms, self.settings)
         self.with_forces_ = forces is not None
         gram = self._gram(Side(self.moving_, self.with_forces_), None)
         noises = self._noises(gram, y, len(atoms))
@@ -120,12 +121,18 @@ class EnergyForceRegressor(BaseEstimator):
         Raises NotFittedError before ``fit``, ValueError for wrong molecules and elements that no training molecule had.
         """
         check_is_fitted(self)
-        atoms = _molecules(atoms, f"{type(self).__name__}.predict")
+        where = f"{type(self).__name__}.predict"
+        atoms = _molecules(atoms, where)
+        if return_std and not hasattr(self, "factor_"):
+            raise ValueError(
+                f"{where}: return_std needs the Cholesky factor of the covariance, which was left out of the saved file. Save "
+                "the fitted model with spectrum=True."
+            )
         means, deviations = [], []
         for start in range(0, len(atoms), BLOCK):
-            moving = moving_environments(atoms[start : start + BLOCK], self._settings)
+            moving = moving_environments(atoms[start : start + BLOCK], self.settings)
             if return_std:
-                cross = self._gram(Side(moving), Side(self.moving_, self.with_forces_))
+                cross = self._cross(moving)
                 means.append((moving, cross @ self.dual_coef_))
                 deviations.append((moving, self._deviations(atoms[start : start + BLOCK], cross)))
             else:
@@ -141,13 +148,22 @@ class EnergyForceRegressor(BaseEstimator):
         return force_network() if self.net is None else self.net
 
     @property
-    def _settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, Any]:
+        """Those of the environments: given, or ``ENERGY_ENVIRONMENTS``."""
         return ENERGY_ENVIRONMENTS if self.environment is None else self.environment
+
+    def cross_kernel(self, atoms: Sequence[Atoms]) -> Float[np.ndarray, "rows N"]:
+        """K_*: the covariances of molecules' energies, then forces, with what was fitted."""
+        check_is_fitted(self)
+        return self._cross(moving_environments(_molecules(atoms, f"{type(self).__name__}.cross_kernel"), self.settings))
+
+    def _cross(self, moving: Moving) -> np.ndarray:
+        return self._gram(Side(moving), Side(self.moving_, self.with_forces_))
 
     def _gram(self, x1: Side, x2: Side | None) -> np.ndarray:
         return energy_force_gram(self.network_, x1, x2, self.kernel, progress=self.progress)
 
-    def _means(self, moving: Any) -> np.ndarray:
+    def _means(self, moving: Moving) -> np.ndarray:
         """K_* alpha. The forces' part is one force along alpha for each training molecule."""
         n = len(self.moving_.environments)
         alpha = self.dual_coef_[:n]
@@ -158,7 +174,7 @@ class EnergyForceRegressor(BaseEstimator):
 
     def _deviations(self, atoms: Sequence[Atoms], cross: np.ndarray) -> np.ndarray:
         white = scipy.linalg.solve_triangular(self.factor_, cross.T, lower=True)
-        own = [np.diag(self._gram(Side(moving_environments([molecule], self._settings)), None)) for molecule in atoms]
+        own = [np.diag(self._gram(Side(moving_environments([molecule], self.settings)), None)) for molecule in atoms]
         prior = np.concatenate([[d[0] for d in own], *(d[1:] for d in own)])
         return self.amplitude_ * np.sqrt(np.maximum(prior - np.einsum("ij,ij->j", white, white), 0))
 
@@ -218,8 +234,7 @@ def check_force_network(net: Any, kernel: str, where: str) -> None:
     """TypeError or ValueError for networks without derivatives; a warning for those whose NTK has too few."""
     if not isinstance(net, Network):
         raise TypeError(f"{where}: expected net to be None or a Network that ends with AtomSum, got {net!r}.")
-    if kernel not in ("ntk", "nngp"):
-        raise ValueError(f'{where}: expected kernel to be "ntk" or "nngp", got {kernel!r}.')
+    check_kernel_name(kernel, where)
     inside = tuple(flatten(net.layers))
     if any(isinstance(layer, Sign) for layer in inside):
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
@@ -34,6 +34,32 @@ def check_structures(structures: Sequence[Atoms], where: str) -> None:
                 f"{where}: molecule {number}, atom {atom} has the position {atoms.positions[atom].tolist()}: "
                 "expected finite coordinates."
             )
+
+
+def to_arrays(structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
+    """Elements, coordinates and cells, as ``from_arrays`` takes them."""
+    return {
+        "sizes": np.array([len(atoms) for atoms in structures]),
+        "numbers": np.concatenate([atoms.numbers for atoms in structures]),
+        "positions": np.concatenate([atoms.positions for atoms in structures]),
+        "cells": np.stack([np.asarray(atoms.cell) for atoms in structures]),
+        "periodic": np.stack([atoms.pbc for atoms in structures]),
+    }
+
+
+def from_arrays(sizes: Any, numbers: Any, positions: Any, cells: Any, periodic: Any, where: str) -> list[Atoms]:
+    """Structures of ``sizes`` atoms each; ValueError for arrays that do not fit each other and what is no structure."""
+    kind, ends = require_ase(where).Atoms, np.cumsum(sizes)
+    found = [
+        kind(numbers[end - size : end], positions[end - size : end], cell=cell, pbc=pbc)
+        for size, end, cell, pbc in zip(sizes, ends, cells, periodic, strict=True)
+    ]
+    if not len(found) or len(numbers) != ends[-1] or len(positions) != ends[-1]:
+        raise ValueError(
+            f"{where}: expected {int(sum(sizes))} atoms, got {len(numbers)} numbers and {len(positions)} positions."
+        )
+    check_structures(found, where)
+    return found
 
 
 def atom_name(molecule: Int[np.ndarray, " atoms"], atom: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.network import check_kernel_name
 from so3ntk.predict.flow import evolve, scaled_times
 from so3ntk.predict.inputs import (
     cross_kernel,
@@ -114,8 +115,7 @@ def gp_posterior(
 
 def _checked(k_train: Any, k_test: Any, k_test_test: Any, get: str, where: str) -> _Blocks:
     """The kernels that ``get`` needs."""
-    if get not in ("ntk", "nngp"):
-        raise ValueError(f'{where}: expected get to be "ntk" or "nngp", got {get!r}.')
+    check_kernel_name(get, where, "get")
     names = ("nngp", "ntk") if get == "ntk" else ("nngp",)
     train = {name: training_kernel(_named(k_train, name, where, "k_train"), where, f"k_train.{name}") for name in names}
     n = len(train[get])

@@ -10,6 +10,7 @@ from so3ntk import solvers
 from so3ntk.haar import ExplicitGrid, ProductGrid
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.environments import Environments
+from so3ntk.molecules.settings import EnvironmentSettings
 from so3ntk.network import Network, serial
 from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid
@@ -26,6 +27,15 @@ def _explicit_grid(angles: Any, weights: Any) -> ExplicitGrid:
     return ExplicitGrid(Rotation.from_euler("ZYZ", angles), weights)
 
 
+def _as_dict(settings: EnvironmentSettings | None) -> dict[str, Any] | None:
+    return None if settings is None else settings._asdict()
+
+
+def _environments(signal: Any, molecule: Any, numbers: Any, settings: Any = None) -> Environments:
+    """settings: files that were written before environments knew theirs have none."""
+    return Environments(signal, molecule, numbers, None if settings is None else EnvironmentSettings(**settings))
+
+
 def _baseline(elements: Any, values: Any) -> CompositionBaseline:
     made = CompositionBaseline()
     made.elements, made.values = elements, values
@@ -39,7 +49,8 @@ register(Network, "so3ntk.Network", build=_network)
 register(
     Environments,
     "so3ntk.Environments",
-    lambda x: {"signal": x.signal, "molecule": x.molecule, "numbers": x.numbers},
+    lambda x: {"signal": x.signal, "molecule": x.molecule, "numbers": x.numbers, "settings": _as_dict(x.settings)},
+    _environments,
 )
 register(
     ExplicitGrid,

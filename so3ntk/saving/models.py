@@ -7,35 +7,30 @@ from importlib.metadata import version
 from os import PathLike
 from typing import Any
 
-import jax
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 import so3ntk.saving.known  # noqa: F401 - the classes of files
-from so3ntk.classifier import KernelClassifier
 from so3ntk.errors import ModelFileError, PrecisionError
-from so3ntk.estimator_inputs import cross_kernel, is_precomputed
-from so3ntk.estimators import KernelRegressor
+from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.network import Network
 from so3ntk.saving import archive
 from so3ntk.saving.codec import decode, encode
+from so3ntk.saving.estimators import ESTIMATORS, is_double, record_of
 
 logger = logging.getLogger("so3ntk")
 
 FORMAT, VERSION = "so3ntk model", 1
-ESTIMATORS = {cls.__name__: cls for cls in (KernelRegressor, KernelClassifier)}
-#: Attributes of fitted estimators that files hold.
-FITTED = ("X_fit_", "amplitude_", "classes_", "dual_coef_", "feature_names_in_", "intercept_", "loo_accuracy_",
-          "loo_error_", "loo_path_", "n_features_in_", "ridge_", "ridge_path_", "spectrum_")  # fmt: skip
-#: Training inputs whose predictions are kept, to see later whether a loaded model still makes them.
-KEPT = 3
 
 
 def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
-    """Write a ``KernelRegressor``, ``KernelClassifier``, ``Network`` or ``CompositionBaseline`` to one file.
+    """Write an estimator, a ``Network`` or a ``CompositionBaseline`` to one file; or a dict of them, under names.
 
-    Or a dict of them, under names. The file is an npz archive: arrays, and model.json with the layers, parameters,
-    versions and the predictions for three training inputs. Estimators must be fitted; the training inputs are stored with
-    them. spectrum=False leaves out the eigenvectors of the kernel, 8 n^2 bytes, without which there is no ``return_std``.
+    Estimators are ``KernelRegressor``, ``KernelClassifier``, ``TensorKernelRegressor`` and ``EnergyForceRegressor``. The
+    file is an npz archive: arrays, and model.json with the layers, parameters, versions and the predictions for three
+    training inputs. Estimators must be fitted; the training inputs are stored with them. spectrum=False leaves out the
+    eigenvectors of the kernel (its Cholesky factor, of energies and forces), 8 n^2 bytes for n rows, without which there
+    is no ``return_std``.
 
     Raises TypeError for functions and objects that a file cannot name (see ``so3ntk.saving.register``), NotFittedError.
     """
@@ -45,7 +40,7 @@ def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
         "format": FORMAT,
         "format_version": VERSION,
         "versions": _versions(),
-        "double_precision": _is_double(),
+        "double_precision": is_double(),
         "named": isinstance(model, dict),
         "models": {name: _encode_model(one, str(name), arrays, spectrum) for name, one in models.items()},
     }
@@ -67,7 +62,7 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
             f"load: {path} has the format version {document.get('format_version')!r:.20}, and this version of so3ntk reads "
             f"{VERSION}. It was written by {document.get('versions')!r:.200}."
         )
-    if document.get("double_precision") and not _is_double():
+    if document.get("double_precision") and not is_double():
         raise ValueError(
             f"load: {path} was saved in double precision, but JAX is set to 32 bits. Call "
             "jax.config.update('jax_enable_x64', True) first."
@@ -85,16 +80,19 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
 
 
 def _encode_model(model: Any, name: str, arrays: dict[str, np.ndarray], spectrum: bool) -> dict[str, Any]:
-    if type(model) not in ESTIMATORS.values():
-        if not isinstance(model, Network) and type(model).__name__ != "CompositionBaseline":
+    record = record_of(type(model))
+    if record is None:
+        if not isinstance(model, Network | CompositionBaseline):
+            *others, last = ESTIMATORS
             raise TypeError(
-                f"save: expected a Network, a KernelRegressor, a KernelClassifier, a CompositionBaseline or a dict of them, "
+                f"save: expected a Network, a {', a '.join(others)}, an {last}, a CompositionBaseline or a dict of them, "
                 f"got {type(model).__name__}."
             )
         return {"object": encode(model, name, arrays)}
-    predictions, tolerance = fingerprint(model)
-    left_out = () if spectrum else ("spectrum_",)
-    fitted = {key: vars(model)[key] for key in FITTED if key in vars(model) and key not in left_out}
+    check_is_fitted(model)
+    predictions, tolerance = record.fingerprint(model)
+    left_out = () if spectrum else record.spectral
+    fitted = {key: value for key, value in record.state(model).items() if key not in left_out}
     return {
         "estimator": type(model).__name__,
         "parameters": {k: encode(v, f"{name}.{k}", arrays) for k, v in model.get_params(deep=False).items()},
@@ -109,40 +107,27 @@ def _decode_model(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         return decode(spec["object"], arrays)
     parameters = {key: decode(value, arrays) for key, value in spec["parameters"].items()}
     cls = ESTIMATORS.get(spec["estimator"])
-    if cls is None or set(parameters) != set(cls._get_param_names()) or not set(spec["fitted"]) <= set(FITTED):
+    record = record_of(cls)
+    if (
+        cls is None
+        or record is None
+        or set(parameters) != set(cls._get_param_names())
+        or not set(spec["fitted"]) <= set(record.names)
+    ):
         raise ModelFileError(f"the estimator {spec['estimator']!r:.40} or one of its attributes is not known")
-    model = cls(**parameters)
-    for key, value in spec["fitted"].items():
-        setattr(model, key, decode(value, arrays))
-    rows = len(model.dual_coef_)
-    if not np.isfinite(model.dual_coef_).all() or len(getattr(model, "X_fit_", model.dual_coef_)) != rows:
-        raise ModelFileError("its coefficients are not finite, or not as many as its training inputs")
+    model, fitted = cls(**parameters), {key: decode(value, arrays) for key, value in spec["fitted"].items()}
+    try:
+        record.restore(model, fitted)
+    except (ValueError, TypeError) as error:  # whatever wrong values lead the parts of a model to raise
+        raise ModelFileError(f"the {cls.__name__} cannot be made of what the file holds ({error})") from error
     return model
-
-
-def fingerprint(model: Any) -> tuple[np.ndarray, float]:
-    r"""Predictions for the first training inputs (for "precomputed": of unit kernels), and how exactly they reproduce.
-
-    .. math:: \sqrt\epsilon\,\max_i \sum_j |K_{ij}|\,|\alpha_j|
-
-    with eps of the kernel's precision: the rounding of the sum is smaller by a root of eps, but not that of an NTK with
-    kinks at a pair of equal inputs.
-    """
-    from sklearn.utils.validation import check_is_fitted
-
-    check_is_fitted(model)
-    rows = np.eye(len(model.dual_coef_))[:KEPT] if is_precomputed(model.net) else model.X_fit_[:KEPT]
-    predict = model.decision_function if isinstance(model, KernelClassifier) else model.predict
-    scale = np.abs(cross_kernel(model, rows)) @ np.abs(model.dual_coef_)
-    eps = np.finfo(np.float64 if _is_double() or is_precomputed(model.net) else np.float32).eps
-    return np.asarray(predict(rows)), float(eps**0.5 * scale.max())
 
 
 def _check_predictions(model: Any, spec: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> None:
     if "object" in spec:
         return
     kept, tolerance = np.asarray(decode(spec["predictions"], arrays)), float(spec["tolerance"])
-    now, _ = fingerprint(model)
+    now, _ = record_of(type(model)).fingerprint(model)  # pyright: ignore[reportOptionalMemberAccess]
     error = float(np.abs(now - kept).max()) if now.shape == kept.shape else np.inf
     if not error <= tolerance:
         raise PrecisionError(
@@ -150,11 +135,6 @@ def _check_predictions(model: Any, spec: dict[str, Any], arrays: dict[str, np.nd
             f"more than rounding ({tolerance:.3g}). The versions of then are in the file's model.json."
         )
     logger.info("%s: predictions agree to %.1e", where, error)
-
-
-def _is_double() -> bool:
-    """Whether JAX is set to 64 bits."""
-    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def _versions() -> dict[str, str]:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk.activations import Elementwise
+from so3ntk.activations import Elementwise, Erf, Relu
+from so3ntk.activations.angles import determinant, root_determinant
+from so3ntk.activations.elementwise import expectation
 from tests.activations.cases import CASES, FORMULAS, KINKED
 
 SCALES = [1.0, 1e6, 1e-6]
@@ -146,3 +148,37 @@ def test_gap_of_1e_8_keeps_eight_digits_of_the_angle():
     theta = 2 * np.arcsin(np.sqrt(gap / 2))
     value = relu.derivative_dual(*(jnp.asarray(x) for x in (1 - gap, 1.0, 1.0)))
     np.testing.assert_allclose(0.5 - value, theta / (2 * np.pi), rtol=1e-11)
+
+
+@pytest.mark.parametrize("dual", [Relu().dual, Relu().derivative_dual, Erf().dual])
+def test_second_derivatives_of_a_loop_over_zero_signals(dual):
+    """Forward over reverse mode splits the loop, and drops the rules of differentiation of what is in it.
+
+    So the kernels of networks with local filters are evaluated, motion by motion, with a layer after pooling.
+    """
+
+    def kernel(a):
+        q = jnp.sum(a * a)
+        step = lambda total, weight: (total + dual(weight * q, q, q), None)  # noqa: E731
+        value = jax.lax.scan(jax.checkpoint(step), 0.0, jnp.asarray([1.0, 0.5]))[0]
+        return dual(value, value, value)
+
+    zero = jnp.zeros(2)
+    _, forward_over_reverse = jax.jvp(jax.grad(kernel), (zero,), (jnp.ones(2),))
+    forward = lambda a: jax.jvp(kernel, (a,), (jnp.ones(2),))[1]  # noqa: E731
+    _, forward_over_forward = jax.jvp(forward, (zero,), (jnp.ones(2),))
+    assert np.isfinite(forward_over_forward)
+    np.testing.assert_allclose(jnp.sum(forward_over_reverse), forward_over_forward, rtol=1e-12, atol=1e-12)
+
+
+def test_square_roots_of_zero_without_rules():
+    """As JAX differentiates them there; ``Elementwise`` too is finite."""
+    point, direction = (jnp.zeros(()),) * 3, (jnp.ones(()),) * 3
+    for function in (determinant, root_determinant, partial(expectation.__wrapped__, jnp.tanh, jnp.tanh, 4)):
+        plain = getattr(function, "__wrapped__", function)
+        second = jax.jvp(lambda *p, f=plain: jax.jvp(f, p, direction)[1], point, direction)[1]
+        assert np.isfinite(second)
+    # the slope at c = sqrt(q1 q2) is the rule's, q2 dq1 + q1 dq2 - 2 c dc
+    one = (jnp.ones(()),) * 3
+    tangent = jax.jvp(determinant.__wrapped__, one, (jnp.asarray(-1.0), *direction[:2]))[1]
+    np.testing.assert_allclose(tangent, 4.0)

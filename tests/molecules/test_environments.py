@@ -10,7 +10,10 @@ from ase.build import bulk
 from ase.build import molecule as g2
 from sklearn.model_selection import KFold, train_test_split
 
-from so3ntk.molecules import Environments, environment_coefficients, environments
+from so3ntk import Dense, Flatten, gram, serial
+from so3ntk.augmentation import Rotations
+from so3ntk.molecules import AtomSum, Environments, environment_coefficients, environments
+from so3ntk.molecules.coefficients import DEFAULT_ANGULAR_WIDTH
 from so3ntk.molecules.neighbours import pairs_in_molecules, pairs_within
 from so3ntk.sphere import SphereSignal
 
@@ -94,6 +97,44 @@ def test_concatenate(envs):
         Environments.concatenate([envs, environments(g2("HCN"), bandlimit=3, powers=(2,))])
     with pytest.raises(ValueError, match="at least one"):
         Environments.concatenate([])
+
+
+UNLIKE = [
+    ({"species": ("H", "C", "N", "O", "S")}, r"species \('H', 'C', 'N', 'O', 'F'\) and \('H', 'C', 'N', 'O', 'S'\)"),
+    ({"powers": (1, 6)}, r"powers \(2.0, 6.0\) and \(1.0, 6.0\)"),
+    ({"cutoff": 4.0, "length": 1.5}, "cutoff None and 4.0; length 1.0 and 1.5"),
+    ({"angular_width": 0.04}, "angular_width 0.02.* and 0.04"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), UNLIKE)
+def test_channels_that_mean_different_things(envs, settings, message):
+    """The same number of channels, which concatenation and kernels of two batches would mix."""
+    other = environments(g2("HCN"), bandlimit=3, **settings)
+    plain = Environments(other.signal, other.molecule, other.numbers)
+    net = serial(Flatten(), Dense(), AtomSum())
+    with pytest.raises(ValueError, match=rf"concatenate: .*parts 1 and 2 {message}.*same arguments"):
+        Environments.concatenate([plain, envs[2:], other[0]])
+    for call in (net.kernel_fn, lambda a, b: gram(net, a, b, progress=False)):
+        with pytest.raises(ValueError, match=f"AtomSum: .*two batches {message}"):
+            call(envs, other)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda a, b: net.kernel_fn(a, b, "ntk"))(envs, rotate_all(other))
+    assert net.kernel_fn(envs, plain, "ntk").shape == (5, 1)
+    assert Environments.concatenate([envs, plain]).settings is None
+
+
+def rotate_all(x):
+    return next(Rotations(np.diag([1.0, -1.0, -1.0])[None]).act(x))
+
+
+def test_equal_settings_however_they_are_given(envs):
+    same = environments(g2("HCN"), (1, 6, 7, 8, 9), [2.0, np.float32(6)], 3, DEFAULT_ANGULAR_WIDTH, length=1)
+    joined = Environments.concatenate([envs[1:], same])
+    assert joined.settings == envs.settings == rotate_all(same)[[0]].settings
+    assert hash(joined.settings) == hash(envs.settings)
+    with pytest.raises(TypeError, match="settings"):
+        Environments(same.signal, same.molecule, same.numbers, {"powers": (2, 6)})
 
 
 def test_jit_treats_the_molecules_as_metadata(envs):

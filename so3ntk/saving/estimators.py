@@ -1,0 +1,195 @@
+"""What files hold of fitted estimators: one class for each kind, found by the estimator's name in the file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax
+import numpy as np
+
+from so3ntk.classifier import KernelClassifier
+from so3ntk.errors import ModelFileError
+from so3ntk.estimator_inputs import cross_kernel, is_precomputed
+from so3ntk.estimators import KernelRegressor
+from so3ntk.molecules.displacements import moving_environments
+from so3ntk.molecules.force_regressor import EnergyForceRegressor
+from so3ntk.molecules.structures import from_arrays, to_arrays
+from so3ntk.ridge import EPS, RidgeFit
+from so3ntk.tensors import DEGREES, Part, TensorKernelRegressor
+
+#: Training inputs whose predictions are kept, to see later whether a loaded model still makes them.
+KEPT = 3
+
+
+class Record(ABC):
+    r"""How files hold the fitted estimators of some classes.
+
+    ``fingerprint`` gives predictions for the first training inputs, as one array, and how exactly they reproduce:
+
+    .. math:: \sqrt\epsilon\,\max_i \sum_j |K_{ij}|\,|\alpha_j|
+
+    with eps of the kernel's precision: the rounding of the sum is smaller by a root of eps, but not that of an NTK with
+    kinks at a pair of equal inputs.
+    """
+
+    classes: tuple[type, ...]
+    #: What ``state`` may hold, and of that what spectrum=False leaves out.
+    names: tuple[str, ...]
+    spectral: tuple[str, ...]
+
+    @abstractmethod
+    def state(self, model: Any) -> dict[str, Any]:
+        """What ``fit`` found, as values that files hold, under names of ``names``."""
+
+    @abstractmethod
+    def restore(self, model: Any, state: dict[str, Any]) -> None:
+        """Set it on a model of the same parameters. ModelFileError, KeyError, ValueError or TypeError for what is no state."""
+
+    @abstractmethod
+    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+        """See the class."""
+
+
+class KernelRecord(Record):
+    """``KernelRegressor`` and ``KernelClassifier``: their attributes as they are."""
+
+    classes = (KernelRegressor, KernelClassifier)
+    names = ("X_fit_", "amplitude_", "classes_", "dual_coef_", "feature_names_in_", "intercept_", "loo_accuracy_",
+             "loo_error_", "loo_path_", "n_features_in_", "ridge_", "ridge_path_", "spectrum_")  # fmt: skip
+    spectral = ("spectrum_",)
+
+    def state(self, model: Any) -> dict[str, Any]:
+        """The attributes that are set."""
+        return {name: vars(model)[name] for name in self.names if name in vars(model)}
+
+    def restore(self, model: Any, state: dict[str, Any]) -> None:
+        """Set them."""
+        for name, value in state.items():
+            setattr(model, name, value)
+        _check_rows(model.dual_coef_, getattr(model, "X_fit_", None))
+
+    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+        """With "precomputed", of unit kernels."""
+        precomputed = is_precomputed(model.net)
+        rows = np.eye(len(model.dual_coef_))[:KEPT] if precomputed else model.X_fit_[:KEPT]
+        predict = model.decision_function if isinstance(model, KernelClassifier) else model.predict
+        scale = np.abs(cross_kernel(model, rows)) @ np.abs(model.dual_coef_)
+        return np.asarray(predict(rows)), _tolerance(scale, precomputed or is_double())
+
+
+class TensorRecord(Record):
+    """``TensorKernelRegressor``: the fit of each irrep, from which its other attributes follow."""
+
+    classes = (TensorKernelRegressor,)
+    names = ("X_fit_", "parts", "spectra")
+    spectral = ("spectra",)
+
+    def state(self, model: Any) -> dict[str, Any]:
+        """Fits and spectra by the name of l."""
+        inputs = {"X_fit_": model.X_fit_} if hasattr(model, "X_fit_") else {}
+        fits = {str(degree): {"ridge": part.ridge, **part.fit._asdict()} for degree, part in model.parts_.items()}
+        spectra = {str(d): part.spectrum for d, part in model.parts_.items() if part.spectrum is not None}
+        return {**inputs, "parts": fits, **({"spectra": spectra} if spectra else {})}
+
+    def restore(self, model: Any, state: dict[str, Any]) -> None:
+        """The parts, and what follows from them."""
+        spectra, parts = state.get("spectra", {}), {}
+        for name, fit in state["parts"].items():
+            parts[int(name)] = Part(spectra.get(name), fit.pop("ridge"), RidgeFit(**fit))
+            _check_rows(parts[int(name)].fit.dual_coef, state.get("X_fit_"))
+        if tuple(parts) not in DEGREES.values():
+            raise ModelFileError(f"its parts are those of l = {list(parts)}, not of vectors or tensors")
+        model.keep(parts)
+        if "X_fit_" in state:
+            model.X_fit_ = state["X_fit_"]
+
+    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+        """With "precomputed", of kernels that are the unit matrix between an input and itself."""
+        precomputed = is_precomputed(model.net)
+        rows = _unit_blocks(model.parts_) if precomputed else model.X_fit_[:KEPT]
+        scale = [
+            np.abs(kernel) @ np.abs(part.fit.dual_coef)
+            if kernel.ndim == 2
+            else np.einsum("tnab,nb->ta", np.abs(kernel), np.abs(part.fit.dual_coef))
+            for kernel, part in zip(model.kernels(rows).values(), model.parts_.values(), strict=True)
+        ]
+        return model.predict(rows), _tolerance(np.concatenate(scale, axis=1), precomputed or is_double())
+
+
+class ForceRecord(Record):
+    """``EnergyForceRegressor``: with its training molecules, whose environments are computed anew.
+
+    Coefficients of surfaces are large and of both signs, and leave the root of eps no digits. Kernels without a kink
+    reproduce to 1000 eps, which is the factor of the tolerance then.
+    """
+
+    classes = (EnergyForceRegressor,)
+    names = (
+        "amplitude_",
+        "atoms",
+        "baseline_",
+        "dual_coef_",
+        "energy_noise_",
+        "factor_",
+        "force_noise_",
+        "with_forces_",
+    )
+    spectral = ("factor_",)
+
+    def state(self, model: Any) -> dict[str, Any]:
+        """The attributes, and the molecules as arrays."""
+        found = {name: vars(model)[name] for name in self.names if name in vars(model)}
+        return {**found, "atoms": to_arrays(model.atoms_)}
+
+    def restore(self, model: Any, state: dict[str, Any]) -> None:
+        """Set them, and compute the environments."""
+        model.atoms_ = from_arrays(**state.pop("atoms"), where="load")
+        for name, value in state.items():
+            setattr(model, name, value)
+        model.moving_ = moving_environments(model.atoms_, model.settings)
+        rows = len(model.atoms_) + 3 * sum(map(len, model.atoms_)) * bool(model.with_forces_)
+        _check_rows(model.dual_coef_, range(rows))
+
+    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+        """Energies, then forces."""
+        molecules = model.atoms_[:KEPT]
+        found = model.predict(molecules)
+        scale = np.abs(model.cross_kernel(molecules)) @ np.abs(model.dual_coef_)
+        tolerance = EPS**0.5 if np.isfinite(model.network_.smoothness) else 1000 * EPS
+        return np.concatenate([found.energies, np.concatenate(found.forces).ravel()]), float(tolerance * scale.max())
+
+
+RECORDS = (KernelRecord(), TensorRecord(), ForceRecord())
+#: Classes by the name in files.
+ESTIMATORS = {cls.__name__: cls for record in RECORDS for cls in record.classes}
+
+
+def record_of(cls: Any) -> Record | None:
+    """The record of an estimator's class; None for other classes, those derived from estimators among them."""
+    return next((record for record in RECORDS if cls in record.classes), None)
+
+
+def is_double() -> bool:
+    """Whether JAX is set to 64 bits."""
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+
+def _tolerance(scale: np.ndarray, double: bool) -> float:
+    """The formula of ``Record``, with scale the sums over j."""
+    return float(np.finfo(np.float64 if double else np.float32).eps ** 0.5 * scale.max())
+
+
+def _check_rows(dual_coef: np.ndarray, inputs: Any) -> None:
+    if not np.isfinite(dual_coef).all() or len(dual_coef) != len(dual_coef if inputs is None else inputs):
+        raise ModelFileError("its coefficients are not finite, or not as many as its training inputs")
+
+
+def _unit_blocks(parts: dict[int, Part]) -> dict[int, np.ndarray]:
+    """For each l the kernels of the first training inputs as if no two inputs had anything in common."""
+    found = {}
+    for degree, part in parts.items():
+        n, size = part.fit.dual_coef.shape
+        rows = np.eye(n)[:KEPT]
+        found[degree] = rows if degree == 0 else np.einsum("tn,ab->tnab", rows, np.eye(size))
+    return found
