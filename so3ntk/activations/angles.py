@@ -44,9 +44,9 @@ def reciprocal(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
 
 
 def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
-    """sqrt(x) for x > 0, and 0 with zero derivatives for x <= 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    """sqrt(x) for x > 0, and 0 with zero derivatives for x <= 0; NaN stays NaN."""
+    nothing = x <= 0
+    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
 @jax.custom_jvp
