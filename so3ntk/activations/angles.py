@@ -76,10 +76,15 @@ def _right_angles_jvp(primals, tangents):
 
 @jax.custom_jvp
 def determinant(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-    """q1 q2 - c^2, not below zero, exactly zero at c = q1 = q2, with the derivatives of the polynomial."""
+    """q1 q2 - c^2, with the derivatives of the polynomial; zero for a correlation within 4 eps of 1 or -1.
+
+    An input's product with itself and its variance are sums in two orders, which differ by roundings; their angle, the
+    root, would be 1e-8 in place of 0.
+    """
     s = root(q1 * q2)
     product = (s - c) * (s + c)  # q1 q2 - c^2 would lose the exact zero to a fused multiply-add
-    return jnp.where(product < 0, 0, product)  # the maximum with 0 would halve the slope at zero
+    aligned = product < 8 * jnp.finfo(product.dtype).eps * s * s
+    return jnp.where(aligned, product - jax.lax.stop_gradient(product), product)  # zero, with the slope
 
 
 @determinant.defjvp

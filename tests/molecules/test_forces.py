@@ -84,10 +84,13 @@ def test_kernels_of_molecules_are_twice_differentiable_in_the_positions(activati
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_derivatives_are_finite_where_molecules_coincide(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "activations"), [(np.float64, (Erf(), Sin(), SMOOTH[-1], Relu(), Sign())), (np.float32, (Erf(), Relu()))]
+)
+def test_derivatives_are_finite_where_molecules_coincide(dtype, activations):
+    """One activation of each kind: test_end_points has them all."""
     atoms = [*shaken("H2O"), Atoms("H", [[0.0, 0, 0]])]  # an atom alone has the zero signal
-    for activation in (*SMOOTH, Relu(), Sign()):
+    for activation in activations:
         kernel, x = molecular_kernel(network(activation, n=4, b_std=None), atoms, "ntk", dtype, bandlimit=2)
         gradient = jax.grad(kernel, argnums=(0, 1))
         first, second = jax.jit(lambda x, g=gradient: jax.jvp(lambda y: g(x, y), (x,), (jnp.ones_like(x),)))(x)
