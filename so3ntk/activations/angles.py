@@ -46,7 +46,8 @@ def reciprocal(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
 def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """sqrt(x) for x > 0, and 0 with zero derivatives for x <= 0; NaN stays NaN."""
     nothing = x <= 0
-    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
+    # XLA may compute x twice, in two roundings: without the modulus a test of one would let the other's root be NaN.
+    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, jnp.abs(x))))
 
 
 @jax.custom_jvp
