@@ -46,8 +46,7 @@ def reciprocal(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
 def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """sqrt(x) for x > 0, and 0 with zero derivatives for x <= 0; NaN stays NaN."""
     nothing = x <= 0
-    # XLA may compute x twice, in two roundings: without the modulus a test of one would let the other's root be NaN.
-    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, jnp.abs(x))))
+    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
 @jax.custom_jvp
@@ -99,7 +98,12 @@ def root_determinant(
     c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
 ) -> Float[Array, " ..."]:
     """sqrt(q1 q2 - c^2); at zero, where its true derivatives are infinite, they are zero."""
-    return root(determinant(c, q1, q2))
+    d, s = determinant(c, q1, q2), root(q1 * q2)
+    nothing = d <= 0
+    # XLA may compute d twice, in two roundings, and then takes ``instead`` for a root that is not zero: it must be small.
+    limits = jnp.finfo(d.dtype)
+    instead = jnp.where(s > 0, jnp.maximum((limits.eps * s) ** 2, limits.tiny), 1)
+    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, instead, jnp.abs(d))))
 
 
 @root_determinant.defjvp
