@@ -39,8 +39,9 @@ def white_signals(n: int, bandlimit: int, channels: int, dtype):
 def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x, and their number; nodes = 0 goes layer by layer."""
     from so3ntk.evaluate import Motions, block_kernels
+    from so3ntk.tower import Nodes
 
-    motions = Motions(grid, None, None, nodes)
+    motions = Motions(grid, None, None, Nodes(nodes) if nodes else None)
     tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
     return lambda: jax.block_until_ready(block_kernels(net.layers, motions, x, x, ("ntk",), (tile, tile))), len(x) ** 2
 
