@@ -128,16 +128,15 @@ class SphereGeometry(Geometry):
         coefficients = _channel_products(f.T[:, row[order]], g.T[:, column[order]])
         products = self._products(coefficients, bandlimit)
 
-        images = [images_of(products)]
-        if self.grid.unrolled:
-            images = [image[None] for image in walsh_hadamard(products)]
+        together = images_of(products)
+        images = [image[None] for image in walsh_hadamard(products)] if self.grid.unrolled else [together]
 
         def mean(p):
             total = sum(jnp.sum(function(p, image), axis=0) for image in images)
             return jnp.dot(total, self.grid.weights, precision=HIGHEST)
 
         def moment(p, degree):
-            return self.moment(function(p, images_of(products)).ravel(), degree)
+            return self.moment(function(p, together).ravel(), degree)
 
         read = mean if irrep is None else functools.partial(moment, degree=irrep.degree)
         # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.

@@ -44,8 +44,9 @@ class Elementwise(Activation):
     standard deviation (tanh with 100 nodes: 4e-14 and 4e-14 at variance 0.3, 2e-11 and 8e-10 at 1, 1e-6 and
     4e-5 at 3, 7e-4 and 2e-2 at 10), and not for kinked ones (ReLU: 3e-3 and 2e-2). Derivatives of all orders
     are finite, also at c = +-sqrt(q1 q2) and at zero variances, by Price's theorem; those in q1 and q2 use
-    phi'' and so miss a jump of phi'. Where JAX drops that rule (``angles``) they are zero at zero variances. Raises TypeError for what cannot be called, ValueError for a function
-    that is not elementwise and for other numbers of nodes.
+    phi'' and so miss a jump of phi'. Where JAX drops that rule (``angles``) they are zero at zero variances.
+    Raises TypeError for what cannot be called, ValueError for a function that is not elementwise and for other
+    numbers of nodes.
     """
 
     fn: Callable = eqx.field(static=True)
