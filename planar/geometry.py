@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from planar.groups import views
-from planar.windows import Window, check_fits, window_mean
+from planar.windows import HIGHEST, Window, check_fits, window_mean
 from so3ntk.geometry import Geometry
 
 
@@ -79,9 +79,10 @@ class LocalGeometry(Geometry):
 
     def mean(self, field: Float[Array, "m m"]) -> Float[Array, ""]:
         """The sum over positions x, x + d, scaled so that its mean over the motions is the mean over pairs."""
-        rows, columns = (self._moved(d) < self.positions for d in self.displacement)
-        weights = rows[:, None] & columns[None, :]
-        return jnp.sum(jnp.where(weights, field, 0)) * (self.size**2 / self.positions**4)
+        # Two products, not a masked sum, with which XLA would fuse the nonlinearity before, element by element.
+        rows, columns = ((self._moved(d) < self.positions).astype(field.dtype) for d in self.displacement)
+        total = jnp.matmul(rows, jnp.matmul(field, columns, precision=HIGHEST), precision=HIGHEST)
+        return total * (self.size**2 / self.positions**4)
 
     def overlapping(self, motions: Motion) -> Motion:
         """Those with |d| < m modulo n along both axes."""

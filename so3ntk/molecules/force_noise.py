@@ -60,12 +60,45 @@ def negative_log_likelihood(
     gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, noises: Sequence[float]
 ) -> float:
     """The formula at the head of this file; infinite where K + noise is not positive definite."""
-    try:
-        factor = scipy.linalg.cholesky(add_noise(gram.copy(), energies, noises), lower=True, overwrite_a=True)
-    except np.linalg.LinAlgError:
+    factor = _factor(gram, energies, noises)
+    if factor is None:
         return np.inf
     white = scipy.linalg.solve_triangular(factor, y, lower=True)
     return len(y) / 2 * np.log(white @ white / len(y)) + np.log(np.diag(factor)).sum()
+
+
+def factorise(
+    gram: Float[np.ndarray, "N N"], energies: int, noises: tuple[float, ...], free: Sequence[bool], where: str
+) -> tuple[Float[np.ndarray, "N N"], tuple[float, ...]]:
+    """The lower Cholesky factor of K with its noises, and these: the free ones raised if that has no factor.
+
+    A noise chosen on a part of K can be too small for all of it. Then it is raised tenfold as often as it takes, and once
+    more, for an eigenvalue that is only just positive makes the solution large. Raises NotPositiveDefiniteError where 10^-1
+    times the mean of the diagonal is too small, too.
+    """
+    largest = [float(values[-1]) for values in relative_candidates(gram, energies)]
+
+    def raised(noises: tuple[float, ...]) -> tuple[float, ...]:
+        tenfold = [10 * noise if may else noise for noise, may in zip(noises, free, strict=False)]
+        return tuple(max(noise, min(more, most)) for noise, more, most in zip(noises, tenfold, largest, strict=True))
+
+    if (factor := _factor(gram, energies, noises)) is not None:
+        return factor, noises
+    while _factor(gram, energies, noises) is None:
+        if raised(noises) == noises:
+            raise not_positive(gram, max(noises), where)
+        noises = raised(noises)
+    noises = raised(noises)
+    return _factor(gram, energies, noises), noises  # pyright: ignore[reportReturnType]
+
+
+def _factor(gram: np.ndarray, energies: int, noises: Sequence[float]) -> np.ndarray | None:
+    """Lower, of K with its noises; None where this is not positive definite."""
+    matrix = add_noise(np.array(gram, order="F"), energies, noises)
+    try:
+        return scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def add_noise(gram: Float[np.ndarray, "N N"], energies: int, noises: Sequence[float]) -> Float[np.ndarray, "N N"]:

@@ -30,7 +30,7 @@ from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.displacements import Moving, moving_environments
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS
 from so3ntk.molecules.force_kernels import Side, energy_force_gram
-from so3ntk.molecules.force_noise import add_noise, choose_noises, not_positive, relative_candidates
+from so3ntk.molecules.force_noise import choose_noises, factorise, relative_candidates
 from so3ntk.molecules.structures import check_structures, require_ase
 from so3ntk.network import Network, check_kernel_name, serial
 
@@ -57,7 +57,8 @@ class EnergyForceRegressor(BaseEstimator):
     environment: the settings of ``environments``; None is ``ENERGY_ENVIRONMENTS``.
     energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
     per square Angstrom). What is None is chosen from 10^-10 to 10^-1 times the mean of K's diagonal by the marginal
-    likelihood of the first ``selection`` training molecules. baseline: subtract the least-squares fit of composition
+    likelihood of the first ``selection`` training molecules, and raised tenfold, with a warning, as long as the whole
+    covariance is not positive definite. baseline: subtract the least-squares fit of composition
     from the energies. progress: a bar for each matrix.
 
     Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom. Kernels and solves are in float64
@@ -106,9 +107,19 @@ class EnergyForceRegressor(BaseEstimator):
         self.moving_ = moving_environments(atoms, self.settings)
         self.with_forces_ = forces is not None
         gram = self._gram(Side(self.moving_, self.with_forces_), None)
-        noises = self._noises(gram, y, len(atoms))
+        chosen = self._noises(gram, y, len(atoms))
+        given = (self.energy_noise, self.force_noise)
+        self.factor_, noises = factorise(gram, len(atoms), chosen, [g is None for g in given], where)
+        if noises != chosen:
+            warnings.warn(
+                f"{where}: with the noises {chosen}, chosen on the first {self.selection} molecules, the covariance of all "
+                f"{len(atoms)} is not positive definite (errors of the rotation grid add up), so they were raised to "
+                f"{noises}. A finer grid avoids it, as force_network(quadrature=ProductGrid(24)), or a larger selection.",
+                UserWarning,
+                stacklevel=2,
+            )
         self.energy_noise_, self.force_noise_ = noises[0], noises[1] if self.with_forces_ else None
-        self._solve(add_noise(gram, len(atoms), noises), y, noises)
+        self._solve(y)
         return self
 
     def predict(self, atoms: Sequence[Atoms], return_std: bool = False) -> Prediction:
@@ -178,11 +189,7 @@ class EnergyForceRegressor(BaseEstimator):
         prior = np.concatenate([[d[0] for d in own], *(d[1:] for d in own)])
         return self.amplitude_ * np.sqrt(np.maximum(prior - np.einsum("ij,ij->j", white, white), 0))
 
-    def _solve(self, matrix: np.ndarray, y: np.ndarray, noises: Sequence[float]) -> None:
-        try:
-            self.factor_ = scipy.linalg.cholesky(matrix, lower=True)
-        except np.linalg.LinAlgError:
-            raise not_positive(matrix, max(noises), type(self).__name__) from None
+    def _solve(self, y: np.ndarray) -> None:
         self.dual_coef_ = scipy.linalg.cho_solve((self.factor_, True), y)
         self.amplitude_ = float(np.sqrt(max(y @ self.dual_coef_, 0) / len(y)))
 

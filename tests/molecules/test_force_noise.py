@@ -1,0 +1,44 @@
+"""Noises of forces and energies that turn out too small for the whole covariance."""
+
+import numpy as np
+import pytest
+
+from so3ntk import NotPositiveDefiniteError, ProductGrid
+from so3ntk.molecules import EnergyForceRegressor, force_network
+from so3ntk.molecules.force_noise import factorise
+from tests.molecules.springs import SETTINGS, springs, waters
+
+
+def indefinite(smallest=-1e-3):
+    """A 30 x 30 matrix with one negative eigenvalue, the others between 0.1 and 100."""
+    rng = np.random.default_rng(0)
+    vectors, _ = np.linalg.qr(rng.normal(size=(30, 30)))
+    return (vectors * np.array([smallest, *np.geomspace(0.1, 100, 29)])) @ vectors.T
+
+
+def test_noises_that_are_free_are_raised_beyond_the_border():
+    gram = indefinite()
+    factor, noises = factorise(gram, 10, (2e-8, 5e-8), [True, True], "fit")
+    assert 1e-2 < noises[0] < noises[1] < 1
+    np.testing.assert_allclose(factor @ factor.T, gram + np.diag([noises[0]] * 10 + [noises[1]] * 20), atol=1e-12)
+
+
+def test_noises_that_suffice_stay():
+    _, noises = factorise(indefinite(1e-3), 10, (2e-8, 5e-8), [True, True], "fit")
+    assert noises == (2e-8, 5e-8)
+
+
+@pytest.mark.parametrize("free", [(False, False), (True, True)])
+def test_refused_where_noises_are_given_or_none_suffices(free):
+    gram = indefinite(-1e-3 if free == (False, False) else -1e4)
+    with pytest.raises(NotPositiveDefiniteError, match="fit: K \\+ energy_noise, force_noise I is not positive definite"):
+        factorise(gram, 10, (2e-8, 5e-8), free, "fit")
+
+
+def test_a_fit_on_a_coarse_grid_says_that_it_raised_them():
+    """Four points leave errors that one molecule does not show."""
+    molecules = waters(10, seed=0)
+    model = EnergyForceRegressor(force_network(quadrature=ProductGrid(4)), environment=SETTINGS, selection=1)
+    with pytest.warns(UserWarning, match="chosen on the first 1 molecules, the covariance of all 10 is not positive"):
+        model.fit(molecules, *springs(molecules))
+    assert np.isfinite(model.dual_coef_).all()
