@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-
 #: tan(pi / 8), to which arguments of the arctangent are reduced.
 _OCTANT = float(np.tan(np.pi / 8))
 

@@ -31,7 +31,9 @@ def test_noises_that_suffice_stay():
 @pytest.mark.parametrize("free", [(False, False), (True, True)])
 def test_refused_where_noises_are_given_or_none_suffices(free):
     gram = indefinite(-1e-3 if free == (False, False) else -1e4)
-    with pytest.raises(NotPositiveDefiniteError, match="fit: K \\+ energy_noise, force_noise I is not positive definite"):
+    with pytest.raises(
+        NotPositiveDefiniteError, match="fit: K \\+ energy_noise, force_noise I is not positive definite"
+    ):
         factorise(gram, 10, (2e-8, 5e-8), free, "fit")
 
 
