@@ -35,8 +35,8 @@ class Lift(Lifting):
 
     A network that ends before pooling returns ``Fields`` with axes (N1, N2, h, d, d, x, x): elements in the order of
     ``GROUPS``, displacements and positions modulo the number of positions; for global support (N1, N2, h, d, d), the
-    same at all positions. Pooled kernels of local filters hold the field of one motion, n^2 numbers for a pair at any
-    depth, in tiles of pairs: 32 x 32 and 64 x 64 pixels take a process of 0.5 GiB. Raises ValueError for filters that
+    same at all positions. Pooled kernels of local filters hold the field of one motion, at most n^2 numbers for a pair at
+    any depth, in tiles of pairs: 32 x 32 and 64 x 64 pixels take a process of 0.5 GiB. Raises ValueError for filters that
     break the symmetry.
     """
 
