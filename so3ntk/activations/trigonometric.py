@@ -103,8 +103,9 @@ def _expectations(b, c, q1, q2):
 @jax.custom_jvp
 def sines(x: Float[Array, " ..."], y: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """exp(-y) sinh(x) for |x| <= y: no overflow, and no cancellation where x is small."""
-    size = jnp.abs(x)
-    return -0.5 * jnp.sign(x) * _decay(size - y) * jnp.expm1(-2 * size)
+    # Not abs and sign: written so, the slope at zero is right also where JAX drops the rule below (see ``angles``).
+    sign = jnp.where(x < 0, -1, 1)
+    return -0.5 * sign * _decay(sign * x - y) * jnp.expm1(-2 * sign * x)
 
 
 @jax.custom_jvp
@@ -129,4 +130,4 @@ def _cosines_jvp(primals, tangents):
 
 def _decay(exponent):
     """exp of what is above zero by rounding alone."""
-    return jnp.exp(jnp.minimum(exponent, 0))
+    return jnp.exp(jnp.where(exponent > 0, 0, exponent))

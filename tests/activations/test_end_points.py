@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk.activations import Elementwise, Erf, Relu
+from so3ntk.activations import Cos, Elementwise, Erf, Relu, Sin
 from so3ntk.activations.angles import determinant, root_determinant
 from so3ntk.activations.elementwise import expectation
+from so3ntk.activations.trigonometric import cosines, sines
 from tests.activations.cases import CASES, FORMULAS, KINKED
 
 SCALES = [1.0, 1e6, 1e-6]
@@ -150,7 +151,10 @@ def test_gap_of_1e_8_keeps_eight_digits_of_the_angle():
     np.testing.assert_allclose(0.5 - value, theta / (2 * np.pi), rtol=1e-11)
 
 
-@pytest.mark.parametrize("dual", [Relu().dual, Relu().derivative_dual, Erf().dual])
+LOOPED = [Relu().dual, Relu().derivative_dual, Erf().dual, Cos().dual, Sin().dual, Sin(1.4, 0.7, 0.3).derivative_dual]
+
+
+@pytest.mark.parametrize("dual", LOOPED)
 def test_second_derivatives_of_a_loop_over_zero_signals(dual):
     """Forward over reverse mode splits the loop, and drops the rules of differentiation of what is in it.
 
@@ -180,5 +184,18 @@ def test_square_roots_of_zero_without_rules():
         assert np.isfinite(second)
     # the slope at c = sqrt(q1 q2) is the rule's, q2 dq1 + q1 dq2 - 2 c dc
     one = (jnp.ones(()),) * 3
-    tangent = jax.jvp(determinant.__wrapped__, one, (jnp.asarray(-1.0), *direction[:2]))[1]
-    np.testing.assert_allclose(tangent, 4.0)
+    tangent = jax.jvp(determinant.__wrapped__, one, (jnp.asarray(-1.0), jnp.asarray(3.0), jnp.asarray(5.0)))[1]
+    np.testing.assert_allclose(tangent, 10.0)
+
+
+@pytest.mark.parametrize("function", [sines, cosines])
+@pytest.mark.parametrize("point", [(0.0, 0.0), (0.0, 0.7), (0.7, 0.7), (-0.7, 0.7)])
+def test_sines_and_cosines_without_rules(function, point):
+    """First and second derivatives of the functions as they are written are those of the rules."""
+
+    def derivatives(f):
+        return jax.jacfwd(f, (0, 1))(*point), jax.jacfwd(jax.jacfwd(f, (0, 1)), (0, 1))(*point)
+
+    np.testing.assert_allclose(derivatives(function.__wrapped__)[0], derivatives(function)[0], atol=1e-15)
+    found, expected = (np.asarray(derivatives(f)[1]) for f in (function.__wrapped__, function))
+    np.testing.assert_allclose(found, expected, atol=1e-15)
