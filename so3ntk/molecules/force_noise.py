@@ -72,15 +72,15 @@ def factorise(
 ) -> tuple[Float[np.ndarray, "N N"], tuple[float, ...]]:
     """The lower Cholesky factor of K with its noises, and these: the free ones raised if that has no factor.
 
-    A noise chosen on a part of K can be too small for all of it. Then it is raised tenfold as often as it takes, and once
-    more, for an eigenvalue that is only just positive makes the solution large. Raises NotPositiveDefiniteError where 10^-1
+    A noise chosen on a part of K can be too small for all of it. Then it is doubled as often as it takes, and once more,
+    for an eigenvalue that is only just positive makes the solution large. Raises NotPositiveDefiniteError where 10^-1
     times the mean of the diagonal is too small, too.
     """
     largest = [float(values[-1]) for values in relative_candidates(gram, energies)]
 
     def raised(noises: tuple[float, ...]) -> tuple[float, ...]:
-        tenfold = [10 * noise if may else noise for noise, may in zip(noises, free, strict=False)]
-        return tuple(max(noise, min(more, most)) for noise, more, most in zip(noises, tenfold, largest, strict=True))
+        twice = [2 * noise if may else noise for noise, may in zip(noises, free, strict=False)]
+        return tuple(max(noise, min(more, most)) for noise, more, most in zip(noises, twice, largest, strict=True))
 
     if (factor := _factor(gram, energies, noises)) is not None:
         return factor, noises

@@ -57,8 +57,8 @@ class EnergyForceRegressor(BaseEstimator):
     environment: the settings of ``environments``; None is ``ENERGY_ENVIRONMENTS``.
     energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
     per square Angstrom). What is None is chosen from 10^-10 to 10^-1 times the mean of K's diagonal by the marginal
-    likelihood of the first ``selection`` training molecules, and raised tenfold, with a warning, as long as the whole
-    covariance is not positive definite. baseline: subtract the least-squares fit of composition
+    likelihood of the first ``selection`` training molecules, and doubled, with a warning, until the covariance of all
+    is positive definite. baseline: subtract the least-squares fit of composition
     from the energies. progress: a bar for each matrix.
 
     Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom. Kernels and solves are in float64
