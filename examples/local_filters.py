@@ -42,8 +42,8 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--angles", type=float, nargs="+", default=[0.5, 1.0, 1.6], help="half-angles of caps, radians (0.5 1 1.6)")
-    add("--train", type=positive, default=80, help="functions of the largest training set (80)")
-    add("--test", type=positive, default=40, help="test functions (40)")
+    add("--train", type=positive, default=64, help="functions of the largest training set (64)")
+    add("--test", type=positive, default=32, help="test functions (32)")
     add("--divisions", type=positive, default=20, help="into training and test functions, to average over (20)")
     add("--bandlimit", type=positive, default=3, help="of the functions (3)")
     add("--rotations", type=positive, default=16, help="points in alpha and gamma, a multiple of four (16)")
