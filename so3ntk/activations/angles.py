@@ -56,7 +56,7 @@ def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
 def right_angles(y: Float[Array, " ..."], x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     r"""The angle of the point (x, y), for x >= 0, in right angles: :math:`(2/\pi)\,\mathrm{atan2}(y, x)`.
 
-    Exactly +-1 at x = 0, and 0 with zero derivatives at the origin. A polynomial of the smaller ratio, within
+    Exactly +-1 at x = 0, and 0 with zero derivatives at the origin. A polynomial of a ratio of at most tan(pi / 8), within
     three eps: on a CPU XLA calls a scalar atan2 for each element, at many times the cost.
     """
     size = jnp.abs(y)
