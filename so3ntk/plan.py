@@ -37,6 +37,8 @@ from so3ntk.tower import Nodes, node_count
 
 #: Bytes of fields that one tile may hold: what fits the cache of a core.
 TILE_BYTES = 8 * 2**20
+#: Values of one pair's fields, at all motions, that take tens of milliseconds for each layer.
+LARGE_PAIR = 2**19
 
 
 @dataclass
@@ -96,16 +98,23 @@ class Plan:
         copies = 8 if not self.motions.nodes else 32 if self.shape else 1
         return max(1, self.numbers) * copies * jnp.dtype(self.dtype).itemsize
 
+    @property
+    def values(self) -> int:
+        """Of one pair's fields at all motions, where layers are evaluated motion by motion."""
+        if not by_motion(self.layers):
+            return self.numbers
+        return self.numbers * len(jax.tree.leaves(self.motions.base)[0])
+
     def tile(self, n: int, m: int) -> tuple[int, int]:
         """Rows and columns of a cell, what is computed at once: powers of two up to 32 whose fields fit the cache.
 
         Small batches are padded to 8, so that all of them share one compiled program; but where a pair costs
-        milliseconds, to 2.
+        tens of milliseconds, to 2.
         """
         side = 32
         while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
             side //= 2
-        least = 2 if is_batched(self.layers) else 8
+        least = 2 if is_batched(self.layers) or self.values > LARGE_PAIR else 8
         return min(side, max(least, _power_of_two(n))), min(side, max(least, _power_of_two(m)))
 
     @property

@@ -34,6 +34,14 @@ def test_a_tile_stays_small(n):
     assert program.compiled.memory_analysis().temp_size_in_bytes < 4 * TILE_BYTES
 
 
+@pytest.mark.parametrize(("n", "tile"), [(8, (8, 8)), (32, (4, 2))])
+def test_few_large_images_are_not_filled_up_to_many(n, tile):
+    """Eight by eight pairs of 32 x 32 pixels take seconds."""
+    net = serial(Lift((3, 3), "SAME"), Relu(), GroupPool(), Dense())
+    plan = make_plan(net.layers, None, 1e-4, np.zeros((3, n, n, 3), np.float32), np.zeros((2, n, n, 3), np.float32))
+    assert plan.tile(3, 2) == tile
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of a process")
 def test_a_process():
