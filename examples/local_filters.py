@@ -17,7 +17,7 @@ the target's standard deviation: 1 is what its mean gives.
 Coarse grids add noise to kernels, which a regression takes for data: learning curves then end in a plateau, the higher
 the smaller the caps. --rotations and --rings say how fine they are (``ProductGrid``, ``SphereGrid``).
 
-The defaults take about three minutes on two cores; time grows as the square of the functions and of the rings, and as the
+The defaults take 13 minutes on one core; time grows as the square of the functions and of the rings, and as the
 cube of the rotations. Prints tables, writes local_filters.png and local_filters.json.
 """
 
