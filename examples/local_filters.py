@@ -6,9 +6,10 @@
 Random functions f on the sphere have two targets, which rotations do not change. The near one is the mean over x of
 f(x)^3: a sum of what each place says by itself. The far one is the mean of f(x)^2 f(-x), which compares opposite places.
 The kernels are those of networks with two convolutions, ReLU and pooling over all rotations, with filters on caps of
-several half-angles and on the whole sphere (pi). A network whose filters see little learns the near target from few
-functions, and the far one hardly at all; filters that see everything have to find out from data that places do not
-interact.
+several half-angles and on the whole sphere (pi). With the defaults, from 8 functions caps of 1 and 1.6 learn the near
+target better than filters on the whole sphere (errors 0.11 and 0.14), and the far one no better. The smaller the caps,
+the worse the far target against the near one (0.42 and 0.16 for caps of 0.5): places out of reach of two layers meet only
+in the mean at the end.
 
 Each kernel is computed once for all functions. A learning curve is the mean over random divisions of them into training
 and test functions, which overlap; its band is the range of half of the divisions. Errors are root mean squares, as shares of
