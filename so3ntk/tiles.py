@@ -137,7 +137,8 @@ def compute_tile(
     first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
     groups = groups_of(plan.rows.kind[first], plan.columns.kind[second])
     kinds = [_Kind.of(plan, needed, tiling, r + first.start, c + second.start, on_diagonal) for r, c in groups]
-    _fill(plan, needed, tiling, kinds, report)
+    own = [on_diagonal & (kind.i == kind.j) for kind in kinds]
+    _fill(plan, needed, tiling, kinds, own, report)
     shape = (rows.stop - rows.start, columns.stop - columns.start, *plan.shape)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
     for kind in kinds:
@@ -207,8 +208,10 @@ def _cut(indices: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([indices, np.full(missing, indices[0])]).reshape(-1, size)
 
 
-def _fill(plan: Plan, names: tuple[str, ...], tiling: Tiling, kinds: list[_Kind], report: Any) -> None:
-    """Compute the cells of all kinds, one dispatch after the other."""
+def _fill(
+    plan: Plan, names: tuple[str, ...], tiling: Tiling, kinds: list[_Kind], own: list[np.ndarray], report: Any
+) -> None:
+    """Compute the cells of all kinds, one dispatch after the other. own: which cells are of inputs with themselves."""
     if not kinds:
         return
     rows = np.concatenate([kind.row_cells[kind.i] for kind in kinds])
@@ -216,12 +219,13 @@ def _fill(plan: Plan, names: tuple[str, ...], tiling: Tiling, kinds: list[_Kind]
     cells = [(kind, k) for kind in kinds for k in range(len(kind.i))]
     each = np.concatenate([np.full(len(kind.i), len(kind.rows) * len(kind.columns) / len(kind.i)) for kind in kinds])
     done = np.rint(np.cumsum([0, *each])).astype(int)
+    alone = np.concatenate(own)
     pending: Any = None
     for start in [*range(0, len(cells), tiling.cells), None]:
         values = None
         if start is not None:
             part = slice(start, start + tiling.cells)
-            values = part, dispatch(plan, names, rows[part], columns[part], tiling.cells)
+            values = part, dispatch(plan, names, rows[part], columns[part], tiling.cells, bool(alone[part].all()))
         if pending is not None:  # the device computes cells while the host places those before
             part, kernels = pending
             _place(cells[part], kernels)
@@ -236,12 +240,15 @@ def _place(cells: list[tuple[_Kind, int]], kernels: Any) -> None:
 
 
 def dispatch(
-    plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray, size: int
+    plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray, size: int, own: bool = False
 ) -> tuple[Array, " ..."]:
-    """The kernels (k, t1, t2, ...) of k cells, on the device; symmetric to rounding where they are not of themselves."""
+    """The kernels (k, t1, t2, ...) of k cells, on the device; symmetric to rounding, but if all are of their ``own`` inputs.
+
+    Those hold K(f, f') and K(f', f), of which ``compute_tile`` takes the mean.
+    """
     f, g = _signals(plan.f, rows, size), _signals(plan.g, columns, size)
     values = _cell_kernels(plan, names, f, g)
-    if plan.symmetrise:
+    if plan.symmetrise and not own:
         values = tuple((a + mirrored(b, 1)) / 2 for a, b in zip(values, _cell_kernels(plan, names, g, f), strict=True))  # pyright: ignore
     return values
 

@@ -22,12 +22,17 @@ from so3ntk import (
     GroupPool,
     Kernels,
     Lift,
+    ProductGrid,
     Relu,
     SphereSignal,
     gram,
     serial,
+    tiles,
 )
 from so3ntk.molecules import AtomSum, Environments
+from so3ntk.plan import make_plan
+from so3ntk.positions import SphereGrid
+from so3ntk.quadrature import LocalGrid
 from tests import conformance
 from tests.conformance import Architecture
 from tests.oracles.harmonics import white_signals
@@ -261,3 +266,21 @@ def test_peak_memory(n, stored, tmp_path):
                           cwd=Path(__file__).parents[1])  # fmt: skip
     measured = json.loads(done.stdout)
     assert measured["used"] < measured["result"] + 1.2 * budget
+
+
+def test_a_cell_of_inputs_with_themselves_is_computed_once(monkeypatch):
+    """It holds K(f, f') and K(f', f), which differ by the grid's error for filters on caps; other cells take two."""
+    grid = LocalGrid(ProductGrid(4), SphereGrid(4))
+    net = serial(Lift(support=1.0), Relu(), GroupPool(), Dense(), quadrature=grid)
+    x = SphereSignal(np.random.default_rng(0).normal(size=(6, 4, 1)), 2)
+    plan = make_plan(net.layers, net.quadrature, 1e-4, x, None)
+    counts = []
+    cell_kernels = tiles._cell_kernels
+    monkeypatch.setattr(tiles, "_cell_kernels", lambda *args: counts.append(1) or cell_kernels(*args))
+    square = np.asarray(cell_kernels(plan, ("ntk",), plan.f[None, :6], plan.f[None, :6])[0])[0]
+    for side, expected in ((8, 1), (4, 2 + 2)):
+        counts.clear()
+        found = tiles.host_kernels(plan, ("ntk",), tiles.make_tiling(plan, side))[0]
+        assert len(counts) == expected
+        np.testing.assert_allclose(found, (square + square.T) / 2, rtol=1e-6)
+    assert np.abs(square - square.T).max() > 1e-5
