@@ -8,7 +8,7 @@ the split, since neither format says where a tile comes from.
 --data is an npz file (arrays images and labels, or the names that ``planar.datasets.load_npz`` knows) or a folder with
 a sub-folder of tiles for each class, as NCT-CRC-HE-100K (of which ``--per-class 200`` reads enough). Tiles
 are averaged down to 16 x 16 pixels: a pair's cost grows as pixels^4. Test tiles stay as they are. The defaults take
-two to three minutes on two cores; on 100 test tiles, accuracies have a standard error of 5 %.
+two to three minutes on one core; on 100 test tiles, accuracies have a standard error of 5 %.
 Prints a table, writes accuracy.png and accuracy.json.
 """
 
