@@ -89,7 +89,8 @@ def determinant(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Arr
     square = q1 * q2
     # The same in two forms. Where q1 is near q2 the first keeps the digits of a small q1 - c: both differences are exact.
     factors = (q1 - c) * (q2 + c) - c * (q1 - q2)
-    product = jnp.where(jnp.abs(q1 - q2) <= 0.25 * q1, factors, square - c * c)
+    near = (q1 - q2) * (q1 - q2) <= 0.05 * square
+    product = jnp.where(near, factors, square - c * c)
     aligned = product < 8 * jnp.finfo(product.dtype).eps * square
     return jnp.where(aligned, product - jax.lax.stop_gradient(product), product)  # zero, with the slope
 
