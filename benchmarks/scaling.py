@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 MIB = 2**20
 #: Atoms along the side of a tile where several workers share few molecules.
-SMALL_TILE = 256
+SMALL_TILE = 512
 
 
 def peak_bytes() -> int:

@@ -24,8 +24,8 @@ from so3ntk.work import Report, Tile, Work, Write
 
 #: Tasks on the cluster at a time, for each thread of its workers: few enough to be taken back.
 AHEAD = 3
-#: The plan that this worker process computes with, by the key of its run; one, since plans are large.
-_loaded: dict[str, Work] = {}
+#: The plan that this worker process computes with, and the store if it sees it, by the key of the run; one, since plans are large.
+_loaded: dict[str, tuple[Work, GramStore | None]] = {}
 _loading = threading.Lock()
 
 
@@ -42,11 +42,12 @@ def run_on_cluster(
 
     run = _Run(work, client, store)
     pairs, left = work.pairs(), list(reversed(todo))
-    pool: Any = as_completed(with_results=False)
+    pool: Any = as_completed(with_results=True)  # they come with what says that a task is done
     running: dict[str, tuple[Any, Tile]] = {}
 
     def submit() -> None:
-        while left and len(running) < AHEAD * count_threads(client):
+        most = AHEAD * count_threads(client)
+        while left and len(running) < most:
             tile = left.pop()
             future = run.submit(tile)
             running[future.key] = future, tile
@@ -55,8 +56,10 @@ def run_on_cluster(
     try:
         submit()
         while running:
-            future, tile = running.pop(next(pool).key)
-            kernels = future.result()
+            future, kernels = next(pool)
+            _, tile = running.pop(future.key)
+            if isinstance(kernels, BaseException):  # cancelled, by someone else
+                raise kernels
             if kernels is not None:
                 write(*tile, kernels)
             report(float(pairs[tile]))
@@ -99,8 +102,7 @@ def _tile_task(
 ) -> list[np.ndarray] | None:
     """The kernels of a tile; None if they were written to the store."""
     with double_precision(double):
-        work = _load(payload, key)
-        store = None if path is None else _same_store(path, store_run)
+        work, store = _load(payload, key, path, store_run)
         if store is not None and store.is_complete(i, j) and not store.damaged([(i, j)]):
             return None  # by an earlier try of this task
         kernels = work.compute(i, j)
@@ -110,13 +112,14 @@ def _tile_task(
     return None
 
 
-def _load(payload: bytes, key: str) -> Work:
+def _load(payload: bytes, key: str, path: str | None, store_run: str | None) -> tuple[Work, GramStore | None]:
     import cloudpickle
 
     with _loading:
         if key not in _loaded:
             _loaded.clear()
-            _loaded[key] = cloudpickle.loads(payload)
+            store = None if path is None else _same_store(path, store_run)
+            _loaded[key] = cloudpickle.loads(payload), store
         return _loaded[key]
 
 
