@@ -26,6 +26,8 @@ from so3ntk.rotations import block_indices
 HIGHEST = jax.lax.Precision.HIGHEST
 #: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 rotations.
 MANY = 2**28
+#: Values that processors compute at a time: faster programs end no loop with single ones.
+LANES = 8
 
 
 class Grid(eqx.Module):
@@ -41,10 +43,13 @@ class Grid(eqx.Module):
         """The tables of a grid for degrees below the bandlimit, and by the number of pairs whether to unroll.
 
         Sums over the images of a rotation run faster unrolled, in a program that takes three times as long to compile.
+        There the last representative is repeated, with weight zero, up to a multiple of ``LANES``.
         """
-        tables = tuple(jnp.asarray(table, dtype) for table in wigner_tables(grid, bandlimit))
-        weights = jnp.asarray(grid.representative_weights, dtype)
-        return cls(tables, weights, bandlimit, pairs * len(tables) * len(weights) >= MANY)
+        tables, weights = wigner_tables(grid, bandlimit), grid.representative_weights
+        unrolled = pairs * len(tables) * len(weights) >= MANY
+        padding = -len(weights) % LANES if unrolled else 0
+        tables = tuple(jnp.asarray(np.pad(table, ((0, 0), (0, padding)), "edge"), dtype) for table in tables)
+        return cls(tables, jnp.asarray(np.pad(weights, (0, padding)), dtype), bandlimit, unrolled)
 
     @property
     def images(self) -> int:
@@ -74,9 +79,7 @@ class SphereGeometry(Geometry):
 
     def correlate(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Blocks:
         r"""K^l_mn = (1/C) (1/4 pi) sum_c a^c_lm b^c_ln."""
-        f, g, bandlimit = self._weighted(f), self._truncated(g), self._bandlimit(f)
-        _, row, column = block_indices(bandlimit)
-        return Blocks(_channel_products(f.T[:, row], g.T[:, column]), bandlimit)
+        return Blocks(_channel_products(self._weighted(f), self._truncated(g)), self._bandlimit(f))
 
     def variance(self, f: Float[Array, "p c"]) -> Float[Array, ""]:
         """(1/C) (1/4 pi) sum of the squared coefficients: the value of the correlation at the identity."""
@@ -122,11 +125,10 @@ class SphereGeometry(Geometry):
         """
         if irrep is not None:
             require_no_parity(irrep)
-        f, g, bandlimit = self._weighted(f), self._truncated(g), self._bandlimit(f)
-        _, row, column = block_indices(bandlimit)
+        bandlimit = self._bandlimit(f)
         order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
-        coefficients = _channel_products(f.T[:, row[order]], g.T[:, column[order]])
-        products = self._products(coefficients, bandlimit)
+        coefficients = _channel_products(self._weighted(f), self._truncated(g))
+        products = self._products(coefficients[order], bandlimit)
 
         together = images_of(products)
         images = [image[None] for image in walsh_hadamard(products)] if self.grid.unrolled else [together]
@@ -263,6 +265,7 @@ def _block_count(bandlimit: int) -> int:
     return start_of(bandlimit)
 
 
-def _channel_products(a: Float[Array, "c p"], b: Float[Array, "c p"]) -> Float[Array, " p"]:
-    """sum_c a b, unrolled so that XLA fuses it into one pass over p."""
-    return sum(a[c] * b[c] for c in range(a.shape[0]))  # pyright: ignore[reportReturnType]
+def _channel_products(f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Float[Array, " q"]:
+    """sum_c f_lm g_ln in table order: one product of matrices for each degree, for all pairs of a tile at once."""
+    degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(round(np.sqrt(len(f))))]
+    return jnp.concatenate([jnp.dot(f[part], g[part].T, precision=HIGHEST).ravel() for part in degrees])
