@@ -1,15 +1,17 @@
 """Learning curves on QM9 beside SOAP and FCHL19: errors and Gram times of the same molecules.
 
-    python benchmarks/learning_qm9.py [--seeds 0 1 2] [--sizes 50 100 200] [--test 150] [--path FILE]
+    python benchmarks/learning_qm9.py [--seeds 0 1 2] [--sizes 50 100 200] [--test 150] [--path FILE] [--only NTK]
+    JAX_ENABLE_X64=1 python benchmarks/learning_qm9.py --seeds 0 --sizes 200 500 1000 --only NTK SOAP FCHL19
 
 Install ``so3ntk[molecules,peers]``. For each seed: max(sizes) + test molecules, U0 after a composition fit on the
 training molecules, ridges by leave-one-out (KernelRegressor) for every kernel alike. Printed: the mean absolute error
 in kcal/mol averaged over the seeds, and in brackets the seeds' values at the largest size; and the seconds each Gram
 matrix of all molecules took, one after the other in this process, compilation and representations included.
 
-SO(3), MLP: the documented network for energies (so3ntk.molecules.energies), NTK and NNGP, float32, rotation grid
-calibrated to rtol on the first seed's environments. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like
-atoms. FCHL19: qmllib's local kernel, sigma = 2 and 20.
+SO(3), MLP: the documented network for energies (so3ntk.molecules.energies), NTK and NNGP, rotation grid calibrated to
+rtol on the first seed's environments, in JAX's default precision: float32, which holds the ridge up at 1,000 molecules,
+or double as in the second line. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like atoms. FCHL19: qmllib's
+local kernel, sigma = 2 and 20.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from so3ntk.molecules import environments, load_qm9
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, energy_network, learning_curve, mlp_network
 
 
-def kernels_of(atoms, networks, seconds) -> dict[str, np.ndarray]:
-    """All Gram matrices; appends the seconds each took."""
+def kernels_of(atoms, networks, seconds, only) -> dict[str, np.ndarray]:
+    """The Gram matrices whose names have one of the words ``only``, or all; appends the seconds each took."""
 
     def timed(name, make):
         begun = time.perf_counter()
@@ -50,7 +52,8 @@ def kernels_of(atoms, networks, seconds) -> dict[str, np.ndarray]:
         "FCHL19, sigma 2": lambda: fchl19_kernel(atoms, 2.0),
         "FCHL19, sigma 20": lambda: fchl19_kernel(atoms, 20.0),
     }
-    return {name: timed(name, make) for name, make in calls.items()}
+    chosen = [name for name in calls if not only or any(word in name for word in only)]
+    return {name: timed(name, calls[name]) for name in chosen}
 
 
 def main() -> None:
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200])
     parser.add_argument("--test", type=int, default=150)
     parser.add_argument("--rtol", type=float, default=1e-5)
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="kernels whose names have one of these; default: all")
     parser.add_argument("--path", help="QM9 as npz or CSV folder; default: package qm9pack")
     args = parser.parse_args()
     networks = {"mlp": mlp_network(), "so3": energy_network(rtol=args.rtol)}
@@ -67,12 +71,13 @@ def main() -> None:
         data = load_qm9(max(args.sizes) + args.test, seed=seed, path=args.path)
         if seed == args.seeds[0]:
             networks["so3"] = networks["so3"].calibrate(environments(data.atoms, **ENERGY_ENVIRONMENTS))
-        kernels = kernels_of(data.atoms, networks, seconds)
+        kernels = kernels_of(data.atoms, networks, seconds, args.only)
         for point in learning_curve(kernels, data.atoms, data.targets / (kcal / mol), args.sizes, args.test):
             errors[point.method, point.size].append(point.mae)
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "dscribe", "qmllib"))
+    precision = "double" if jax.config.jax_enable_x64 else "single"  # pyright: ignore
     print(f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].platform} device(s), Python "
-          f"{platform.python_version()}, {versions}; {ENERGY_ENVIRONMENTS}; grid {networks['so3'].quadrature}")  # fmt: skip
+          f"{platform.python_version()}, {versions}, {precision} precision; {ENERGY_ENVIRONMENTS}; grid {networks['so3'].quadrature}")  # fmt: skip
     print(f"{'MAE of U0 [kcal/mol], training molecules':<42}" + "".join(f"{s:>8}" for s in args.sizes)
           + f"{'Gram [s]':>10}   seeds {args.seeds}")  # fmt: skip
     for method in dict.fromkeys(name for name, _ in errors):
