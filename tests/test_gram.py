@@ -20,6 +20,7 @@ from so3ntk import (
     Flatten,
     GroupConv,
     GroupPool,
+    IrrepPool,
     Kernels,
     Lift,
     ProductGrid,
@@ -50,6 +51,27 @@ def _finite_groups_are_meant(monkeypatch):
 
 def signals(n, seed=0, dtype=np.float64):
     return SphereSignal(jnp.asarray(white_signals(n, 2, 1, seed), dtype), 2)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        serial(Lift(b_std=0.4), Relu(), GroupPool(), Dense(), quadrature=ProductGrid(12)),
+        serial(Lift(group="O3"), Relu(), IrrepPool(1), quadrature=ProductGrid(4)),
+        serial(Lift(), Relu(), GroupConv(bandlimit=2), Relu(), GroupPool(), Dense(), quadrature=ProductGrid(4)),
+    ],
+    ids=["54 representatives", "irreps", "layer by layer"],
+)
+def test_the_program_for_many_pairs_has_the_same_kernels(net, monkeypatch):
+    """Its sums are unrolled, and its grid padded to whole vectors with rotations of weight zero."""
+    x = signals(6)
+    expected = gram(net, x, progress=False)
+    monkeypatch.setattr("so3ntk.so3.MANY", 1)
+    grid = make_plan(net.layers, net.quadrature, net.rtol, x, None).motions.base
+    assert grid.unrolled
+    assert len(grid.weights) % 8 == 0
+    found = gram(net, x, progress=False)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=64 * EPS * np.abs(expected).max())
 
 
 # --- tiles
