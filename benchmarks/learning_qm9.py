@@ -1,7 +1,7 @@
 """Learning curves on QM9 beside SOAP and FCHL19: errors and Gram times of the same molecules.
 
-    python benchmarks/learning_qm9.py [--seeds 0 1 2] [--sizes 50 100 200] [--test 150] [--path FILE] [--only NTK] [--fit N]
-    JAX_ENABLE_X64=1 python benchmarks/learning_qm9.py --seeds 0 --sizes 200 500 1000 --only NTK SOAP FCHL19 --fit 60
+    python benchmarks/learning_qm9.py [--seeds 0 1 2] [--sizes 50 100 200] [--test 150] [--path FILE] [--only NTK] [--fit 24]
+    JAX_ENABLE_X64=1 python benchmarks/learning_qm9.py --seeds 0 --sizes 200 500 1000 --only NTK SOAP FCHL19
 
 Install ``so3ntk[molecules,peers]``. For each seed: max(sizes) + test molecules, U0 after a composition fit on the
 training molecules, ridges by leave-one-out (KernelRegressor) for every kernel alike. Printed: the mean absolute error
@@ -12,8 +12,8 @@ SO(3), MLP: the documented network for energies (so3ntk.molecules.energies), NTK
 rtol on the first seed's environments, in JAX's default precision: float32, which holds the ridge up at 1,000 molecules,
 or double as in the second line. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like atoms. FCHL19: qmllib's
 local kernel, sigma = 2 and 20. --fit: "fitted" is the NTK whose bias and channel weights (one for each element and power)
-have the largest marginal likelihood on the first N training molecules of each seed (so3ntk.fit_hyperparameters on 8 x 4 x
-8 rotations, from the documented network); in double precision only.
+have the largest marginal likelihood on the first N training molecules of each seed (so3ntk.fit_hyperparameters on 12 x 6 x
+12 rotations, from the documented network); in double precision only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from so3ntk.molecules import CompositionBaseline, environments, load_qm9
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, energy_network, learning_curve, mlp_network
 
 #: Steps of L-BFGS.
-STEPS = 25
+STEPS = 12
 
 
 def fitted(net, atoms, y, count):
@@ -46,9 +46,9 @@ def fitted(net, atoms, y, count):
     atoms, y = atoms[:count], y[:count]
     ones = jnp.ones(x.signal.channels)
     net = eqx.tree_at(lambda net: net.layers[0].channel_weights, net, ones, is_leaf=lambda leaf: leaf is None)
-    coarse = dataclasses.replace(net, quadrature=ProductGrid(8))
+    coarse = dataclasses.replace(net, quadrature=ProductGrid(12))
     fit = fit_hyperparameters(
-        coarse, x, y - CompositionBaseline().fit(atoms, y).predict(atoms), ridge=1e-2, steps=STEPS,
+        coarse, x, y - CompositionBaseline().fit(atoms, y).predict(atoms), ridge=0.1, steps=STEPS,
         select=lambda net: [net.layers[0].b_std, net.layers[0].channel_weights],
     )  # fmt: skip
     lift = fit.net.layers[0]
@@ -103,9 +103,7 @@ def main() -> None:
         if seed == args.seeds[0]:
             networks["so3"] = networks["so3"].calibrate(environments(data.atoms, **ENERGY_ENVIRONMENTS))
         if args.fit:
-            networks["fitted"] = fitted(
-                networks["so3"], data.atoms[: args.fit], data.targets[: args.fit] / (kcal / mol)
-            )
+            networks["fitted"] = fitted(networks["so3"], data.atoms, data.targets / (kcal / mol), args.fit)
         kernels = kernels_of(data.atoms, networks, seconds, args.only)
         for point in learning_curve(kernels, data.atoms, data.targets / (kcal / mol), args.sizes, args.test):
             errors[point.method, point.size].append(point.mae)
