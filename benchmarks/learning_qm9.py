@@ -9,8 +9,7 @@ in kcal/mol averaged over the seeds, and in brackets the seeds' values at the la
 matrix of all molecules took, one after the other in this process, compilation and representations included.
 
 SO(3), MLP: the documented network for energies (so3ntk.molecules.energies), NTK and NNGP, rotation grid calibrated to
-rtol on the first seed's environments, in JAX's default precision: float32, which holds the ridge up at 1,000 molecules,
-or double as in the second line. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like atoms. FCHL19: qmllib's
+rtol on the first seed's environments, in JAX's default precision: float32, or double as in the second line. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like atoms. FCHL19: qmllib's
 local kernel, sigma = 2 and 20. --fit: "fitted" is the NTK whose bias and channel weights (one for each element and power)
 have the largest marginal likelihood on the first N training molecules of each seed (so3ntk.fit_hyperparameters on 12 x 6 x
 12 rotations, from the documented network); in double precision only.

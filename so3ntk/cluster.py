@@ -24,7 +24,8 @@ from so3ntk.work import Report, Tile, Work, Write
 
 #: Tasks on the cluster at a time, for each thread of its workers: few enough to be taken back.
 AHEAD = 3
-#: The plan that this worker process computes with, and the store if it sees it, by the key of the run; one, since plans are large.
+#: The plan that this worker process computes with, and the store if it sees it, by the key of the run: one run at a time,
+#: since plans are large.
 _loaded: dict[str, tuple[Work, GramStore | None]] = {}
 _loading = threading.Lock()
 

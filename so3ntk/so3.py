@@ -267,5 +267,9 @@ def _block_count(bandlimit: int) -> int:
 
 def _channel_products(f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Float[Array, " q"]:
     """sum_c f_lm g_ln in table order: one product of matrices for each degree, for all pairs of a tile at once."""
-    degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(round(np.sqrt(len(f))))]
+    bandlimit = round(np.sqrt(len(f)))
+    if f.shape[1] == 1:  # there is nothing to sum, and matrices of one column take up to four times as long
+        _, row, column = block_indices(bandlimit)
+        return f[row, 0] * g[column, 0]
+    degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(bandlimit)]
     return jnp.concatenate([jnp.dot(f[part], g[part].T, precision=HIGHEST).ravel() for part in degrees])
