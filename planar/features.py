@@ -73,7 +73,7 @@ def _from_planes(planes: Float[Array, "n x y h w"], group: str, bias: Any) -> Im
 
 def cross_correlate(
     planes: Float[Array, "n x y c"], kernel: Float[Array, "k k c h w"], window: Window | None
-) -> Float[Array, "n x y h w"]:
+) -> Float[Array, "n a b h w"]:
     """sum over pixels v of the filter of kernel(v) planes(x + v); a global filter by FFT.
 
     ValueError for parameters of another number of channels, and a filter larger than the plane.

@@ -168,7 +168,7 @@ class GlobalGeometry(Geometry):
         """The mean over elements and displacements."""
         return jnp.mean(field)
 
-    def average(self, field: Float[Array, "h n n"], support: Any) -> Float[Array, "h n n"]:
+    def average(self, field: Float[Array, "h n n"], support: Any) -> Float[Array, "h m m"]:
         """The identity: the field does not depend on the position, and a circle has no border.
 
         ``Tiles`` average over the positions in a tile of either image and keep the displacements between tiles.

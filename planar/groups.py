@@ -7,6 +7,7 @@ plane of its axes (H, W). Rotations about the centre map pixels to pixels for an
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 #: Elements of each group; the first is the identity.
@@ -25,6 +26,6 @@ def check_group(group: str, where: str) -> str:
     return group
 
 
-def views(image: Float[Array, "h w c"], group: str) -> Float[Array, "g h w c"]:
+def views(image: Float[Array | np.ndarray, "h w c"], group: str) -> Float[Array, "g h w c"]:
     """The image under each element of the group."""
     return jnp.stack([jnp.rot90(image[:, ::-1] if mirrored else image, k) for k, mirrored in GROUPS[group]])

@@ -15,6 +15,7 @@ from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, views
 from planar.pooling import AvgPool, all_motions
 from planar.windows import Window, check_centred, check_window
+from so3ntk.arrays import as_floats
 from so3ntk.features import Inputs, Linear, Vectors
 from so3ntk.geometry import Geometry, Point
 from so3ntk.layers.base import Layer, Scalar, flatten
@@ -86,7 +87,7 @@ class Lift(Lifting):
 
     def arrays(self, x: Any) -> Float[Array, "n h w c"]:
         """The images; integers become floats. ValueError for arrays that are not square images."""
-        return read_images(x, "planar.Lift")
+        return read_images(x, "planar.Lift", self.group)
 
     def geometry(self, grid: Any) -> Geometry:
         """All motions, for global support; local ones are made in ``begin``, for one motion."""
@@ -96,13 +97,13 @@ class Lift(Lifting):
         """The last axis."""
         return f.shape[-1]
 
-    def motions(self, images: Float[Array, "n h w c"]) -> Motion | None:
+    def motions(self, images: Float[Array | np.ndarray, "n h w c"]) -> Motion | None:
         """All motions, elements major, to be evaluated one by one; None for global support."""
         if self.window is None:
             return None
         return all_motions(len(GROUPS[self.group]), images.shape[1])
 
-    def numbers_per_pair(self, images: Float[Array, "n h w c"], layers: tuple[Layer, ...]) -> int:
+    def numbers_per_pair(self, images: Float[Array | np.ndarray, "n h w c"], layers: tuple[Layer, ...]) -> int:
         """Of a field of one displacement, and of the coarse fields of an ``AvgPool``; all motions for global support."""
         size, elements = images.shape[1], len(GROUPS[self.group])
         if self.window is None:
@@ -132,14 +133,14 @@ class Lift(Lifting):
         state = State(geometry, correlation, jnp.zeros_like(correlation), *variances)
         return state.filter(self.window, self.scales(f), self.width)
 
-    def fan_in(self, f: Float[Array, "... h w c"]) -> int:
+    def fan_in(self, f: Float[Array | jax.ShapeDtypeStruct, "... h w c"]) -> int:
         """Weights that meet in one feature: pixels of the filter times channels; see ``parametrization``."""
         return f.shape[-1] * (1 if self.window is None else self.window.size**2)
 
     def init(self, key: Array, features: Inputs) -> Any:
         """A filter (k, k, C, width), and a bias (width,)."""
         images = features.arrays
-        _check_shape(images.shape, "planar.Lift", square=True)
+        _check_shape(images.shape, "planar.Lift", self.group)
         side = images.shape[1] if self.window is None else self.window.size
         shape = (side, side, images.shape[-1], self.width)
         return Linear.of(self, self.fan_in(images)).init("planar.Lift", key, shape, self.width)
@@ -258,7 +259,7 @@ class Flatten(Source):
 
     def arrays(self, x: Any) -> Float[Array, "n p"]:
         """The images as rows."""
-        images = read_images(x, "planar.Flatten", square=False)
+        images = read_images(x, "planar.Flatten", group=None)
         return images.reshape(len(images), int(np.prod(images.shape[1:])))
 
     def begin(self, pair: Pair) -> State:
@@ -273,24 +274,33 @@ class Flatten(Source):
         return Vectors(features.arrays.reshape(len(features.arrays), -1))
 
 
-def read_images(x: Any, where: str, square: bool = True) -> Float[Array, "n h w c"]:
-    """An array (N, H, W, C) of real numbers; ``ImageData`` gives its images."""
+def read_images(x: Any, where: str, group: str | None = "C4") -> Float[Array, "n h w c"]:
+    """An array (N, H, W, C) of real numbers; ``ImageData`` gives its images.
+
+    group: what acts on the images, for which they have to be square; None for nothing. Arrays in any byte order;
+    integers become floats, half precision float32. ValueError for other shapes and masked entries, TypeError for what
+    holds no real numbers.
+    """
     x = getattr(x, "images", x)
     if not isinstance(x, jax.Array | np.ndarray | list | tuple):
         raise TypeError(f"{where}: expected an array of images (N, H, W, C), got {type(x).__name__}.")
-    images = jnp.asarray(x)
-    _check_shape(images.shape, where, square)
-    if jnp.iscomplexobj(images):
-        raise TypeError(f"{where}: expected real images, got complex ones.")
-    return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(float)
+    images = as_floats(x, f"{where}: the images")
+    _check_shape(images.shape, where, group)
+    return images
 
 
-def _check_shape(shape: tuple[int, ...], where: str, square: bool) -> None:
+def _check_shape(shape: tuple[int, ...], where: str, group: str | None) -> None:
     if len(shape) != 4 or 0 in shape[1:]:
-        hint = " For one channel add the axis: images[..., None]." if len(shape) == 3 else ""
+        hint = (
+            " For one channel add the axis, images[..., None]; for one image images[None]." if len(shape) == 3 else ""
+        )
         raise ValueError(f"{where}: expected images (N, H, W, C), got an array of shape {shape}.{hint}")
-    if square and shape[1] != shape[2]:
+    if group is not None and shape[1] != shape[2]:
+        reason = (
+            f"{group} would allow rectangles, but they are not implemented yet, for any group"
+            if group in ("C1", "C2")
+            else f"the quarter turns of {group} map only squares to themselves"
+        )
         raise ValueError(
-            f"{where}: expected square images, which quarter turns map to themselves, got {shape[1]} x {shape[2]} pixels. "
-            "Crop or pad them."
+            f"{where}: expected square images, got {shape[1]} x {shape[2]} pixels: {reason}. Crop or pad them."
         )

@@ -113,7 +113,7 @@ def _candidates(
     matrices, displacements = [], []
     for turns in (0,) if m == n else (0, 1):
         moved = d - n * turns
-        here = used if m == n else used & ((x + d >= n) == turns)
+        here = used if m == n else used & ((x + d >= n) == bool(turns))
         difference = (x + moved) // window - x // window
         for displacement in (moved // window, moved // window + 1):
             matrices.append(in_tile & (here & (difference == displacement))[None])

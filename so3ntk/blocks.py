@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.evaluate import block_kernels
 from so3ntk.plan import Plan
+from so3ntk.scaling import Scaling, rescaled_in_jax, underflowing
 
 #: Rows of a matrix that are mirrored at a time.
 BLOCK = 512
@@ -42,12 +43,28 @@ def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
         if len(rows) and len(columns):
             values = _whole(plan, needed, rows, columns)
             for name, value in zip(needed, values, strict=True):
-                block = value[: len(rows), : len(columns)]
+                block = _as_they_were(plan, value[: len(rows), : len(columns)], rows, columns)
                 by_row = jax.ops.segment_sum(block, plan.rows.owner[rows], plan.rows.count)
                 by_column = jax.ops.segment_sum(by_row.swapaxes(0, 1), plan.columns.owner[columns], plan.columns.count)
                 both = by_column.swapaxes(0, 1)
                 sums[name] = sums[name] + (both if plan.reduces else block)
     return tuple(plan.finish(names, sums))
+
+
+def _as_they_were(plan: Plan, block: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """The kernels of the signals before scaling; NaN where they, or variances on the way, are not representable."""
+    if plan.scaling is not None:
+        k, m, degree = plan.scaling
+        return rescaled_in_jax(block, Scaling(k[rows], m[columns], degree))
+    if plan.reduces:
+        return block
+    for signals, indices, axis in ((plan.f, rows, 0), (plan.g, columns, 1)):
+        lost = underflowing(plan.layers, signals)
+        if lost is not None:
+            shape = [1] * block.ndim
+            shape[axis] = -1
+            block = jnp.where(jnp.asarray(lost)[indices].reshape(shape), jnp.nan, block)
+    return block
 
 
 def _whole(plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray) -> tuple[Array, " ..."]:

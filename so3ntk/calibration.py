@@ -16,19 +16,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.evaluate import block_kernels, list_kernels, make_tower, readout_of, tabulation, tower_span
+from so3ntk.caller import warn
+from so3ntk.evaluate import (
+    Motions,
+    block_kernels,
+    list_kernels,
+    make_tower,
+    pool_position,
+    readout_of,
+    tower_span,
+)
 from so3ntk.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
 from so3ntk.layers.base import flatten
+from so3ntk.nodes import tabulation
 from so3ntk.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
 from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local, position_rings
 from so3ntk.rotations import real_wigner_D
+from so3ntk.scaling import balance
 from so3ntk.so3 import Blocks, walsh_hadamard
 from so3ntk.state import Pair
 from so3ntk.tower import Nodes, from_s, probe_points
 
 #: Points in alpha and gamma that ``calibrate`` tries.
 LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+#: Rotations at a time where fields are measured motion by motion; all product grids have a multiple of them.
+ROTATIONS = 32
 
 
 class QuadratureWarning(UserWarning):
@@ -113,11 +126,10 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
         if True in chosen and (False in chosen or aligned.all()):
             break
     else:
-        warnings.warn(
+        warn(
             f"calibrate: rotation grids up to {levels[-1]} points per axis do not reach rtol={net.rtol:.0e} on these "
             "signals; the finest is used. Lower the bandlimit, raise rtol, or use smoother activations.",
             QuadratureWarning,
-            stacklevel=4,  # Network.calibrate, through equinox
         )
     if local:
         quadrature: Quadrature = _level(max(chosen.values(), default=levels[-1]), layers, batch.bandlimit, net.rtol)
@@ -146,8 +158,14 @@ def _level(n: int, layers: tuple, bandlimit: int, rtol: float) -> RotationGrid |
 _checked: set = set()
 
 
-def warn_if_coarse(net: Any, x: Any, stacklevel: int) -> None:
-    """Once for each network and grid: estimate the error on a few of the signals, and warn if it exceeds rtol."""
+def warn_if_coarse(net: Any, x: Any) -> None:
+    """Once for each network and grid: estimate the error on a few of the signals, and warn if it exceeds rtol.
+
+    Where Python's filters ignore every ``QuadratureWarning`` nothing is estimated, which saves seconds of compilation:
+    ``warnings.simplefilter("ignore", so3ntk.QuadratureWarning)``.
+    """
+    if is_ignored(QuadratureWarning):
+        return
     layers, (batch,) = _before_reduction(net, [x])
     grid = choose_grid(layers, net.quadrature, net.rtol, batch)
     if grid is None or len(batch) == 0:
@@ -157,31 +175,39 @@ def warn_if_coarse(net: Any, x: Any, stacklevel: int) -> None:
         return
     _checked.add(key)
     if isinstance(grid, LocalGrid):
-        _warn_of_small_caps(layers, grid.positions, stacklevel + 1)
+        _warn_of_small_caps(layers, grid.positions)
     error = quadrature_error(net, x, signals=2 if is_local(layers) else 4)  # local filters cost much more
     if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
-        warnings.warn(
+        warn(
             f"the rotation grid ({grid}) leaves an error of about {error:.1e} on these signals, more than "
             f"rtol={net.rtol:.0e}, relative to sqrt(K(x, x) K(x', x')). Use net.calibrate(x), a finer quadrature=, or "
             "raise rtol.",
             QuadratureWarning,
-            stacklevel=stacklevel,
         )
 
 
-def _warn_of_small_caps(layers: tuple, positions: SphereGrid, stacklevel: int) -> None:
+def is_ignored(category: type[Warning]) -> bool:
+    """Whether the filters of ``warnings`` ignore a category, whatever the message and wherever it is raised."""
+    for action, message, named, module, line in warnings.filters:
+        if message is None and module is None and line == 0 and issubclass(category, named):
+            return action == "ignore"
+        if action != "ignore" and issubclass(category, named):
+            return False  # some of them are shown
+    return False
+
+
+def _warn_of_small_caps(layers: tuple, positions: SphereGrid) -> None:
     """Warn of the smallest support below the distance of rings, whose average hardly differs from the value itself."""
     supports = [getattr(layer, "support", None) for layer in flatten(layers)]
     smallest = min(angle for angle in supports if isinstance(angle, float))
     step = math.pi / positions.bandlimit
     if smallest < step:
-        warnings.warn(
+        warn(
             f"the smallest support, a cap of {smallest:.3g} radians, is below the resolution of the grid of positions, "
             f"pi / {positions.bandlimit} = {step:.3g}: averages over it leave out all detail that it would smooth. Use "
             f"a wider support, or quadrature=LocalGrid(rotations, SphereGrid(n)) with n >= "
             f"{2 * math.ceil(math.pi / smallest / 2)}.",
             QuadratureWarning,
-            stacklevel=stacklevel,
         )
 
 
@@ -204,7 +230,7 @@ def _sample(layers, batches: list, signals: int) -> Sample:
     for batch in batches:
         if len(batch) == 0:
             raise ValueError("quadrature: expected at least one signal to measure errors on, got an empty batch.")
-        arrays = read_signals(layers, batch)
+        arrays = jax.tree.map(np.asarray, read_signals(layers, batch))
         squares = sum(
             np.square(leaf, dtype=np.float64).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(arrays)
         )
@@ -212,6 +238,7 @@ def _sample(layers, batches: list, signals: int) -> Sample:
         rows = order[np.unique(np.linspace(0, len(batch) - 1, min(signals, len(batch))).astype(int))]
         chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], arrays))
     arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *chosen)
+    arrays, _, _ = balance(layers, arrays, arrays)  # errors are relative
     i, j = np.triu_indices(len(jax.tree.leaves(arrays)[0]))
     nodes = None if tower_span(layers) is None else tabulation(layers, arrays, arrays)
     return Sample(arrays, batches[0], i, j, nodes)
@@ -265,7 +292,7 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
         for kernels, branches in zip((nngps, ntks), tower.chebyshev, strict=True):
             positive, negative = (np.polynomial.chebyshev.chebval(t, p) for p in branches)
             mean = weights @ np.where(c >= 0, positive, negative).ravel() * tower.scale
-            kernels.append(np.asarray(readout.finish(mean.reshape(_side(readout)))))
+            kernels.append(np.asarray(readout.finish(np.asarray(mean).reshape(_side(readout)))))
         alignments.append(c.max())
     return Measured(*(np.array(values) for values in (nngps, ntks, alignments)))
 
@@ -285,11 +312,24 @@ def _weights(readout: Any, grid: RotationGrid, halves: int) -> Float[np.ndarray,
 
 
 def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
-    """All pairs at once, (i, j) and (j, i): one rotation's field of a single pair is too little work for a step."""
+    """All pairs at once, (i, j) and (j, i): one rotation's field of a single pair is too little work for a step.
+
+    Kernels of some rotations after the other, whose mean is the kernel of all, so that one program serves grids of any
+    number; but not where a nonlinearity follows the mean.
+    """
     f = sample.signals
     n, dtype = len(jax.tree.leaves(f)[0]), jax.tree.leaves(f)[0].dtype
     motions = load_motions(layers, grid, sample.batch, dtype, None)
-    nngp, ntk = (np.asarray(k) for k in block_kernels(layers, motions, f, f, ("nngp", "ntk"), (n, n)))
+    count = len(jax.tree.leaves(motions.base)[0])
+    pooled = pool_position(layers)
+    linear = pooled is not None and not any(layer.uses_variances for layer in layers[pooled:])
+    step = math.gcd(count, ROTATIONS) if linear else count
+    sums = np.zeros(())
+    for start in range(0, count, step):
+        some = Motions(jax.tree.map(lambda a, k=start: np.asarray(a)[k : k + step], motions.base), None, None, None)
+        kernels = block_kernels(layers, some, f, f, ("nngp", "ntk"), (n, n))
+        sums = sums + np.asarray(kernels, np.float64)
+    nngp, ntk = sums / (count // step)
     i, j = sample.i, sample.j
     return Measured(nngp[i, j], ntk[i, j], np.full(len(i), -1.0))
 

@@ -93,9 +93,9 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         """Fit to n inputs X, or their kernel (n, n), and labels y (n,), numbers or text, of two or more classes.
 
         gram: the kernel of X where it is there already, in memory or stored, as for ``KernelRegressor.fit``.
-        Raises ValueError and TypeError for wrong inputs, NotPositiveDefiniteError if K + ridge I is not,
-        PrecisionError if the network's kernel is NaN or infinite. Warns (RidgePathWarning) if the best ridge
-        is at an end of the path.
+        Raises ValueError and TypeError for wrong inputs, and for labels of which some are text and some numbers,
+        NotPositiveDefiniteError if K + ridge I is not, PrecisionError if the network's kernel is NaN or infinite. Warns
+        (RidgePathWarning) if the best ridge is at an end of the path.
         """
         where = type(self).__name__
         check_parameters(self)
@@ -154,6 +154,7 @@ def _classes(y: Any, n: int, where: str) -> tuple[np.ndarray, Int[np.ndarray, " 
     """The sorted distinct labels, and the number among them of each row's label."""
     if y is None:
         raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
+    refuse_mixed(y, where)
     y = untyped(column_or_1d)(y, warn=True)
     assert_all_finite(y, input_name="y", estimator_name=where)
     check_classification_targets(y)
@@ -163,6 +164,27 @@ def _classes(y: Any, n: int, where: str) -> tuple[np.ndarray, Int[np.ndarray, " 
     if len(classes) < 2:
         raise ValueError(f"{where}: expected labels of at least two classes, got the one class {classes[0]!r}.")
     return classes, labels
+
+
+def refuse_mixed(y: Any, where: str) -> None:
+    """TypeError for labels of which some are text and some numbers: NumPy would make text of all, or fail to sort them."""
+    if hasattr(y, "dtype") and y.dtype != object:
+        return
+    labels = np.asarray(y, object).ravel()
+    kinds: dict[str, Any] = {}
+    for label in labels:
+        if isinstance(label, str):
+            kinds.setdefault("text", label)
+        elif isinstance(label, bytes):
+            kinds.setdefault("bytes", label)
+        elif isinstance(label, int | float | np.number | np.bool_):
+            kinds.setdefault("numbers", label)
+    if len(kinds) > 1:
+        found = " and ".join(f"{kind} ({label!r})" for kind, label in kinds.items())
+        raise TypeError(
+            f"{where}: expected the labels y to be all of one kind, got {found}. Make text of all, [str(label) for label in "
+            "y], or numbers of all."
+        )
 
 
 def _left_out_accuracy(targets: np.ndarray, loo: np.ndarray | None, labels: np.ndarray) -> float:

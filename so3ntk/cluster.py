@@ -30,6 +30,17 @@ _loaded: dict[str, tuple[Work, GramStore | None]] = {}
 _loading = threading.Lock()
 
 
+def check_open(client: Any) -> None:
+    """ValueError for a client that was closed, TypeError for one whose answers must be awaited."""
+    if getattr(client, "status", "running") in ("closed", "closing"):
+        raise ValueError(
+            f"gram: the client {client!r} is closed: it was closed itself, or its cluster was. Make a new one, "
+            "Client(cluster) or Client(address), and keep it open until gram returns."
+        )
+    if getattr(client, "asynchronous", False):
+        raise TypeError("gram: expected a client that waits for its answers: Client(...) without asynchronous=True.")
+
+
 def count_threads(client: Any) -> int:
     """How many tiles the workers of a cluster compute at a time; 1 where there is none yet."""
     return max(1, sum(client.nthreads().values()))

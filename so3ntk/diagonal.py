@@ -15,6 +15,7 @@ from so3ntk.geometry import Signal
 from so3ntk.layers.base import Layer
 from so3ntk.network import Network, check_get
 from so3ntk.plan import Plan, make_plan
+from so3ntk.scaling import rescaled
 
 #: Pairs of one dispatch to the device; fixed, so that one shape is compiled for all batches.
 CHUNK = 64
@@ -65,7 +66,10 @@ def _values(plan: Plan, names: tuple[str, ...], i: np.ndarray, j: np.ndarray) ->
     padding = np.zeros(CHUNK - len(i), int)
     rows, columns = (np.concatenate([k, k[padding]]) for k in (i, j))
     f, g = (jax.tree.map(lambda a, k=k: a[k], plan.f) for k in (rows, columns))
-    return [np.asarray(v)[: len(i)] for v in _pair_kernels(plan.layers, plan.motions, f, g, names)]
+    found = [np.asarray(v)[: len(i)] for v in _pair_kernels(plan.layers, plan.motions, f, g, names)]
+    if plan.scaling is None:
+        return found
+    return [rescaled(values, plan.scaling, i, j, plan.accumulator) for values in found]
 
 
 @eqx.filter_jit

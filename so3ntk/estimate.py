@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from so3ntk.arguments import is_number
 from so3ntk.network import Network, check_get
 from so3ntk.plan import Plan, make_plan
 from so3ntk.tiles import Tiling, bytes_of, dispatch, make_tiling
@@ -63,6 +64,8 @@ def estimate(
     Raises what ``gram`` raises for wrong arguments.
     """
     names = check_get(get)
+    if not is_number(seconds) or not 0 < seconds < np.inf:
+        raise ValueError(f"estimate: expected seconds, the time to measure for, to be a number > 0, got {seconds!r}.")
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
     devices = len(jax.local_devices())
     tiling = make_tiling(plan, tile, memory, devices)

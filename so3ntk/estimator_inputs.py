@@ -9,14 +9,17 @@ from jaxtyping import Float
 from sklearn.utils.validation import check_array, validate_data
 
 from so3ntk.activations import Relu
+from so3ntk.arguments import check_flag, is_number
 from so3ntk.errors import PrecisionError
 from so3ntk.evaluate import readout_of
 from so3ntk.gram import gram
 from so3ntk.layers import Dense, Flatten
 from so3ntk.network import Network, check_kernel_name, serial
+from so3ntk.plan import parse_memory
 from so3ntk.predict.inputs import first_not_finite, symmetric
 from so3ntk.predict.relaxation import diverges, stopped
-from so3ntk.ridge import RidgeFit, Spectrum, loo_path, rms, solve
+from so3ntk.ridge import RidgeFit, Spectrum, loo_path, mean_of, rms, solve
+from so3ntk.sphere import SphereSignal
 
 #: Candidates for the ridge, in units of the mean of K's diagonal.
 RELATIVE_RIDGES = np.logspace(-10, 1, 45)
@@ -50,20 +53,25 @@ def check_parameters(estimator: Any) -> None:
             f"{where}: the network ends in {readout.irrep}, whose kernels are blocks for vectors and tensors. Use "
             "TensorKernelRegressor, or GroupPool() for scalar targets."
         )
-    check_kernel_and_ridge(estimator)
+    check_shared_parameters(estimator)
     t, rate = estimator.t, estimator.learning_rate
-    if t is not None and not (_is_number(t) and t >= 0):
+    if t is not None and not (is_number(t) and t >= 0):
         raise ValueError(f"{where}: expected t to be None (trained to the end) or a time >= 0, got {t!r}.")
-    if not (_is_number(rate) and 0 < rate < np.inf):
+    if not (is_number(rate) and 0 < rate < np.inf):
         raise ValueError(f"{where}: expected learning_rate to be a finite number > 0, got {rate!r}.")
 
 
-def check_kernel_and_ridge(estimator: Any) -> None:
-    """ValueError for a ``kernel`` or a ``ridge`` that no estimator takes."""
+def check_shared_parameters(estimator: Any) -> None:
+    """TypeError or ValueError for values, used or not, that no estimator takes."""
     where, ridge = type(estimator).__name__, estimator.ridge
     check_kernel_name(estimator.kernel, where)
-    if ridge is not None and not (_is_number(ridge) and 0 <= ridge < np.inf):
+    if ridge is not None and not (is_number(ridge) and 0 <= ridge < np.inf):
         raise ValueError(f"{where}: expected ridge to be None or a finite number >= 0, got {ridge!r}.")
+    if estimator.ridge_path is not None:
+        check_path(estimator.ridge_path, where)
+    parse_memory(estimator.memory)
+    for name in ("fit_intercept", "progress"):
+        check_flag(getattr(estimator, name, True), where, name)
 
 
 def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
@@ -75,6 +83,7 @@ def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
             raise ValueError(f"{first_not_finite(values, where)} Look at these two inputs.")
         validate(estimator, X, reset=reset, skip_check_array=True)
         return values
+    refuse_parts(X, where)
     if estimator.net is None or isinstance(X, list) or getattr(X, "ndim", None) == 2:
         return validate(estimator, X, reset=reset, dtype=[np.float64, np.float32])
     if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
@@ -85,6 +94,29 @@ def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
     if reset and len(X) == 0:
         raise ValueError(f"{where}: expected at least one training input, got an empty batch.")
     return X
+
+
+def refuse_parts(X: Any, where: str) -> None:
+    """TypeError for a list of batches, images or molecules, which says how they become one batch."""
+    if not isinstance(X, list | tuple) or len(X) == 0:
+        return
+    from so3ntk.molecules.environments import Environments  # its package imports the estimators
+
+    first, remedy = X[0], None
+    shape = np.shape(first) if hasattr(first, "shape") or isinstance(first, list | tuple) else ()
+    if isinstance(first, SphereSignal):
+        remedy = "Join them: so3ntk.concatenate(X)"
+    elif isinstance(first, Environments):
+        remedy = "Join them: Environments.concatenate(X)"
+    elif type(first).__module__.partition(".")[0] == "ase":
+        remedy = "Compute their environments: so3ntk.molecules.environments(X)"
+    elif len(shape) >= 2:
+        remedy = "Make them one array (n, ...), all of one size: numpy.stack(X)"
+    if remedy is not None:
+        raise TypeError(
+            f"{where}: expected X to be one batch of inputs, got a {type(X).__name__} of {len(X)}, the first a "
+            f"{type(first).__name__}{f' of shape {shape}' if shape else ''}. {remedy}."
+        )
 
 
 def untyped(function: Any) -> Any:
@@ -152,14 +184,10 @@ def trained(estimator: Any, spectrum: Spectrum, y: Float[np.ndarray, "n k"], rid
     tau = float(estimator.learning_rate) * float(estimator.t) / y.size
     if diverges(spectrum, ridge, tau):
         raise spectrum.error(ridge, type(estimator).__name__)
-    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else y.mean(axis=0)
+    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else mean_of(y)
     dual_coef = next(stopped(spectrum, ridge, y - mean, [tau]))
     intercept = mean if spectrum.row_means is None else mean - spectrum.row_means @ dual_coef
     return RidgeFit(dual_coef, intercept, np.full(y.shape, np.nan), np.full(y.shape[1], np.nan))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray, "n n"]:
@@ -189,7 +217,13 @@ def candidate_ridges(path: Any, diagonal: Float[np.ndarray, " n"], where: str) -
     if path is None:
         scale = float(np.mean(np.abs(diagonal)))
         return RELATIVE_RIDGES * (scale if scale > 0 else 1.0)
-    ridges = np.asarray(path, np.float64)
-    if ridges.ndim != 1 or len(ridges) == 0 or not np.all((ridges >= 0) & np.isfinite(ridges)):
+    return check_path(path, where)
+
+
+def check_path(path: Any, where: str) -> Float[np.ndarray, " p"]:
+    """The values of a ``ridge_path``, ascending, each once."""
+    ridges = np.asarray(path)
+    numbers = ridges.ndim == 1 and len(ridges) > 0 and ridges.dtype.kind in "fiu"
+    if not (numbers and np.all((ridges >= 0) & np.isfinite(ridges))):
         raise ValueError(f"{where}: expected ridge_path to be a list of finite numbers >= 0, got {path!r}.")
-    return np.unique(ridges)
+    return np.unique(ridges.astype(np.float64))

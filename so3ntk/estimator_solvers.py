@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.caller import warn
 from so3ntk.errors import RidgePathWarning
 from so3ntk.estimator_inputs import candidate_ridges, is_precomputed, is_stopped, network_of, training_kernel
 from so3ntk.plan import parse_memory
@@ -74,10 +74,9 @@ def fit_by_solver(estimator: Any, X: Any, y: Float[np.ndarray, "n k"], gram: Any
     errors = loo_path(kernel, y, ridges, method, **options)
     best = int(np.nanargmin(errors))
     if best in (0, len(ridges) - 1) and len(ridges) > 1:
-        warnings.warn(
+        warn(
             f"{where}: the best ridge, {ridges[best]:.1e}, is at an end of the path: give ridge_path further values.",
             RidgePathWarning,
-            stacklevel=4,  # fit, by way of the estimator's _fit_by_solver
         )
     return SolverFit(solve(kernel, y, float(ridges[best]), method, loo=True, **options), ridges, errors)
 

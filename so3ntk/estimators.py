@@ -25,7 +25,7 @@ from so3ntk.estimator_inputs import (
 )
 from so3ntk.estimator_inputs import default_network as default_network
 from so3ntk.estimator_solvers import batches, check_solver, decomposes, dense_kernel, fit_by_solver, keep_inputs
-from so3ntk.ridge import Spectrum, best_ridge, posterior_variance, rms
+from so3ntk.ridge import Spectrum, best_ridge, posterior_variance, rms, warn_if_flat
 
 
 class KernelRegressor(RegressorMixin, BaseEstimator):
@@ -54,7 +54,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
     amplitude and standard deviations, which belong to the solution above, are NaN or refused.
 
     After ``fit``: ``ridge_``; ``loo_error_``, the root mean square leave-one-out error over rows and outputs
-    (NaN for one row); ``ridge_path_`` and ``loo_path_``, the candidates and their errors (NaN for those too
+    (NaN for one row and an intercept); ``ridge_path_`` and ``loo_path_``, the candidates and their errors (NaN for those too
     small for K + ridge I to be positive definite); ``dual_coef_``, alpha; ``intercept_``, b; ``amplitude_``,
     see ``predict``; ``spectrum_``, the eigenvalues and vectors of K; ``X_fit_``, unless "precomputed" (for "nystrom" its
     landmarks, and ``dual_coef_`` is theirs); ``solution_``, what another solver says of its accuracy;
@@ -140,15 +140,17 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         r"""The posterior mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation.
 
         .. math:: s\,\bigl(K(x, x) - k^T A^{-1} k + (1 - 1^T A^{-1} k)^2 / 1^T A^{-1} 1\bigr)^{1/2}, \qquad
-                  s^2 = y^T \alpha / n, \quad A = K + \lambda I
+                  s^2 = y^T \alpha / (n - 1), \quad A = K + \lambda I
 
         In brackets is the variance of b + f in the kernel's units, f being a Gaussian process of covariance K
         (the NTK itself for kernel="ntk") and b having a flat prior; without an intercept the last term is
-        absent. The noise is not added. ``amplitude_`` s, one per output, maximises the marginal likelihood of
-        y under s^2 (K + ridge I) and brings the result to the units of y. diagonal: K(x, x) (m,), needed with
-        "precomputed" and ``return_std``, else computed.
+        absent and s^2 is y^T alpha / n. The noise is not added. ``amplitude_`` s, one per output, maximises the
+        marginal likelihood under s^2 (K + ridge I) of what the intercept leaves of y (NaN for one row, of which it
+        leaves nothing), and brings the result to the units of y. diagonal: K(x, x) (m,), needed with "precomputed"
+        and ``return_std``, else computed.
 
-        Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit``.
+        Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit``. Warns that deviations are
+        zero where the targets were constant.
         """
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
@@ -158,6 +160,7 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
                 + self.intercept_
             )
         self._require_posterior()
+        warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
         prior, means, variances, done = _prior(self, X, diagonal), [], [], 0
         for part in batches(self, X):
             cross = cross_kernel(self, part)

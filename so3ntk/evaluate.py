@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from so3ntk.layers.dense import Dense
 from so3ntk.layers.readout import Readout
 from so3ntk.layers.source import Lifting
 from so3ntk.state import Pair, State
-from so3ntk.tower import STRETCHES, Nodes, Tower, inverse_or_zero, node_count, probe_points
+from so3ntk.tower import Nodes, Tower, inverse_or_zero, probe_points
 
 #: Rows of a tile that are computed again on the fine grid if any pair in them is aligned.
 REFINED_ROWS = 8
@@ -87,7 +87,7 @@ def homogeneity_of(layers: tuple[Layer, ...]) -> float | None:
     return None if None in exponents else math.prod(exponents)  # pyright: ignore
 
 
-def run_layers(layers: tuple[Layer, ...], state: Pair | State) -> State:
+def run_layers(layers: Sequence[Callable[[Any], Any]], state: Pair | State) -> State:
     """Layer by layer: the definition of the network's kernel."""
     for layer in layers:
         state = layer(state)  # pyright: ignore[reportArgumentType]
@@ -108,46 +108,6 @@ def make_tower(
 
     q1, q2 = (lift.variance(geometry, f) for f in (pair.f, pair.g))
     return Tower.collapse(run, q1, q2, homogeneity_of(layers), points)
-
-
-def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 24) -> Nodes | None:
-    """The nodes at which a network's tower is a polynomial to the accuracy of the dtype, for two batches' variances.
-
-    Judged by the last coefficients of the interpolants for all pairs of signals at ``samples`` quantiles of the
-    variances. Without a stretch where that will do, else with the best of ``STRETCHES``; None if none does, as for Sign
-    below another kink.
-    """
-    dtype = jax.tree.leaves(f)[0].dtype
-    bound = 1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6
-    layers = layers[: tower_span(layers)]
-    plain = Nodes(node_count(dtype))
-    if not len(jax.tree.leaves(f)[0]) or not len(jax.tree.leaves(g)[0]):
-        return plain
-    for stretches in (STRETCHES[:1], STRETCHES[1:]):  # most towers need none, and are not compiled for more
-        tried = [Nodes(node_count(dtype, stretch), stretch) for stretch in stretches]
-        points = np.stack([probe_points(nodes) for nodes in tried])
-        tails = np.asarray(_tails(layers, f, g, jnp.asarray(points, dtype), samples)).reshape(len(tried), -1)
-        worst = np.nanmax(tails, axis=1)
-        if worst.min() < bound:
-            return tried[int(np.argmin(worst))]
-    return None
-
-
-@eqx.filter_jit
-def _tails(layers: tuple[Layer, ...], f: Signal, g: Signal, points: Float[Array, "s 2 n"], samples: int) -> Array:
-    lift: Any = layers[0]
-
-    def at_quantiles(signals):
-        variances = jax.vmap(lambda signal: lift.variance(lift.geometry(None), signal))(signals)
-        order = jnp.argsort(variances.reshape(len(variances), -1)[:, 0])
-        chosen = order[np.linspace(0, len(order) - 1, min(samples, len(order))).astype(int)]
-        return jax.tree.map(lambda a: a[chosen], signals)
-
-    def tails(f, g):
-        return jax.vmap(lambda points: make_tower(layers, Pair(f, g), points, ("nngp", "ntk")).tails)(points)
-
-    pairs = jax.vmap(jax.vmap(tails, (None, 0), 1), (0, None), 1)
-    return pairs(at_quantiles(f), at_quantiles(g))
 
 
 def tower_kernels(layers: tuple[Layer, ...], pair: Pair, nodes: Nodes, get: tuple[str, ...]) -> Result:

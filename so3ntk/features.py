@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -40,15 +40,15 @@ class Features(eqx.Module):
         """The width."""
         return self.values.shape[-1]
 
-    def map(self, function: Callable[[Array], Array]) -> Self:
+    def map(self, function: Callable[[Array], Array]) -> Features:
         """The function applied to the values: pointwise, or to the channels."""
         return dataclasses.replace(self, values=function(self.values))
 
-    def activate(self, function: Callable[[Array], Array]) -> Self:
+    def activate(self, function: Callable[[Array], Array]) -> Features:
         """A nonlinearity."""
         return self.map(function)
 
-    def mix(self, weights: Float[Array, "c k"], bias: Any) -> Self:
+    def mix(self, weights: Float[Array, "c k"], bias: Any) -> Features:
         """The channels times weights, and a bias (0 for none)."""
         return self.map(lambda values: mix_channels(values, weights) + bias)
 
@@ -80,11 +80,11 @@ class Components(Features):
     values: Float[Array, "n m c"]
     irrep: Irrep = eqx.field(static=True)
 
-    def activate(self, function: Callable[[Array], Array]) -> Self:
+    def activate(self, function: Callable[[Array], Array]) -> Features:
         """Refused."""
         raise ValueError(no_nonlinearity())
 
-    def mix(self, weights: Float[Array, "c k"], bias: Any) -> Self:
+    def mix(self, weights: Float[Array, "c k"], bias: Any) -> Features:
         """The channels times weights; a bias is refused unless constants are of this irrep."""
         if isinstance(bias, jax.Array) and not self.irrep.is_trivial:
             raise ValueError(no_bias(self.irrep))

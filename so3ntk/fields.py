@@ -20,6 +20,7 @@ from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.lift import Lift
 from so3ntk.plan import choose_grid, load_motions, own_motions, read_batches
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature
+from so3ntk.scaling import Scaling, balance, rescaled_in_jax
 from so3ntk.state import Pair
 
 
@@ -49,9 +50,10 @@ def field_kernels(
     the N1 N2 fields.
     """
     f, g, dtype = read_batches(layers, x1, x1 if x2 is None else x2)
+    f, g, scaling = balance(layers, f, g)
     lift = own_motions(layers, f)
     if lift is not None:
-        values = dict(zip(names, _fields(layers, lift.motions(f), f, g, names), strict=True))
+        values = _restored(names, _fields(layers, lift.motions(f), f, g, names), scaling)
         return Fields(values.get("nngp"), values.get("ntk"), None, None)
     grid = choose_grid(layers, quadrature, rtol, x1)
     if grid is None:
@@ -59,13 +61,20 @@ def field_kernels(
     grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
     motions = load_motions(layers, grid, x1, dtype, nodes=None)
     rotations, positions = (grid.rotations, grid.positions) if isinstance(grid, LocalGrid) else (grid, None)
-    values = dict(zip(names, _fields(layers, motions.base, f, g, names), strict=True))
+    values = _restored(names, _fields(layers, motions.base, f, g, names), scaling)
     matrices, weights = rotations.rotations.as_matrix(), rotations.weights
     if any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers)):
         matrices, weights = np.concatenate([matrices, -matrices]), np.tile(weights, 2) / 2
     matrices, weights = jnp.asarray(matrices, dtype), jnp.asarray(weights, dtype)
     where = None if positions is None else jnp.asarray(positions.directions, dtype)
     return Fields(values.get("nngp"), values.get("ntk"), matrices, weights, where)
+
+
+def _restored(names: tuple[str, ...], kernels: tuple[Array, ...], scaling: Scaling | None) -> dict[str, Array]:
+    """The kernels by name, those of the signals as they were."""
+    if scaling is not None:
+        kernels = tuple(rescaled_in_jax(kernel, scaling) for kernel in kernels)
+    return dict(zip(names, kernels, strict=True))
 
 
 @eqx.filter_jit

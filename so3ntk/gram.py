@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
+from so3ntk.arguments import check_flag
 from so3ntk.calibration import warn_if_coarse
-from so3ntk.cluster import count_threads, run_on_cluster
+from so3ntk.caller import warn
+from so3ntk.cluster import check_open, count_threads, run_on_cluster
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.fingerprint import fingerprint
 from so3ntk.network import Kernels, Network, check_get
 from so3ntk.plan import Plan, make_plan, parse_memory
-from so3ntk.store import GramStore, create_store, open_store
+from so3ntk.progress import show_progress
+from so3ntk.store import GramStore, check_place, create_store, open_store
 from so3ntk.stored import open_gram
 from so3ntk.tiles import Matrices, bytes_of, make_tiling
 from so3ntk.work import Work, run_here
@@ -44,7 +45,7 @@ def gram(
     call later computes what is missing or damaged, with the same bits. Needs the extra "store".
     client: a ``dask.distributed.Client`` whose workers compute the tiles, each within the budget; they write them
     themselves where they see the store. share: (i, n) computes every n-th tile from the i-th, for n processes that fill
-    one store. progress: a bar with pairs of parts per second and the time left.
+    one store. progress: a bar with pairs of parts per second and the time left, in a log a line a minute.
     diagonal: the kernels of each input of x1 with itself alone, (N1,), as ``kernel_diagonal`` does.
 
     Returns an array (N1, N2) for one name of ``get``, ``Kernels`` for several, in the dtype of the signals; with a store
@@ -56,11 +57,11 @@ def gram(
     its finished tiles stay in the store.
     """
     names = check_get(get)
-    _check_arguments(x2, store, client, share, diagonal)
+    _check_arguments(x2, store, client, share, diagonal, progress)
     if diagonal:
         return _as_asked(get, {name: kernel_diagonal(net, x1, name) for name in names})
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
-    warn_if_coarse(net, x1, 3)
+    warn_if_coarse(net, x1)
     if store is None:
         tiling = make_tiling(plan, tile, memory, _workers(client))
         matrices = Matrices(plan, names, tiling)
@@ -71,7 +72,10 @@ def gram(
     return _as_asked(get, {name: open_gram(store, name) for name in names})
 
 
-def _check_arguments(x2: Any, store: Any, client: Any, share: Any, diagonal: bool) -> None:
+def _check_arguments(x2: Any, store: Any, client: Any, share: Any, diagonal: bool, progress: bool) -> None:
+    check_flag(progress, "gram", "progress")
+    check_flag(diagonal, "gram", "diagonal")
+    check_place(store)
     whole = isinstance(share, tuple) and len(share) == 2 and all(isinstance(k, int) for k in share)
     if not whole or not 0 <= share[0] < share[1]:
         raise ValueError(f"gram: expected share to be (i, n) with 0 <= i < n, got {share!r}.")
@@ -81,6 +85,8 @@ def _check_arguments(x2: Any, store: Any, client: Any, share: Any, diagonal: boo
         raise TypeError(
             f"gram: expected client to be a dask.distributed.Client, got {client!r}. Of an address make one with Client(address)."
         )
+    if client is not None:
+        check_open(client)
     if diagonal and (x2 is not None or store is not None or client is not None):
         raise ValueError("gram: diagonal=True is for one batch in memory, without x2, store and client.")
 
@@ -123,7 +129,7 @@ def _fill(opened: GramStore, plan: Plan, store: Any, client: Any, share: tuple[i
     missing = set(opened.missing())
     damaged = opened.damaged([tile for tile in own if tile not in missing])
     if damaged:
-        warnings.warn(f"gram: tiles {damaged} of {opened.where} are damaged and are computed again.", stacklevel=4)
+        warn(f"gram: tiles {damaged} of {opened.where} are damaged and are computed again.")
     todo = [tile for tile in own if tile in missing or tile in damaged]
     if not todo:
         return
@@ -141,7 +147,7 @@ def _fill(opened: GramStore, plan: Plan, store: Any, client: Any, share: tuple[i
 def _compute(work: Work, todo: list, write: Callable, client: Any, store: Any, progress: bool) -> None:
     pairs = work.pairs()
     total = int(sum(pairs[tile] for tile in todo))
-    with tqdm(total=total, unit=" pairs", unit_scale=True, disable=not progress, desc="Gram matrix") as bar:
+    with show_progress(total, " pairs", "Gram matrix", progress) as bar:
         if client is None:
             run_here(work, todo, write, bar.update)
         else:

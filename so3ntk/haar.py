@@ -191,7 +191,7 @@ def columns_by_class(bandlimit: int, images: int) -> tuple[np.ndarray, ...]:
 
 
 @lru_cache(maxsize=16)
-def wigner_tables(grid: RotationGrid, bandlimit: int) -> tuple[Float[np.ndarray, "p q"], ...]:
+def wigner_tables(grid: RotationGrid, bandlimit: int) -> tuple[Float[np.ndarray, "_p q"], ...]:
     """D^l_mn at the representatives, one table (columns of the class, representatives) for each sign class."""
     table = real_wigner_table(bandlimit, grid.representatives).T
     return tuple(np.ascontiguousarray(table[columns]) for columns in columns_by_class(bandlimit, grid.images))

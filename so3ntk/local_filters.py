@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.features import HIGHEST
+from so3ntk.harmonics import real_harmonics
 from so3ntk.rotations import block_indices, real_wigner_D, real_wigner_table
-from so3ntk.sampling import real_harmonics
 
 
 def mix_degrees(filters: tuple[Array, ...], root: Float[np.ndarray, "p p"]) -> tuple[Array, ...]:

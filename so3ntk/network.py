@@ -94,7 +94,7 @@ class Network(Layer):
         if is_traced((plan.layers, plan.f, plan.g, jnp.zeros(()))):  # zeros: a caller is traced, if not our signals
             arrays = traced_kernels(plan, names)
         else:
-            warn_if_coarse(self, x1, 4)  # equinox calls methods through a function of its own
+            warn_if_coarse(self, x1)
             arrays = host_kernels(plan, names)
         values = {name: jnp.asarray(array) for name, array in zip(names, arrays, strict=True)}
         return values[get] if isinstance(get, str) else Kernels(values.get("nngp"), values.get("ntk"))

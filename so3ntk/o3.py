@@ -68,7 +68,7 @@ class OrthogonalGeometry(Geometry):
         halves = [self.proper.mean_of(function, parameters, f, h, of) for h in (g, mirrored(g))]
         return (halves[0][0] + sign * halves[1][0]) / 2, jnp.maximum(halves[0][1], halves[1][1])
 
-    def average(self, field: Field, support: Float[Array, " l"]) -> Field:
+    def average(self, field: Field, support: Float[Array | np.ndarray, " l"]) -> Field:
         """A filter's spectrum, on each half."""
         first, second = self._halves(field)
         return self.proper.average(first, support), self.proper.average(second, support)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 class Scales(NamedTuple):
     """W^2, b^2, g_W and g_b of the formula; b^2 and g_b are None without a bias."""
@@ -26,8 +28,14 @@ class Scales(NamedTuple):
 
     @classmethod
     def of(cls, where: str, W_std, b_std, parametrization: str, fan_in: int | None) -> Scales:
-        """The scales of one layer. ValueError if the standard parametrisation meets an unknown input width."""
-        weight, bias = W_std**2, None if b_std is None else b_std**2
+        """The scales of one layer. ValueError if the standard parametrisation meets an unknown input width.
+
+        TypeError and ValueError for standard deviations that are no numbers, or whose squares no float holds.
+        """
+        check_std(where, "W_std", W_std)
+        if b_std is not None:
+            check_std(where, "b_std", b_std)
+        weight, bias = _square(W_std), None if b_std is None else _square(b_std)
         if parametrization == "ntk":
             return cls(weight, bias, weight, bias)
         if fan_in is None:
@@ -36,6 +44,28 @@ class Scales(NamedTuple):
                 "None. Give that layer a width."
             )
         return cls(weight, bias, fan_in, None if b_std is None else 1.0)
+
+
+def _square(std: Any) -> Any:
+    """Of NumPy's scalars as a number of Python, which takes the dtype of the kernel instead of promoting it."""
+    return (std.item() if isinstance(std, np.generic) else std) ** 2
+
+
+def check_std(where: str, name: str, std: Any) -> None:
+    """TypeError or ValueError for a standard deviation that is no number, or whose square no float of its kind holds.
+
+    Values of JAX may be traced, so theirs are not looked at.
+    """
+    if isinstance(std, bool | str) or std is None or np.ndim(std) > 0:
+        raise TypeError(f"{where}: expected {name} to be a number, a standard deviation, got {std!r}.")
+    if isinstance(std, int | float | np.integer | np.floating):
+        float_of_its_kind = np.finfo(std.dtype if isinstance(std, np.floating) else np.float64)
+        least, most = float(float_of_its_kind.tiny) ** 0.5, float(float_of_its_kind.max) ** 0.5
+        if not (std == 0 or least <= abs(std) <= most):
+            raise ValueError(
+                f"{where}: expected {name} to be 0 or of a size between {least:.1e} and {most:.1e}, as kernels hold its "
+                f"square, got {std!r}. Values near 1 are usual."
+            )
 
 
 def check_parametrization(where: str, parametrization: str, width: int | None) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from so3ntk import so3
 from so3ntk.degrees import require_degrees
 from so3ntk.evaluate import (
     Motions,
@@ -20,7 +21,6 @@ from so3ntk.evaluate import (
     homogeneity_of,
     is_batched,
     readout_of,
-    tabulation,
     tower_span,
 )
 from so3ntk.layers.base import Layer, flatten, is_traced
@@ -29,7 +29,9 @@ from so3ntk.layers.lift import Lift
 from so3ntk.layers.readout import Readout
 from so3ntk.layers.reduction import Parts, Reduction
 from so3ntk.layers.source import Lifting, Source
+from so3ntk.nodes import tabulation
 from so3ntk.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose, with_positions
+from so3ntk.scaling import Scaling, balance, require_variances
 from so3ntk.so3 import Grid
 from so3ntk.so3_local import Turn
 from so3ntk.state import State
@@ -46,7 +48,7 @@ class Plan:
     """The evaluation of a network on two batches.
 
     layers: those before a sum over parts; tail: those after it. f, g: signals as arrays; rows, columns: who owns them.
-    numbers: of one pair's field, as many as are held at once.
+    numbers: of one pair's field, as many as are held at once. scaling: of signals far from one, by powers of two.
     """
 
     layers: tuple[Layer, ...]
@@ -60,6 +62,7 @@ class Plan:
     reduces: bool
     dtype: Any
     numbers: int
+    scaling: Scaling | None = None
 
     @property
     def accumulator(self):
@@ -135,8 +138,12 @@ class Plan:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether each kernel costs as much alone as with the other: towers that end the network."""
-        return bool(self.motions.nodes) and tower_span(self.layers) == len(self.layers)
+        """Whether each kernel costs less alone than with the other: many pairs of towers that end the network.
+
+        Evaluated together, the values at all motions are written; for few pairs a second program costs more.
+        """
+        ends = bool(self.motions.nodes) and tower_span(self.layers) == len(self.layers)
+        return ends and len(self.rows.owner) * len(self.columns.owner) * self.numbers >= so3.MANY
 
     def names_needed(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The kernels to compute: layers after a sum over parts mix NNGP and NTK."""
@@ -159,6 +166,10 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     rows, columns = parts_of_both(reduction, x1, x2)
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
     require_degrees(layers, rows.signals)
+    if reduction is None:  # in a sum over parts those that vanish to rounding count for nothing
+        require_variances(layers, f, "x1")
+        require_variances(layers, g, "x2")
+    f, g, scaling = balance(layers, f, g)
     grid = choose_grid(layers, quadrature, rtol, rows.signals)
     pairs = math.prod(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
     motions = load_motions(layers, grid, rows.signals, dtype, _nodes(layers, f, g), pairs)
@@ -167,7 +178,7 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     if lift is not None:
         motions = Motions(lift.motions(f), None, None, motions.nodes)
         numbers = lift.numbers_per_pair(f, layers) or numbers
-    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, numbers)
+    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, numbers, scaling)
 
 
 def own_motions(layers: tuple[Layer, ...], f: Any) -> Lifting | None:
@@ -205,11 +216,14 @@ def require_pooled(layers: tuple[Layer, ...]) -> None:
 
 
 def read_batches(layers: tuple[Layer, ...], x1: Any, x2: Any) -> tuple[Any, Any, Any]:
-    """Two batches as arrays of one dtype, and that dtype, after checking both and that they fit each other."""
+    """Two batches as arrays of one dtype, and that dtype, after checking both and that they fit each other.
+
+    On the host, unless traced: parts of batches are chosen there, without a program for each size.
+    """
     f, g = (read_signals(layers, signals) for signals in (x1, x2))
     _check_batches(f, g)
-    dtype = jnp.result_type(*jax.tree.leaves((f, g)))
-    f, g = jax.tree.map(lambda a: a.astype(dtype), (f, g))
+    dtype = np.result_type(*(leaf.dtype for leaf in jax.tree.leaves((f, g))))
+    f, g = jax.tree.map(lambda a: a.astype(dtype) if is_traced(a) else np.asarray(a, dtype), (f, g))
     return f, g, dtype
 
 

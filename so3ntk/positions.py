@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import eval_jacobi
 
-from so3ntk.sampling import real_harmonics
+from so3ntk.harmonics import real_harmonics
 
 #: The reflections in the order of the grid: bit k of the index changes the sign of coordinate k.
 FLIPS = np.array([[-1 if image >> axis & 1 else 1 for axis in range(3)] for image in range(8)])

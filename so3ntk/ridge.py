@@ -16,11 +16,17 @@ everywhere)
 
 the last being the residual of row i as predicted from all others. C is the top left block of the bordered
 matrix's inverse, and its diagonal is a sum of positive terms. Each ridge costs n^2. All is NumPy in float64.
+
+The targets' scale under covariance s^2 (K + lambda I) is estimated from the r eigenvectors, r = n - 1 with an intercept
+(which takes one degree of freedom) and n without:
+
+.. math:: s^2 = y^T \alpha / r,
+
+the maximiser of the likelihood of what the intercept leaves, the restricted likelihood; for such targets its mean is s^2.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,6 +35,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from so3ntk.caller import warn
 from so3ntk.errors import NotPositiveDefiniteError, RidgePathWarning
 
 EPS = float(np.finfo(np.float64).eps)
@@ -84,7 +91,7 @@ class Spectrum:
 
 
 class RidgeFit(NamedTuple):
-    """Of k outputs: alpha, the intercept, leave-one-out residuals and the amplitude (y^T alpha / n)^(1/2)."""
+    """Of k outputs: alpha, the intercept, leave-one-out residuals and the amplitude (y^T alpha / r)^(1/2)."""
 
     dual_coef: Float[np.ndarray, "n k"]
     intercept: Float[np.ndarray, " k"]
@@ -95,18 +102,34 @@ class RidgeFit(NamedTuple):
 def solve(spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> RidgeFit:
     """The solution for one ridge that the spectrum admits; see the head of this file.
 
-    The leave-one-out residual is NaN for a single row with an intercept: without it there is nothing to fit.
+    Leave-one-out residual and amplitude are NaN for a single row with an intercept: beside it there is nothing to fit.
+    The amplitude of constant targets is zero, to the bit.
     """
     vectors = spectrum.vectors
     inverse = 1 / (spectrum.values + ridge)
     # Q^T annihilates the mean only to rounding, which a small ridge amplifies: total energies have a large one.
-    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else y.mean(axis=0)
+    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else mean_of(y)
     projected = vectors.T @ (y - mean)
     dual_coef = vectors @ (inverse[:, None] * projected)
     diagonal = np.einsum("ik,ik,k->i", vectors, vectors, inverse)[:, None]
     loo = np.divide(dual_coef, diagonal, out=np.full(y.shape, np.nan), where=diagonal > 0)
     intercept = mean if spectrum.row_means is None else mean - spectrum.row_means @ dual_coef
-    return RidgeFit(dual_coef, intercept, loo, np.sqrt(inverse @ projected**2 / len(y)))
+    freedom = len(inverse) or np.nan
+    return RidgeFit(dual_coef, intercept, loo, np.sqrt(inverse @ projected**2 / freedom))
+
+
+def mean_of(y: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
+    """The mean of each output; of equal targets their value, which the sum need not give to the bit."""
+    return np.where(np.ptp(y, axis=0) == 0, y[0], y.mean(axis=0))
+
+
+def warn_if_flat(amplitude: Float[np.ndarray, " k"], where: str) -> None:
+    """Warn that standard deviations are zero, as the targets of an output do not vary."""
+    if np.any(amplitude == 0):
+        warn(
+            f"{where}: the training targets are constant, so the amplitude of the Gaussian process is estimated as zero, and "
+            "all standard deviations are zero with it. They say nothing about the error at other inputs.",
+        )
 
 
 def loo_path(
@@ -170,11 +193,10 @@ def posterior_variance(
     variance -= (cross @ spectrum.vectors) ** 2 @ (1 / (spectrum.values + ridge))
     lowest = float(np.min(variance, initial=0.0))
     if lowest < -1e-6 * np.max(np.abs(prior), initial=0.0):
-        warnings.warn(
+        warn(
             f"posterior variances down to {lowest:.1e} are set to zero: the kernel is not positive definite "
             "to this accuracy. Refine its quadrature (net.calibrate, rtol) or raise ridge.",
             RuntimeWarning,
-            stacklevel=3,
         )
     return np.maximum(variance, 0.0)
 
@@ -215,4 +237,4 @@ def _warn(spectrum: Spectrum, ridges: np.ndarray, best: int, where: str) -> None
             f"{spectrum.smallest:.1e}: for SO(3) networks refine the quadrature (net.calibrate, rtol), and "
             "compute in double precision"
         )
-    warnings.warn(f"{where}: the best ridge, {ridges[best]:.1e}, is {advice}.", RidgePathWarning, stacklevel=4)
+    warn(f"{where}: the best ridge, {ridges[best]:.1e}, is {advice}.", RidgePathWarning)

@@ -22,94 +22,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve
 
-from so3ntk.rotations import MAX_BANDLIMIT, check_bandlimit, real_from_complex
+from so3ntk.arrays import as_numbers, refuse_fills
+from so3ntk.harmonics import bandlimit_of, complex_coefficients, real_coefficients, real_harmonics
+from so3ntk.rotations import MAX_BANDLIMIT, check_bandlimit
 
 #: Relative residual of a HEALPix fit (see ``healpix_residual``) from which ``analyse`` warns.
 HEALPIX_RESIDUAL_WARNING = 1e-2
-
-
-def real_harmonics(directions, bandlimit: int) -> Float[np.ndarray, "k p"]:
-    r"""Real orthonormal harmonics of degrees l < bandlimit at unit vectors (k, 3), at index l^2 + l + m.
-
-    .. math:: Y_{lm} = \sqrt{2 - \delta_{m0}}\, Q_{l|m|}(z)\, \mathrm{Re\ or\ Im}\,(x + iy)^{|m|},
-              \quad Q_{lm} = \sqrt{\tfrac{4l^2-1}{l^2-m^2}}
-              \left(z Q_{l-1,m} - \sqrt{\tfrac{(l-1)^2-m^2}{4(l-1)^2-1}}\, Q_{l-2,m}\right)
-
-    Polynomials in (x, y, z): smooth at the poles, without angles. The error is about l eps, tested to l = 63.
-    """
-    x, y, z = np.asarray(directions, np.float64).T
-    harmonics = np.empty((len(x), bandlimit**2))
-    azimuth = (x + 1j * y)[:, None] ** np.arange(bandlimit)
-    before, last = np.zeros((2, len(x), bandlimit))  # Q_{l-2,m} and Q_{l-1,m}, zero for m beyond the degree
-    for degree in range(bandlimit):
-        current = np.zeros_like(last)
-        if degree == 0:
-            current[:, 0] = np.sqrt(0.25 / np.pi)
-        else:
-            m = np.arange(degree)
-            shrink = np.sqrt(((degree - 1.0) ** 2 - m**2) / abs(4 * (degree - 1.0) ** 2 - 1))
-            growth = np.sqrt((4.0 * degree**2 - 1) / (degree**2 - m**2))
-            current[:, :degree] = growth * (z[:, None] * last[:, :degree] - shrink * before[:, :degree])
-            current[:, degree] = last[:, degree - 1] * np.sqrt(1 + 0.5 / degree)
-        waves = np.sqrt(2) * current[:, 1 : degree + 1] * azimuth[:, 1 : degree + 1]
-        centre = degree**2 + degree
-        harmonics[:, centre] = current[:, 0]
-        harmonics[:, centre + 1 : centre + degree + 1] = waves.real
-        harmonics[:, degree**2 : centre] = waves.imag[:, ::-1]
-        before, last = last, current
-    return harmonics
-
-
-def real_coefficients(flm: Any) -> Any:
-    """Coefficients of real harmonics (..., L^2, C) from complex ones (..., L, 2L - 1, C) of a real signal.
-
-    For NumPy and JAX arrays, traced or not: a_real = conj(U) a_complex with U = ``real_from_complex``. Of a
-    signal that is not real, the real part is kept.
-    """
-    bandlimit = flm.shape[-3]
-    degree, order, same, opposite = _change_of_basis(bandlimit)
-    same, opposite = (np.conj(entries).astype(flm.dtype)[:, None] for entries in (same, opposite))
-    plus, minus = flm[..., degree, bandlimit - 1 + order, :], flm[..., degree, bandlimit - 1 - order, :]
-    return (same * plus + opposite * minus).real
-
-
-def complex_coefficients(coefficients: Any) -> Any:
-    """The inverse of ``real_coefficients``: (..., L^2, C) to (..., L, 2L - 1, C), zero where abs(m) > l."""
-    bandlimit = bandlimit_of(coefficients.shape[-2])
-    degree, order, same, opposite = _change_of_basis(bandlimit)
-    kind = np.result_type(coefficients.dtype, np.complex64)
-    mirror = degree**2 + degree - order
-    same, opposite = same.astype(kind)[:, None], opposite[mirror].astype(kind)[:, None]
-    flat = same * coefficients + opposite * coefficients[..., mirror, :]
-    rows, columns = np.indices((bandlimit, 2 * bandlimit - 1))
-    m = columns - (bandlimit - 1)
-    inside = abs(m) <= rows
-    return flat[..., np.where(inside, rows**2 + rows + m, 0), :] * inside[..., None].astype(kind)
-
-
-@lru_cache(maxsize=MAX_BANDLIMIT)
-def _change_of_basis(bandlimit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Degree and order of each flat index, and U's only entries, U[m, m] and U[m, -m] (0 for m = 0)."""
-    changes = [real_from_complex(degree) for degree in range(bandlimit)]
-    degree = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
-    order = np.arange(bandlimit**2) - degree**2 - degree
-    same = np.concatenate([np.diag(change) for change in changes])
-    opposite = np.concatenate([np.diag(change[:, ::-1]) for change in changes])
-    return degree, order, same, np.where(order == 0, 0, opposite)
-
-
-def bandlimit_of(p: int) -> int:
-    """L of p = L^2 coefficients; ValueError if p is not a square."""
-    bandlimit = round(p**0.5)
-    if bandlimit**2 != p or p < 1:
-        raise ValueError(f"expected L^2 coefficients for a bandlimit L (1, 4, 9, ...), got {p}.")
-    return bandlimit
 
 
 @dataclass(frozen=True)
@@ -135,6 +58,14 @@ class ProductGrid:
     def coarsest(self, bandlimit: int) -> int:
         """The smallest resolution that determines a signal of this bandlimit: itself."""
         return bandlimit
+
+    def largest_bandlimit(self, resolution: int) -> int:
+        """The largest bandlimit of the signals that a resolution determines: itself."""
+        return resolution
+
+    def fitting(self, shape: tuple[int, ...]) -> int | None:
+        """The bandlimit of which this is the shape (theta, phi), if there is one."""
+        return next((L for L in range(1, MAX_BANDLIMIT + 1) if self.shape(L) == shape), None)
 
     def expected(self, bandlimit: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
         """The sample axes an array of this shape should have, and the whole array in words."""
@@ -231,6 +162,15 @@ class Healpix:
         """The smallest nside with bandlimit <= 2 nside."""
         return (bandlimit + 1) // 2
 
+    def largest_bandlimit(self, resolution: int) -> int:
+        """2 nside, as far as bandlimits go."""
+        return min(2 * resolution, MAX_BANDLIMIT)
+
+    def fitting(self, shape: tuple[int, ...]) -> int | None:
+        """The largest bandlimit for maps of the shape (npix,), if that is one of HEALPix."""
+        nside = round((shape[0] / 12) ** 0.5) if len(shape) == 1 else 0
+        return self.largest_bandlimit(nside) if nside and self.shape(nside) == shape else None
+
     def expected(self, bandlimit: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
         """The sample axes an array of this shape should have, and the array in words."""
         least = self.coarsest(bandlimit)
@@ -243,10 +183,14 @@ class Healpix:
         """The least-squares fit; warns where its relative residual exceeds ``HEALPIX_RESIDUAL_WARNING``."""
         coefficients, residual = _least_squares(samples, bandlimit)
         if residual.max(initial=0.0) > HEALPIX_RESIDUAL_WARNING:
+            most = self.fitting(samples.shape[1:2])
+            remedy = (
+                "Smooth the maps" if bandlimit == most else f"Raise the bandlimit (up to {most}), or smooth the maps"
+            )
             warnings.warn(
                 f"the least-squares fit of HEALPix maps at bandlimit {bandlimit} leaves a relative residual "
                 f"of {residual.max():.1e} (signal {residual.argmax()}): the maps hold higher degrees, or are "
-                "not in RING order. Raise the bandlimit, or smooth the maps.",
+                f"not in RING order. {remedy}.",
                 stacklevel=4,
             )
         return coefficients
@@ -325,7 +269,8 @@ def analyse(samples, sampling: str, bandlimit: int, where: str = "analyse") -> F
     """Real coefficients (N, L^2, C), float64, of real samples (N, theta, phi, C) or maps (N, npix, C).
 
     Errors name ``where``: ValueError for an unknown sampling, a bandlimit out of range, a shape that is not
-    the grid's, NaN or infinity; TypeError for complex or non-numeric samples. A poor HEALPix fit warns.
+    the grid's, NaN or infinity, masked and missing values; TypeError for complex or non-numeric samples. A poor
+    HEALPix fit warns.
     """
     grid = named(sampling)
     return grid.analyse(_checked(samples, grid, bandlimit, where), bandlimit)
@@ -341,9 +286,11 @@ def synthesise(coefficients, sampling: str, resolution: int | None = None) -> np
     coarsest = grid.coarsest(bandlimit)
     resolution = coarsest if resolution is None else operator.index(resolution)
     if resolution < coarsest:
+        most = grid.largest_bandlimit(resolution)
+        truncation = f", or truncate the signal first: x.with_bandlimit({most})" if most > 0 else ""
         raise ValueError(
             f"synthesise: a {grid.title} grid with {grid.resolution} {resolution} does not determine a "
-            f"signal of bandlimit {bandlimit}. Pass at least {coarsest}, or truncate the signal first."
+            f"signal of bandlimit {bandlimit}. Pass at least {coarsest}{truncation}."
         )
     return grid.synthesise(coefficients, resolution)
 
@@ -363,27 +310,37 @@ def check_finite(values: np.ndarray, what: str) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         index = tuple(int(i) for i in bad[0])
-        raise ValueError(f"{what} hold {values[index]} at index {index} ({len(bad)} entries are not finite).")
+        raise ValueError(
+            f"{what} hold {values[index]} at index {index} ({len(bad)} entries are not finite). Fill such entries with "
+            "values, or drop the signals that hold them."
+        )
 
 
 def _checked(samples, grid: ProductGrid | Healpix, bandlimit: int, where: str) -> np.ndarray:
     """Samples as float64, if they are real, finite and of the grid's shape."""
     check_bandlimit(bandlimit, where)
-    samples = np.asarray(samples)
+    samples = np.asarray(as_numbers(samples, f"{where}: the samples"))
     if samples.dtype.kind not in "biuf":
-        advice = " Pass real and imaginary parts as two channels." if samples.dtype.kind == "c" else ""
-        raise TypeError(f"{where}: expected real samples, got dtype {samples.dtype}.{advice}")
+        raise TypeError(
+            f"{where}: expected real samples, got dtype {samples.dtype}. Pass real and imaginary parts as two channels: "
+            "np.concatenate([samples.real, samples.imag], axis=-1)."
+        )
     wanted, words = grid.expected(bandlimit, samples.shape)
     if samples.ndim != len(wanted) + 2 or samples.shape[1:-1] != wanted:
         given = samples.shape[1:-1] if samples.ndim == len(wanted) + 2 else f"the shape {samples.shape}"
-        causes = "".join(f"\n{cause}" for cause in _likely_causes(samples.shape, wanted))
+        causes = "".join(f"\n{cause}" for cause in _likely_causes(samples.shape, wanted, grid))
         raise ValueError(f"{where}: expected {grid.title} samples {words}, got {given}.{causes}")
     check_finite(samples, f"{where}: the samples")
-    return samples.astype(np.float64)
+    samples = samples.astype(np.float64)
+    refuse_fills(samples, f"{where}: the samples")
+    return samples
 
 
-def _likely_causes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[str]:
-    """What may have happened to an array of the wrong shape, and its remedy."""
+def _likely_causes(shape: tuple[int, ...], wanted: tuple[int, ...], grid: ProductGrid | Healpix) -> Iterator[str]:
+    """What may have happened to an array of the wrong shape, and its remedy.
+
+    Nothing about other samplings that share the shape: their nodes are elsewhere, and the analysis would be wrong.
+    """
     if shape == wanted:
         yield "If this is one signal with one channel, pass samples[None, ..., None]."
     if len(shape) == len(wanted) + 1 and shape[:-1] == wanted:
@@ -394,7 +351,7 @@ def _likely_causes(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[
         yield "If the channels come first, pass np.moveaxis(samples, 1, -1)."
     if len(wanted) == 2 and shape[1:-1] == wanted[::-1]:
         yield "If the two axes are swapped, pass samples.swapaxes(1, 2)."
-    for grid in SAMPLINGS.values() if len(shape) == 4 else ():
-        for bandlimit in range(1, MAX_BANDLIMIT + 1):
-            if grid.shape(bandlimit) == shape[1:-1]:
-                yield f'This is the shape of sampling "{grid.name}" at bandlimit {bandlimit}.'
+    fitting = grid.fitting(shape[1:-1]) if len(shape) == len(wanted) + 2 else None
+    if fitting is not None:
+        bound = " or less" if isinstance(grid, Healpix) else ""
+        yield f'This is the shape of sampling "{grid.name}" for bandlimit {fitting}{bound}: pass that if it is theirs.'

@@ -8,7 +8,7 @@ a grid of rotations (image-major), where a nonlinearity needs values. No transfo
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -33,7 +33,7 @@ LANES = 8
 class Grid(eqx.Module):
     """A rotation grid as arrays for JAX: Wigner tables by sign class, weights; cast from float64 to the data's dtype."""
 
-    tables: tuple[Float[Array, "p q"], ...]
+    tables: tuple[Float[Array, "_p q"], ...]
     weights: Float[Array, " q"]
     bandlimit: int = eqx.field(static=True)
     unrolled: bool = eqx.field(static=True, default=False)
@@ -73,8 +73,8 @@ class SphereGeometry(Geometry):
     """Rotations of signals on the sphere, global support. Signals are coefficient arrays (p, c)."""
 
     grid: Any  # a Grid, or None where nothing is sampled
-    channel_weights: Float[Array, " c"] | None = None
-    degree_weights: Float[Array, " l"] | None = None
+    channel_weights: Sequence[float] | Float[Array | np.ndarray, " c"] | None = None
+    degree_weights: Sequence[float] | Float[Array | np.ndarray, " l"] | None = None
     bandlimit: int | None = eqx.field(static=True, default=None)
 
     def correlate(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Blocks:
@@ -144,7 +144,7 @@ class SphereGeometry(Geometry):
         # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.
         return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, images))
 
-    def average(self, field: Blocks | Array, support: Float[Array, " l"]) -> Blocks:
+    def average(self, field: Blocks | Array, support: Float[Array | np.ndarray, " l"]) -> Blocks:
         """A filter of finite bandlimit: block l times ``support[l]``, the filter's variance per degree."""
         bandlimit = len(support)
         if bandlimit > self.grid.bandlimit:
@@ -188,10 +188,10 @@ class SphereGeometry(Geometry):
         signal = int(np.sqrt(f.shape[0]) + 0.5)
         return signal if self.bandlimit is None else min(signal, self.bandlimit)
 
-    def _truncated(self, f: Float[Array, "p c"]) -> Float[Array, "p c"]:
+    def _truncated(self, f: Float[Array, "p c"]) -> Float[Array, "k c"]:
         return f[: self._bandlimit(f) ** 2]
 
-    def _weighted(self, f: Float[Array, "p c"]) -> Float[Array, "p c"]:
+    def _weighted(self, f: Float[Array, "p c"]) -> Float[Array, "k c"]:
         """The coefficients kept by the filter, times (1/C)(1/4 pi), channel weights and filter variances."""
         f = self._truncated(f) / (4 * np.pi * f.shape[1])
         if self.channel_weights is not None:
@@ -221,7 +221,8 @@ class SphereGeometry(Geometry):
                 for table, values in zip(self._tables(bandlimit), by_class, strict=True)]  # fmt: skip
         inverse = np.argsort(np.concatenate(columns_by_class(bandlimit, self.grid.images)))
         degrees, _, _ = block_indices(bandlimit)
-        return Blocks(jnp.concatenate(sums)[inverse] * (2 * degrees + 1), bandlimit)
+        sizes = np.asarray(2 * degrees + 1, field.dtype)
+        return Blocks(jnp.concatenate(sums)[inverse] * sizes, bandlimit)
 
     def _moments(self, degree: int) -> Float[Array, "p r"]:
         """w_r D^l_mn(r) at all rotations of the grid, in the order of samples."""
@@ -237,7 +238,7 @@ class SphereGeometry(Geometry):
         both = jnp.asarray(signs, representatives.dtype)[:, :, None] * representatives[:, None, :]
         return both.reshape(len(both), -1)
 
-    def _tables(self, bandlimit: int) -> list[Float[Array, "p q"]]:
+    def _tables(self, bandlimit: int) -> list[Float[Array, "_p q"]]:
         """The rows of the tables below a bandlimit: degrees come first in every class."""
         columns = columns_by_class(bandlimit, self.grid.images)
         return [table[: len(c)] for c, table in zip(columns, self.grid.tables, strict=True)]

@@ -10,6 +10,7 @@ so f' is rotated first and positions need no transport. Filters average over cap
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,10 +20,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Geometry
+from so3ntk.harmonics import real_harmonics
 from so3ntk.irreps import Irrep, require_no_parity, start_of
 from so3ntk.positions import SphereGrid, cap_blocks
 from so3ntk.rotations import euler_angles, real_wigner_table
-from so3ntk.sampling import real_harmonics
 from so3ntk.so3 import HIGHEST, walsh_hadamard
 
 #: Columns (a pair at one rotation) of a step where there are few pairs, and the most numbers of one field that they make.
@@ -103,7 +104,7 @@ class LocalSphereGeometry(Geometry):
 
     positions: SphereGrid = eqx.field(static=True)
     weight: Float[Array, " ..."]
-    channel_weights: Float[Array, " c"] | None = None
+    channel_weights: Sequence[float] | Float[Array | np.ndarray, " c"] | None = None
     turn: Turn | None = None
 
     def correlate(self, f: Float[Array, "n p c"], g: Float[Array, "m p c"]) -> Float[Array, "8 q n m"]:
@@ -124,11 +125,11 @@ class LocalSphereGeometry(Geometry):
         """The identity: variances are those of the rotated signals."""
         return variance
 
-    def mean(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n m"]:
+    def mean(self, field: Float[Array, "8 q n rm"]) -> Float[Array, "n m"]:
         """The mean over positions, and over the geometry's rotations with weights that are one in the mean over all."""
         return jnp.mean(self._weighted_means(field), axis=1)
 
-    def project(self, field: Float[Array, "8 q n m"], irrep: Irrep) -> Float[Array, "n m k k"]:
+    def project(self, field: Float[Array, "8 q n rm"], irrep: Irrep) -> Float[Array, "n m k k"]:
         """The same times D(r)."""
         if self.turn is None:
             raise ValueError("IrrepPool: this geometry was made without its rotation.")
@@ -152,7 +153,7 @@ class LocalSphereGeometry(Geometry):
         """Axes (rotation, position) for one pair."""
         return fields.reshape(len(fields), -1, *fields.shape[3:])
 
-    def _weighted_means(self, field: Float[Array, "8 q n m"]) -> Float[Array, "n r m"]:
+    def _weighted_means(self, field: Float[Array, "8 q n rm"]) -> Float[Array, "n r m"]:
         """The mean over positions at each of the geometry's motions, times its weight."""
         weights = self.weight.reshape(-1)
         means = self._mean(field)

@@ -18,19 +18,25 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from so3ntk import sampling as grids
+from so3ntk.arrays import as_numbers, on_host, refuse_masked
 from so3ntk.rotations import check_bandlimit, matrices_of, real_wigner_D
 
 HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def _read_coefficients(values: Any) -> Array:
+    return jnp.asarray(as_numbers(values, "SphereSignal: the coefficients"))
 
 
 class SphereSignal(eqx.Module):
     """n signals on the sphere with c channels each, of degrees l < bandlimit: a pytree with one leaf.
 
     Made by ``from_samples``, by ``from_coefficients``, or from coefficients of real harmonics at index
-    l^2 + l + m, whose values are then not checked. ``x[indices]`` selects signals.
+    l^2 + l + m, whose values are then not checked. ``x[indices]`` selects signals. Arrays may have any byte order and
+    layout in memory; half precision becomes float32, and masked entries are refused.
     """
 
-    coefficients: Float[Array, "n p c"] = eqx.field(converter=jnp.asarray)
+    coefficients: Float[Array, "n p c"] = eqx.field(converter=_read_coefficients)
     bandlimit: int = eqx.field(static=True)
 
     def __check_init__(self):
@@ -38,15 +44,19 @@ class SphereSignal(eqx.Module):
         check_bandlimit(self.bandlimit, "SphereSignal")
         shape, p = self.coefficients.shape, self.bandlimit**2
         if len(shape) != 3 or shape[1] != p or shape[2] == 0:
+            advice = " Complex (n, L, 2L - 1, c) go to SphereSignal.from_coefficients." if len(shape) == 4 else ""
             raise ValueError(
                 f"SphereSignal: expected coefficients (n, p, c) with p = {p} for bandlimit {self.bandlimit} "
-                f"and c > 0, got {shape}. Complex (n, L, 2L - 1, c) go to SphereSignal.from_coefficients."
+                f"and c > 0, got {shape}.{advice}"
             )
-        if not jnp.issubdtype(self.coefficients.dtype, jnp.floating):
-            raise TypeError(
-                f"SphereSignal: expected real floating-point coefficients, got {self.coefficients.dtype}. "
-                "Complex ones (n, L, 2L - 1, c) go to SphereSignal.from_coefficients."
+        dtype = self.coefficients.dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            advice = (
+                "Those of complex harmonics, (n, L, 2L - 1, c), go to SphereSignal.from_coefficients."
+                if jnp.issubdtype(dtype, jnp.complexfloating)
+                else "Pass coefficients.astype(float)."
             )
+            raise TypeError(f"SphereSignal: expected real floating-point coefficients, got {dtype}. {advice}")
 
     @classmethod
     def from_samples(cls, samples: Any, sampling: str, bandlimit: int) -> SphereSignal:
@@ -54,13 +64,14 @@ class SphereSignal(eqx.Module):
 
         ``sampling`` is "dh", "mw", "mwss", "gl" or "healpix" (the grids: ``so3ntk.sampling``). Runs on the
         host in float64, whatever the samples are and JAX is set to; not traceable. The result has JAX's dtype
-        for that of the samples: float32 for float64 where x64 is off, the default float for integers. HEALPix
-        maps are fitted by least squares, with bandlimit <= 2 nside and a warning if the fit is poor.
+        for that of the samples: float32 for float64 where x64 is off and for half precision, the default float
+        for integers. HEALPix maps are fitted by least squares, with bandlimit <= 2 nside and a warning if the fit
+        is poor.
 
-        Raises ValueError for a wrong shape, NaN or infinity, an unknown sampling, a bandlimit out of range;
-        TypeError for complex or traced samples.
+        Raises ValueError for a wrong shape, NaN or infinity, masked entries, values that stand for missing ones
+        (HEALPix's UNSEEN), an unknown sampling, a bandlimit out of range; TypeError for complex or traced samples.
         """
-        host = _on_host(samples)
+        host = on_host(samples, "SphereSignal.from_samples: the samples")
         if host is None:
             raise TypeError(
                 "SphereSignal.from_samples: the samples are traced, but analysis runs on the host. Analyse "
@@ -77,16 +88,19 @@ class SphereSignal(eqx.Module):
         those of a real signal, a_{l,-m} = (-1)^m conj(a_lm), to the square root of their dtype's eps
         relative to the signal's largest. Of traced ones the real part of the signal is taken.
         """
-        flm = flm if isinstance(flm, jax.Array) else np.asarray(flm)
+        flm = as_numbers(flm, "SphereSignal.from_coefficients: the coefficients")
         if flm.ndim != 4 or flm.shape[2] != 2 * flm.shape[1] - 1:
             raise ValueError(
                 "SphereSignal.from_coefficients: expected coefficients (N, L, 2L - 1, C) in s2fft's layout, "
                 f"got {flm.shape}. Real ones (n, L^2, c) go to SphereSignal(coefficients, bandlimit)."
             )
         if not jnp.issubdtype(flm.dtype, jnp.complexfloating):
-            raise TypeError(f"SphereSignal.from_coefficients: expected complex values, got {flm.dtype}.")
+            raise TypeError(
+                f"SphereSignal.from_coefficients: expected complex values, got {flm.dtype}. If they are the coefficients "
+                "of complex harmonics and real by chance, pass flm.astype(complex)."
+            )
         check_bandlimit(flm.shape[1], "SphereSignal.from_coefficients")
-        host = _on_host(flm)
+        host = on_host(flm, "SphereSignal.from_coefficients: the coefficients")
         if host is not None:
             _check_complex(host)
         real = grids.real_coefficients(flm)
@@ -139,13 +153,16 @@ class SphereSignal(eqx.Module):
 
     def at(self, directions: Any) -> Float[Array, "n k c"]:
         """Values at concrete unit vectors (k, 3). Traceable in the signal; ValueError for another length."""
-        vectors = np.asarray(directions, np.float64)
+        vectors = np.asarray(as_numbers(directions, "at: the directions"), np.float64)
         if vectors.ndim != 2 or vectors.shape[1] != 3:
             raise ValueError(f"at: expected unit vectors (k, 3), got an array of shape {vectors.shape}.")
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         wrong = np.flatnonzero(~(abs(length[:, 0] - 1) < 1e-6))
         if len(wrong):
-            raise ValueError(f"at: expected unit vectors, but vector {wrong[0]} has length {length[wrong[0], 0]:.6g}.")
+            raise ValueError(
+                f"at: expected unit vectors, but vector {wrong[0]} has length {length[wrong[0], 0]:.6g}. Divide vectors by "
+                "their lengths."
+            )
         harmonics = jnp.asarray(grids.real_harmonics(vectors / length, self.bandlimit), self.dtype)
         return jnp.einsum("kp,npc->nkc", harmonics, self.coefficients, precision=HIGHEST)
 
@@ -177,6 +194,7 @@ def rotate(x: SphereSignal, rotations: Any) -> SphereSignal:
     Rotations are a scipy ``Rotation`` or matrices (3, 3) or (n, 3, 3), concrete; traceable in the signals.
     Wigner matrices are made in float64 and cast to the signals' dtype. ValueError if the numbers differ.
     """
+    refuse_masked(rotations, "rotate: the rotations")
     matrices = matrices_of(rotations)
     if len(matrices) not in (1, len(x)):
         raise ValueError(
@@ -215,14 +233,6 @@ def concatenate(signals: Iterable[SphereSignal]) -> SphereSignal:
     return SphereSignal(jnp.concatenate([signal.coefficients for signal in signals]), signals[0].bandlimit)
 
 
-def _on_host(values: Any) -> np.ndarray | None:
-    """The values as a NumPy array, or None if they are traced."""
-    try:
-        return np.asarray(values)
-    except jax.errors.TracerArrayConversionError:
-        return None
-
-
 def _float_dtype(dtype: np.dtype) -> np.dtype:
     """The floating dtype in which JAX keeps values of a dtype."""
     if not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 8:
@@ -232,8 +242,10 @@ def _float_dtype(dtype: np.dtype) -> np.dtype:
 
 def _row_indices(index: Any, length: int) -> Any:
     """Integers or a mask, checked and as an integer array; traced ones as they are."""
-    rows = _on_host(index)
-    if rows is None:
+    refuse_masked(index, "SphereSignal: the indices")
+    try:
+        rows = np.asarray(index)
+    except jax.errors.TracerArrayConversionError:
         return jnp.atleast_1d(index)
     if rows.dtype == bool and rows.ndim == 1:
         if len(rows) != length:
@@ -261,8 +273,9 @@ def _check_complex(flm: np.ndarray) -> None:
     deviation = abs(flm - np.where(m % 2, -1, 1)[:, None] * flm[:, :, ::-1].conj())
     for defect, meaning in [
         (abs(flm) * outside[..., None], "is not zero, but abs(m) > l: the layout is (N, L, 2L - 1, C)."),
-        (deviation, "breaks a_{l,-m} = (-1)^m conj(a_lm): the signal is not real. Pass its real and "
-                    "imaginary parts as two channels."),
+        (deviation, "breaks a_{l,-m} = (-1)^m conj(a_lm): the signal is not real. The coefficients of its real and "
+                    "imaginary parts are (flm + g) / 2 and (flm - g) / 2j with g = flm[:, :, ::-1].conj(), negated where "
+                    "m is odd. Pass them as two channels."),
     ]:  # fmt: skip
         bad = np.argwhere(defect > tolerance)
         if len(bad):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from so3ntk.geometry import Field, Geometry, Signal
 from so3ntk.parametrization import Scales
@@ -73,9 +74,7 @@ class State(eqx.Module):
         """Fully connected in the channels, nothing else: A = 1 in ``parametrization``'s formula."""
         nngp, ntk = self._linear(lambda field: field, scales)
         self1, self2 = self.map_selves(lambda s: s.affine(scales, width))
-        q1, q2 = (
-            None if q is None else _plus(q * scales.weight, scales.bias) for q in (self.variance1, self.variance2)
-        )
+        q1, q2 = (None if q is None else _scaled(q, scales) for q in (self.variance1, self.variance2))
         return State(self.geometry, nngp, ntk, q1, q2, self1, self2, width)
 
     def filter(self, filter: Any, scales: Scales, width: int | None) -> State:
@@ -89,7 +88,7 @@ class State(eqx.Module):
             self.geometry.average_variance(q, filter) for q in (self.variance1, self.variance2) if q is not None
         ]
         if len(averaged) == 2 and None not in averaged:
-            q1, q2 = (_plus(q * scales.weight, scales.bias) for q in averaged)
+            q1, q2 = (_scaled(q, scales) for q in averaged)
         elif self.is_self:
             q1 = q2 = self.geometry.at_identity(nngp)
         else:
@@ -132,8 +131,17 @@ class State(eqx.Module):
         return State(after, nngp, read(self.geometry, self.ntk), q1, q2, self1, self2, width)
 
 
-def _plus(value: Any, constant: Any) -> Any:
-    return value if constant is None else value + constant
+def _scaled(variance: Any, scales: Scales) -> Any:
+    """W^2 q + b^2."""
+    product = variance * scales.weight
+    if scales.bias is not None:
+        return product + scales.bias
+    return or_nan(product, (variance > 0) & (scales.weight != 0))
+
+
+def or_nan(variance: Float[Array, " ..."], is_positive: Bool[Array, " ..."]) -> Float[Array, " ..."]:
+    """A variance; NaN, never a plausible zero, where one that is positive fell below the smallest number."""
+    return jnp.where(is_positive & (variance == 0), jnp.nan, variance)
 
 
 def _shift(geometry: Geometry, field: Field, constant: Any) -> Field:

@@ -19,13 +19,14 @@ import os
 import shutil
 import tempfile
 import uuid
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from so3ntk.arguments import local_path
+from so3ntk.caller import warn
 from so3ntk.errors import DamagedTileError, StoreMismatchError
 from so3ntk.fingerprint import differences, digest, versions
 from so3ntk.tiles import Tiling
@@ -39,9 +40,23 @@ def require_zarr(where: str) -> Any:
         import zarr
     except ImportError as error:
         raise ImportError(
-            f"{where}: stores need the package zarr. Install it with: pip install 'so3ntk[store]'"
+            f"{where}: stores need the package zarr: pip install -e '.[store]' in the checkout of so3ntk."
         ) from error
     return zarr
+
+
+def check_place(store: Any) -> None:
+    """ValueError, before anything is written, for a name that is no folder of this machine.
+
+    Of an address pathlib would make a folder "s3:" here; a zip file cannot be written to again.
+    """
+    if not isinstance(store, str | os.PathLike):
+        return
+    remedy = (
+        "Stores are folders: name one, such as 'run.zarr', or pass a store of zarr, such as zarr.storage.MemoryStore()."
+    )
+    if not (path := local_path(store, "store", remedy)).is_dir() and path.suffix == ".zip":
+        raise ValueError(f"store: {os.fspath(store)!r} is a zip file, whose tiles cannot be written again. {remedy}")
 
 
 class GramStore:
@@ -166,9 +181,8 @@ class GramStore:
         made, now = self.attributes["versions"], versions()
         other = [f"{name} {made.get(name)}, now {now[name]}" for name in now if made.get(name) != now[name]]
         if other:
-            warnings.warn(
-                f"store: {self.where} was begun with {'; '.join(other)}: new tiles agree with it to rounding, not to the bit.",
-                stacklevel=5,
+            warn(
+                f"store: {self.where} was begun with {'; '.join(other)}: new tiles agree with it to rounding, not to the bit."
             )
 
     def _marks(self, i: int, j: int) -> np.ndarray:
@@ -185,6 +199,7 @@ def checksum(kernel: np.ndarray) -> int:
 
 def open_store(store: Any, writing: bool = True) -> GramStore | None:
     """A store by its path or as a store of zarr; None if nothing is there. ValueError for something else."""
+    check_place(store)
     zarr = require_zarr("store")
     where = _name_of(store)
     try:

@@ -80,7 +80,7 @@ class StoredGram:
             raise ValueError("store: a stored Gram matrix is read into a new array; copy=False cannot be kept.")
         return self[:, :].astype(dtype or self.dtype, copy=False)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Any) -> np.ndarray | np.floating:
         rows, columns, rest = _split(key, self.ndim)
         (r, row_shape), (c, column_shape) = (_indices(k, n) for k, n in zip((rows, columns), self.shape, strict=False))
         found = np.empty((len(r), len(c), *self.shape[2:]), self.dtype)

@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from so3ntk.block_ridge import as_matrix, posterior_covariance, solve_blocks
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.errors import PrecisionError
-from so3ntk.estimator_inputs import RELATIVE_RIDGES, check_kernel_and_ridge
+from so3ntk.estimator_inputs import RELATIVE_RIDGES, check_path, check_shared_parameters, refuse_parts
 from so3ntk.gram import gram
 from so3ntk.irreps import cartesian_from_real
 from so3ntk.layers import Dense, GroupPool, IrrepPool
 from so3ntk.layers.readout import Readout
 from so3ntk.network import Network
-from so3ntk.ridge import RidgeFit, Spectrum, best_ridge, loo_path, posterior_variance, rms, solve
+from so3ntk.ridge import RidgeFit, Spectrum, best_ridge, loo_path, posterior_variance, rms, solve, warn_if_flat
 
 #: The irreps of vectors (n, 3) and of symmetric tensors (n, 3, 3), by the number of axes.
 DEGREES = {1: (1,), 2: (0, 2)}
@@ -98,8 +98,9 @@ class TensorKernelRegressor(BaseEstimator):
         """The posterior mean at m inputs, (m, 3) or (m, 3, 3); with ``return_std`` also each entry's standard deviation.
 
         The deviation is that of the Gaussian process, scaled by the amplitude that maximises the marginal likelihood of
-        each irrep; the noise is not added. diagonal: a mapping from l to K^l(x, x), (m, M, M) or (m,) for l = 0; needed
-        with "precomputed" and ``return_std``.
+        each irrep, beside the intercept of the trace (NaN for one tensor, which it fits); the noise is not added.
+        diagonal: a mapping from l to K^l(x, x), (m, M, M) or (m,) for l = 0; needed with "precomputed" and
+        ``return_std``. Warns that deviations are zero where the targets were constant.
         """
         check_is_fitted(self)
         degrees = tuple(self.parts_)
@@ -112,20 +113,33 @@ class TensorKernelRegressor(BaseEstimator):
                 "TensorKernelRegressor.predict: return_std needs the eigenvectors of the kernels, which were left out of the "
                 "saved file. Save the fitted model with spectrum=True."
             )
-        if diagonal is None:
-            if not isinstance(self.net, Network):
-                raise ValueError(
-                    'TensorKernelRegressor.predict: return_std with net="precomputed" needs diagonal=, a mapping from l '
-                    "to K(x, x), as kernel_diagonal gives it."
-                )
-            diagonal = {degree: kernel_diagonal(with_degree(self.net, degree), X, self.kernel) for degree in degrees}
+        warn_if_flat(np.concatenate([part.fit.amplitude for part in self.parts_.values()]), "TensorKernelRegressor")
+        own = self._own_covariances(X, diagonal, {degree: mean.shape for degree, mean in means.items()})
         variance: Any = 0
         for degree, part in self.parts_.items():
-            covariance = _covariance(kernels[degree], part, np.asarray(diagonal[degree], np.float64))
+            covariance = _covariance(kernels[degree], part, own[degree])
             change = change_of_basis(degree, len(degrees))
             variance = variance + np.einsum("am,tmn,an->ta", change, covariance, change)
         mean = assemble(means)
         return mean, np.sqrt(np.maximum(variance, 0)).reshape(mean.shape)
+
+    def _own_covariances(self, X: Any, given: Any, shapes: Mapping[int, tuple[int, ...]]) -> dict[int, np.ndarray]:
+        """K^l(x, x) of the test inputs, given or computed."""
+        where = "TensorKernelRegressor.predict"
+        if given is None and isinstance(self.net, Network):
+            given = {degree: kernel_diagonal(with_degree(self.net, degree), X, self.kernel) for degree in shapes}
+        expected = {degree: (m,) if degree == 0 else (m, size, size) for degree, (m, size) in shapes.items()}
+        remedy = "so3ntk.kernel_diagonal(so3ntk.tensors.with_degree(net, l), x) gives it for a network."
+        if given is None:
+            raise ValueError(f'{where}: return_std with net="precomputed" needs diagonal={{l: K(x, x)}}. {remedy}')
+        if not isinstance(given, Mapping) or not set(expected) <= set(given):
+            raise ValueError(
+                f"{where}: expected diagonal to be a mapping from l = {list(expected)} to K(x, x), got {given!r:.80}. {remedy}"
+            )
+        found = {degree: np.asarray(given[degree], np.float64) for degree in expected}
+        if (shapes_given := {degree: values.shape for degree, values in found.items()}) != expected:
+            raise ValueError(f"{where}: expected diagonal of the shapes {expected}, got {shapes_given}. {remedy}")
+        return found
 
     def score(self, X: Any, y: Any) -> float:
         """1 - sum |y - prediction|^2 / sum |y - m|^2, with m the mean that rotations leave alone: 0, or the mean trace."""
@@ -149,6 +163,7 @@ class TensorKernelRegressor(BaseEstimator):
 
     def _kernels(self, X: Any, X_fit: Any, degrees: tuple[int, ...]) -> Mapping[int, np.ndarray]:
         if isinstance(self.net, Network):
+            refuse_parts(X, "TensorKernelRegressor")
             if X_fit is None:
                 return irrep_grams(self.net, degrees, X, None, self.kernel, self.memory, self.progress)
             return irrep_grams(self.net, degrees, X, X_fit, self.kernel, self.memory, self.progress)
@@ -226,7 +241,7 @@ def check_tensors(y: Any) -> Float[np.ndarray, "n ..."]:
         if skew.max() > 1e-6 * np.abs(values).max():
             raise ValueError(
                 f"TensorKernelRegressor: the tensor of input {int(skew.argmax())} is not symmetric (by {skew.max():.1e}). "
-                "Antisymmetric parts are axial vectors: fit them with IrrepPool(1, parity=1)."
+                "Antisymmetric parts are axial vectors (n, 3): fit these with Lift(group='O3') and IrrepPool(1, parity=1)."
             )
     return values
 
@@ -261,7 +276,7 @@ def _fit_part(estimator: Any, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -
     scale = float(
         np.mean(np.abs(np.einsum("ii...->i...", kernel) if kernel.ndim == 2 else np.einsum("iiaa->ia", kernel)))
     )
-    relative = RELATIVE_RIDGES if estimator.ridge_path is None else np.unique(np.asarray(estimator.ridge_path, float))
+    relative = RELATIVE_RIDGES if estimator.ridge_path is None else check_path(estimator.ridge_path, where)
     ridges = relative * (scale if scale > 0 else 1.0)
     ridge = float(ridges[best_ridge(spectrum, ridges, loo_path(spectrum, y, ridges, solved), rms(y), where)])
     return Part(spectrum, ridge, solved(spectrum, y, ridge))
@@ -283,13 +298,11 @@ def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray) -> Float[np.n
 
 
 def _check_parameters(estimator: Any) -> None:
-    where, path = "TensorKernelRegressor", estimator.ridge_path
     if not isinstance(estimator.net, Network) and not (
         isinstance(estimator.net, str) and estimator.net == "precomputed"
     ):
         raise TypeError(
-            f'{where}: expected net to be a Network (so3ntk.serial(...)) or "precomputed", got {estimator.net!r}.'
+            'TensorKernelRegressor: expected net to be a Network (so3ntk.serial(...)) or "precomputed", got '
+            f"{estimator.net!r}."
         )
-    check_kernel_and_ridge(estimator)
-    if path is not None and not (np.size(path) and np.all(np.isfinite(path)) and np.min(path) >= 0):
-        raise ValueError(f"{where}: expected ridge_path to be finite numbers >= 0, got {path!r}.")
+    check_shared_parameters(estimator)

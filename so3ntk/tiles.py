@@ -25,9 +25,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from so3ntk.blocks import add_by_owner, groups_of
+from so3ntk.errors import PrecisionError
 from so3ntk.evaluate import cell_kernels
 from so3ntk.layers.base import is_traced
+from so3ntk.layers.readout import Block
 from so3ntk.plan import Plan, parse_memory
+from so3ntk.scaling import rescaled
 
 #: Cells of one dispatch: one of these, the same for all tiles.
 DISPATCHES = (64, 16, 4, 1)
@@ -144,16 +147,39 @@ def compute_tile(
     for kind in kinds:
         owners = plan.rows.owner[kind.rows] - rows.start, plan.columns.owner[kind.columns] - columns.start
         for total, block in zip(sums.values(), kind.kernels(on_diagonal), strict=True):
+            if plan.scaling is not None:
+                block = rescaled(block, plan.scaling, kind.rows[:, None], kind.columns[None], plan.accumulator)
             if plan.reduces:
                 add_by_owner(total, block, *owners)
             else:
                 total[np.ix_(*owners)] = block
     if on_diagonal:  # sums of two terms commute: symmetric to the bit
         sums = {name: total + mirrored(total) for name, total in sums.items()}
-    return plan.finish(names, sums)
+    kernels = plan.finish(names, sums)
+    for name, kernel in zip(names, kernels, strict=True):
+        require_finite(plan, name, kernel, rows.start, columns.start)
+    return kernels
 
 
-def mirrored(kernel: Float[np.ndarray, "... n m"], axis: int = 0) -> Float[np.ndarray, "... m n"]:
+def require_finite(plan: Plan, name: str, kernel: Float[np.ndarray, "n m ..."], row: int, column: int) -> None:
+    """PrecisionError, naming the inputs, for a tile that begins at a row and a column, if a kernel is not finite."""
+    bad = ~np.isfinite(kernel).reshape(*kernel.shape[:2], -1).all(axis=2)
+    if not bad.any():
+        return
+    i, j = (int(k[0]) for k in np.nonzero(bad))
+    counts = [(int(k.max()), start + int(k.argmax())) for k, start in
+              ((bad.sum(axis=1), row), (bad.sum(axis=0), column))]  # fmt: skip
+    (most, worst), batch = max(zip(counts, ("x1", "x1" if plan.symmetric else "x2"), strict=True))
+    unit = "molecule" if plan.reduces else "input"
+    raise PrecisionError(
+        f"kernel: the {name.upper()} of {unit} {row + i} of x1 and {unit} {column + j} of {'x1' if plan.symmetric else 'x2'} "
+        f"is not a number of {np.dtype(plan.dtype)} ({kernel[i, j].ravel()[0]}). {unit.capitalize()} {worst} of {batch} is in "
+        f"{most} of the {int(bad.sum())} such pairs of its tile. The inputs are finite, so it or a variance on the way is too "
+        "large or too small: scale the inputs or the layers' W_std towards one, or compute in double precision."
+    )
+
+
+def mirrored(kernel: Block, axis: int = 0) -> Block:
     """K(f', f) from K(f, f'): with the inputs, at axis and axis + 1, the two axes of a kernel's block are exchanged."""
     turned = kernel.swapaxes(axis, axis + 1)
     return turned.swapaxes(-1, -2) if kernel.ndim > axis + 2 else turned

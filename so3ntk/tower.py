@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -61,6 +62,7 @@ def to_s(t: Float[np.ndarray, " n"], stretch: float) -> Float[np.ndarray, " n"]:
     return stretch * np.sinh((1 + t) / 2 * math.asinh(LARGEST / stretch))
 
 
+@lru_cache(maxsize=32)
 def chebyshev(n: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
     """Chebyshev points t, the matrix from values there to Chebyshev coefficients, and that to powers of t."""
     k = np.arange(n)
@@ -100,6 +102,7 @@ def clenshaw(coefficients: list[Float[Array, ""]], t: Float[Array, " ..."]) -> F
     return t * last + (coefficients[0] - before)
 
 
+@lru_cache(maxsize=32)
 def probe_points(nodes: Nodes) -> Float[np.ndarray, "2 n"]:
     """The correlations c at which the tower is evaluated: positive ones, then negative ones."""
     s = to_s(chebyshev(nodes.count)[0], nodes.stretch)

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from so3ntk.double import double_precision
-from so3ntk.errors import PrecisionError
 from so3ntk.layers.base import is_traced
 from so3ntk.plan import Plan
 from so3ntk.tiles import Tiling, compute_tile
@@ -35,11 +34,7 @@ class Work:
 
     def compute(self, i: int, j: int, report: Report = lambda pairs: None) -> list[np.ndarray]:
         """The kernels of a tile. PrecisionError, naming the inputs, if one is not finite."""
-        kernels = compute_tile(self.plan, self.names, self.tiling, i, j, report)
-        for name, kernel in zip(self.names, kernels, strict=True):
-            if not np.isfinite(kernel).all():
-                self._raise_not_finite(name, kernel, i, j)
-        return kernels
+        return compute_tile(self.plan, self.names, self.tiling, i, j, report)
 
     def counts(self) -> list[np.ndarray]:
         """The parts of each kind in each run of rows, (n, kinds), and of columns, (m, kinds)."""
@@ -57,25 +52,10 @@ class Work:
         return rows @ columns.T
 
     def on(self, device: Any) -> Work:
-        """The same with its arrays on a device."""
+        """The same with its tables and hyperparameters on a device; signals stay on the host, which deals them out."""
         move = lambda tree: jax.tree.map(lambda a: jax.device_put(a, device) if eqx.is_array(a) else a, tree)  # noqa: E731
-        moved = {name: move(getattr(self.plan, name)) for name in ("layers", "motions", "f", "g")}
+        moved = {name: move(getattr(self.plan, name)) for name in ("layers", "motions")}
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, **moved))
-
-    def _raise_not_finite(self, name: str, kernel: np.ndarray, i: int, j: int) -> None:
-        bad = ~np.isfinite(kernel).reshape(*kernel.shape[:2], -1).all(axis=2)
-        rows, columns = self.tiling.slices(i, j)
-        row, column = (int(k[0]) for k in np.nonzero(bad))
-        counts = [(int(k.max()), start + int(k.argmax())) for k, start in
-                  ((bad.sum(axis=1), rows.start), (bad.sum(axis=0), columns.start))]  # fmt: skip
-        (most, worst), batch = max(zip(counts, ("x1", "x1" if self.plan.symmetric else "x2"), strict=True))
-        unit = "molecule" if self.plan.reduces else "input"
-        raise PrecisionError(
-            f"gram: the {name.upper()} of {unit} {rows.start + row} of x1 and {unit} {columns.start + column} of "
-            f"{'x1' if self.plan.symmetric else 'x2'} is {kernel[row, column].ravel()[0]}. {unit.capitalize()} {worst} of "
-            f"{batch} is in {most} of the {int(bad.sum())} such pairs of its tile. The signals are finite, so a layer "
-            "overflows: scale them down, or compute in double precision."
-        )
 
 
 def run_here(work: Work, todo: Sequence[Tile], write: Write, report: Report) -> None:
@@ -105,7 +85,7 @@ def _run_on_all(work: Work, todo: Sequence[Tile], write: Write, report: Report, 
             report(pairs)
 
     def serve(device: Any) -> None:
-        with double_precision(double):
+        with double_precision(double), jax.default_device(device):
             own = work.on(device)
             while not stop.is_set():
                 with lock:

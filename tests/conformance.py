@@ -211,7 +211,7 @@ def check_derivatives(architecture: Architecture, dtype: Any = np.float64):
     f, g = (jnp.asarray(np.stack(signals), dtype) for signals in zip(*pairs, strict=True))
     signs = np.array([0, 1, -1] + [0] * (len(pairs) - 3))
     stacked = jax.tree.map(
-        lambda leaf, d: jnp.asarray(leaf + step * np.multiply.outer(signs, d), dtype), hyperparameters, dh
+        lambda leaf, d: jnp.asarray(np.asarray(leaf) + step * np.multiply.outer(signs, d), dtype), hyperparameters, dh
     )
     (values, gradients), (slopes, curvatures) = everything(
         (stacked, f, g), (dh, jnp.asarray(df, dtype), jnp.asarray(dg, dtype))

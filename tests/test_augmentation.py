@@ -54,7 +54,7 @@ def equivariant(quadrature, activation: type[Activation] = Erf, tail=()):
 
 
 def relative(actual, desired):
-    return np.abs(np.asarray(actual) - desired).max() / np.abs(desired).max()
+    return np.abs(np.asarray(actual) - np.asarray(desired)).max() / np.abs(np.asarray(desired)).max()
 
 
 def flows(kernel_fn, x, y, others, t=TIMES, **options):

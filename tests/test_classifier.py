@@ -23,6 +23,7 @@ from tests.regression_cases import MLP, problem, signals
 
 
 @pytest.mark.filterwarnings("ignore::so3ntk.errors.RidgePathWarning")
+@pytest.mark.usefixtures("wrong_arguments")  # which scikit-learn passes
 @parametrize_with_checks([KernelClassifier(net="precomputed"), KernelClassifier()])
 def test_scikit_learn(estimator, check):
     check(estimator)
@@ -133,8 +134,31 @@ def test_wrong_labels(labels, message):
 
 
 @pytest.mark.parametrize(
+    ("labels", "kinds"),
+    [
+        ([0, "b", 0, 1, "b", 1], r"numbers \(0\) and text \('b'\)"),
+        (np.array(["a", 2.5, "a", 1, 1, 1], object), r"text \('a'\) and numbers \(2.5\)"),
+        ((b"a", "a", "b", "b", "a", "a"), r"bytes \(b'a'\) and text \('a'\)"),
+    ],
+)
+def test_labels_of_several_kinds(labels, kinds):
+    """NumPy would make text of the numbers, and predictions would be no labels; the remedy does so on purpose."""
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    with pytest.raises(
+        TypeError, match=rf"KernelClassifier: expected the labels y to be all of one kind, got {kinds}.*str\("
+    ):
+        KernelClassifier().fit(x, labels)
+    renamed = [str(label) for label in labels]
+    assert set(KernelClassifier(ridge=0.1).fit(x, renamed).classes_) == set(renamed)
+    for fine in (np.array(["a", "b"] * 3, object), [True, False] * 3, [1, 2.0] * 3):
+        assert len(KernelClassifier(ridge=0.1).fit(x, fine).classes_) == 2
+
+
+@pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
+        ({"progress": "no"}, TypeError, "KernelClassifier: expected progress to be True or False, got 'no'"),
+        ({"ridge_path": "auto", "ridge": 0.1}, ValueError, "KernelClassifier: expected ridge_path"),
         ({"net": "mlp"}, TypeError, "KernelClassifier: expected net to be None, a Network"),
         ({"kernel": "NTK"}, ValueError, 'KernelClassifier: .*"ntk" or "nngp"'),
         ({"ridge": -1e-3}, ValueError, "KernelClassifier: expected ridge .* got -0.001"),
@@ -161,7 +185,7 @@ def test_wrong_inputs():
         model.decision_function(np.nan * cross)
     with pytest.raises(NotPositiveDefiniteError, match="KernelClassifier: K"):
         KernelClassifier(net="precomputed", ridge=0.0).fit(np.ones((14, 14)), labels)
-    with pytest.raises(PrecisionError, match=r"gram: the NTK of input 0 .*scale them down"):
+    with pytest.raises(PrecisionError, match=r"kernel: the NTK of input 0 .*too large or too small"):
         KernelClassifier(net=MLP).fit(np.full((3, 2), 1e200), [0, 1, 1])
     with pytest.raises(TypeError, match="KernelClassifier: expected a batch of inputs"):
         KernelClassifier(net=MLP).fit(3, labels)

@@ -50,7 +50,7 @@ def test_in_memory(client):
 
 
 def test_workers_write_the_store(client, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(GramStore, "write", None)  # here
+    monkeypatch.setattr(GramStore, "write", lambda *_: pytest.fail("written here"))
     found = gram(NET, X, client=client, store=tmp_path / "run.zarr", **OPTIONS)
     for kernel, expected in zip(found, whole, strict=True):
         np.testing.assert_array_equal(kernel, expected)
@@ -97,6 +97,28 @@ class _Slow(distributed.WorkerPlugin):
 
     def teardown(self, worker):
         GramStore.write = self.write
+
+
+def test_clients_that_are_closed():
+    """By themselves, or with their cluster; and one whose answers must be awaited."""
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
+    first, second = distributed.Client(cluster), distributed.Client(cluster)
+    first.close()
+    with pytest.raises(ValueError, match=r"gram: the client .* is closed.* Make a new one, Client\(cluster\)"):
+        gram(NET, X[:3], client=first, **OPTIONS)
+    with distributed.Client(cluster) as remedy:
+        assert gram(NET, X[:3], client=remedy, **OPTIONS).ntk.shape == (3, 3)
+    cluster.close()
+    with pytest.raises(ValueError, match="is closed: it was closed itself, or its cluster was"):
+        gram(NET, X[:3], client=second, **OPTIONS)
+
+
+def test_clients_that_do_not_wait(client, monkeypatch):
+    monkeypatch.setattr(type(client), "asynchronous", True)
+    with pytest.raises(
+        TypeError, match=r"a client that waits for its answers: Client\(\.\.\.\) without asynchronous=True"
+    ):
+        gram(NET, X[:3], client=client, **OPTIONS)
 
 
 def test_errors_of_a_task(client, tmp_path):

@@ -53,7 +53,7 @@ def test_a_fresh_process_with_x64_off(tmp_path):
     layers = Lift(), Relu(), GroupConv(), Relu(), GroupPool(), Dense()
     double = serial(*layers, quadrature=ProductGrid(8), rtol=0.9).kernel_fn(x)
     single = np.load(tmp_path / "kernels.npy").astype(np.float64)
-    eps = np.finfo(np.float32).eps
+    eps = float(np.finfo(np.float32).eps)
     # Sums of some hundred terms at each layer; a kink turns eps in the cosine of an aligned pair into its root.
     for kernel, exact, error in zip(
         single, (*double, double.ntk), (1500 * eps, 8 * eps**0.5, 8 * eps**0.5), strict=True

@@ -48,3 +48,11 @@ def test_time():
     gram(net, x, progress=False)  # its program was compiled for the estimate
     spent = time.perf_counter() - start
     assert spent / 4 < guess.seconds < 4 * spent
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, np.nan, np.inf, "1", True])
+def test_times_to_measure_for(seconds):
+    with pytest.raises(
+        ValueError, match="estimate: expected seconds, the time to measure for, to be a number > 0, got"
+    ):
+        estimate(NET, signals(3), seconds=seconds)

@@ -13,16 +13,30 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import planar
 import so3ntk
-from so3ntk import Dense, Flatten, Relu, SphereSignal, gram, serial
+from so3ntk import (
+    Dense,
+    Flatten,
+    IrrepPool,
+    KernelClassifier,
+    Lift,
+    Relu,
+    SphereSignal,
+    TensorKernelRegressor,
+    gram,
+    serial,
+)
 from so3ntk.errors import PrecisionError
 from so3ntk.estimators import KernelRegressor, default_network
+from so3ntk.molecules import Environments
 from tests.regression_cases import INVARIANT, MLP, MOLECULAR, molecules, problem, signals
 
 # ---------------------------------------------------------------------------- scikit-learn's checks
 
 
 @pytest.mark.filterwarnings("ignore::so3ntk.errors.RidgePathWarning")
+@pytest.mark.usefixtures("wrong_arguments")  # which scikit-learn passes
 @parametrize_with_checks([KernelRegressor(net="precomputed"), KernelRegressor()])
 def test_scikit_learn(estimator, check):
     check(estimator)
@@ -75,6 +89,16 @@ def test_kernels_that_are_no_kernels():
         ({"ridge_path": []}, ValueError, "ridge_path"),
         ({"ridge_path": [1.0, -1.0]}, ValueError, "ridge_path"),
         ({"ridge_path": 1.0}, ValueError, "ridge_path"),
+        ({"ridge_path": "auto"}, ValueError, "ridge_path"),
+        ({"ridge_path": {1.0: 2.0}}, ValueError, "ridge_path"),
+        ({"ridge_path": [True]}, ValueError, "ridge_path"),
+        ({"ridge_path": [-1.0], "ridge": 0.1}, ValueError, "ridge_path"),  # refused, though it would not be read
+        ({"fit_intercept": "no"}, TypeError, "KernelRegressor: expected fit_intercept to be True or False, got 'no'"),
+        ({"fit_intercept": None}, TypeError, "fit_intercept"),
+        ({"fit_intercept": 1}, TypeError, "fit_intercept"),
+        ({"progress": "no"}, TypeError, "KernelRegressor: expected progress to be True or False, got 'no'"),
+        ({"memory": "lots", "net": "precomputed"}, ValueError, "memory"),
+        ({"solver": True}, TypeError, "solver"),
         ({"memory": "lots"}, ValueError, "memory"),
     ],
 )
@@ -82,6 +106,42 @@ def test_wrong_parameters(parameters, error, message):
     x = np.random.default_rng(0).normal(size=(6, 2))
     with pytest.raises(error, match=message):
         KernelRegressor(**parameters).fit(x, x[:, 0])
+
+
+def test_lists_of_parts():
+    """They are refused, and what the message says to do makes one batch of them."""
+    images = [np.full((3, 3, 1), k) for k in range(4)]
+    x, y = signals(4)
+    batch = molecules((2, 1, 3, 1))[0]
+    cases = [
+        (
+            MLP,
+            [x[k] for k in range(4)],
+            r"a list of 4, the first a SphereSignal.*so3ntk\.concatenate\(X\)",
+            so3ntk.concatenate,
+        ),
+        (MOLECULAR, [batch[k] for k in range(4)], r"Environments\.concatenate\(X\)", Environments.concatenate),
+        (serial(planar.Flatten(), Relu(), Dense()), images, r"shape \(3, 3, 1\)\. .*numpy\.stack\(X\)", np.stack),
+        (serial(planar.Flatten(), Relu(), Dense()), tuple(images), "a tuple of 4.*numpy.stack", np.stack),
+        (None, images, r"numpy\.stack", None),
+    ]
+    for net, parts, message, remedy in cases:
+        for model in (KernelRegressor(net, ridge=0.1), KernelClassifier(net, ridge=0.1)):
+            targets = y if isinstance(model, KernelRegressor) else np.arange(4) % 2
+            with pytest.raises(
+                TypeError, match=f"{type(model).__name__}: expected X to be one batch of inputs, got .*{message}"
+            ):
+                model.fit(parts, targets)
+            if remedy is not None:
+                model.fit(remedy(parts), targets)
+    with pytest.raises(TypeError, match=r"TensorKernelRegressor: expected X to be one batch .*concatenate"):
+        TensorKernelRegressor(serial(Lift(), Relu(), IrrepPool(1))).fit([x[k] for k in range(4)], np.zeros((4, 3)))
+    ase = pytest.importorskip("ase.build")
+    with pytest.raises(
+        TypeError, match=r"the first a Atoms\. Compute their environments: so3ntk\.molecules\.environments"
+    ):
+        KernelRegressor(MOLECULAR).fit([ase.molecule("H2O")] * 3, y[:3])
+    KernelRegressor(ridge=0.1).fit([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0])  # rows of numbers are an array
 
 
 def test_wrong_data():
@@ -106,7 +166,7 @@ def test_wrong_data():
         model.predict(signals(3, bandlimit=3)[0])
     with pytest.raises(ValueError, match="NaN"):
         model.fit(SphereSignal(x.coefficients.at[2].set(np.nan), 2), y)
-    with pytest.raises(PrecisionError, match=r"gram: the NTK of input 0 .*scale them down"):
+    with pytest.raises(PrecisionError, match=r"kernel: the NTK of input 0 .*too large or too small"):
         KernelRegressor(net=MLP).fit(np.full((3, 2), 1e200), np.arange(3.0))
 
 
@@ -120,7 +180,7 @@ def test_one_row(intercept):
         model = KernelRegressor(net=MLP, ridge=ridge, fit_intercept=intercept).fit(x[0], np.array([2.0]))
         mean, std = model.predict(x, return_std=True)
         assert np.isfinite(mean).all()
-        assert np.isfinite(std).all()
+        assert np.isnan(std).all() if intercept else np.isfinite(std).all()
         assert np.isnan(model.loo_error_) == intercept
         if intercept:
             np.testing.assert_allclose(mean, 2)

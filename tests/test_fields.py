@@ -15,7 +15,6 @@ OCTAHEDRAL = ExplicitGrid(Rotation.create_group("O"))
 LAYERS = (Lift(b_std=0.3), Erf(), GroupConv(W_std=1.2), Relu())
 A, B = white_signals(2, 3, 2, seed=0), white_signals(3, 3, 2, seed=1)
 EPS = np.finfo(np.float64).eps
-pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")  # coarse grids and finite groups are meant
 
 
 def signal(coefficients, dtype=np.float64):

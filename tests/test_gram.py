@@ -34,6 +34,7 @@ from so3ntk.molecules import AtomSum, Environments
 from so3ntk.plan import make_plan
 from so3ntk.positions import SphereGrid
 from so3ntk.quadrature import LocalGrid
+from so3ntk.tiles import make_tiling
 from tests import conformance
 from tests.conformance import Architecture
 from tests.oracles.harmonics import white_signals
@@ -41,12 +42,6 @@ from tests.oracles.harmonics import white_signals
 EPS = np.finfo(np.float64).eps
 OCTAHEDRAL = ExplicitGrid(Rotation.create_group("O"))
 MLP = serial(Flatten(), Dense(b_std=0.3), Erf(), Dense())
-
-
-@pytest.fixture(autouse=True)
-def _finite_groups_are_meant(monkeypatch):
-    for module in ("so3ntk.network", "so3ntk.gram"):  # so3ntk.gram, the attribute, is the function
-        monkeypatch.setattr(sys.modules[module], "warn_if_coarse", lambda *_: None)
 
 
 def signals(n, seed=0, dtype=np.float64):
@@ -306,3 +301,14 @@ def test_a_cell_of_inputs_with_themselves_is_computed_once(monkeypatch):
         assert len(counts) == expected
         np.testing.assert_allclose(found, (square + square.T) / 2, rtol=1e-6)
     assert np.abs(square - square.T).max() > 1e-5
+
+
+def test_several_cells_of_a_dispatch():
+    """From 182 inputs on four cells go to the device at a time; the last of them are not forgotten."""
+    x = signals(200)
+    plan = make_plan(MLP.layers, None, 1e-4, x, None)
+    assert make_tiling(plan).cells == 4
+    found = gram(MLP, x, progress=False)
+    np.testing.assert_allclose(found, MLP.kernel_fn(x, x, "ntk"), rtol=0, atol=8 * EPS * found.max())
+    for rows in (slice(0, 5), slice(190, 200)):
+        np.testing.assert_allclose(found[rows], MLP.kernel_fn(x[rows], x, "ntk"), rtol=0, atol=8 * EPS * found.max())

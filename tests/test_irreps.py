@@ -1,7 +1,5 @@
 """Irrep readouts: blocks against an explicit sum over rotations, equivariance, parity, positivity, tilings and errors."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,13 +34,6 @@ from tests.oracles.harmonics import harmonics, white_signals, wigner
 EPS = np.finfo(np.float64).eps
 GRID = ProductGrid(8)
 VALUES = white_signals(3, 3, 2, seed=0)
-pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")
-
-
-@pytest.fixture(autouse=True)
-def _no_estimate_of_the_grid(monkeypatch):
-    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)  # takes longer than the kernels
-    monkeypatch.setattr(sys.modules["so3ntk.gram"], "warn_if_coarse", lambda *_: None)
 
 
 def signal(values=VALUES):
@@ -314,3 +305,12 @@ def test_finite_network():
     kernel = np.asarray(net.kernel_fn(x, None, "nngp"))
     assert np.all(np.abs(values.mean(axis=0) - kernel) < 5 * error)
     assert np.abs(1.3 * kernel - values.mean(axis=0)).max() > 5 * error.max()
+
+
+def test_block_of_a_band_limited_convolution():
+    """Read from coefficients, without samples: K^1_mn = v_1 mean_c a_1m b_1n / (4 pi (2 l + 1))."""
+    net = serial(Lift(), GroupConv(variances=np.array([1.0, 0.7])), IrrepPool(1), quadrature=ProductGrid(4))
+    a = white_signals(2, 3, 2, seed=8)
+    expected = 0.7 * np.einsum("imc,jnc->ijmn", a[:, 1:4], a[:, 1:4]) / (2 * 4 * np.pi * 3)
+    found = net.kernel_fn(SphereSignal(jnp.asarray(a), 3), get="nngp")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15 * np.abs(expected).max() * 16)

@@ -36,7 +36,6 @@ from tests.oracles.duals import DUALS
 from tests.oracles.harmonics import harmonics, rotated, sphere_grid, white_signals
 
 EPS = np.finfo(np.float64).eps
-pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")  # coarse grids are meant
 
 
 # --- caps and positions

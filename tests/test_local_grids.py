@@ -31,9 +31,6 @@ from so3ntk.so3_local import COLUMNS
 from tests.local_cases import GRID, TAIL, A, kernels, relative, signal
 from tests.oracles.harmonics import white_signals
 
-pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")  # coarse grids are meant
-
-
 # --- quadrature
 
 

@@ -54,7 +54,7 @@ def group_network(activation: type[so3ntk.Activation] = Relu, tail=()):
 
 
 def relative(actual, desired):
-    return np.abs(np.asarray(actual) - desired).max() / np.abs(desired).max()
+    return np.abs(np.asarray(actual) - np.asarray(desired)).max() / np.abs(np.asarray(desired)).max()
 
 
 @pytest.mark.parametrize(("activation", "n"), [(Relu, 1), (Relu, 7), (Erf, 8)])

@@ -28,12 +28,6 @@ VALUES = white_signals(2, 3, 2, seed=0)
 SIGNS = np.repeat([1.0, -1.0, 1.0], [1, 3, 5])[:, None]  # f(-x): degrees 0, 1, 2
 CHIRAL = SphereSignal(jnp.asarray(VALUES), 3)
 MIRRORED = SphereSignal(jnp.asarray(VALUES * SIGNS), 3)
-pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning")
-
-
-@pytest.fixture(autouse=True)
-def _no_estimate_of_the_grid(monkeypatch):
-    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)  # takes longer than the kernels
 
 
 ARCHITECTURES = {

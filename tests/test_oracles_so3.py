@@ -15,11 +15,6 @@ EPS = np.finfo(np.float64).eps
 ACTIVATIONS = {"relu": Relu, "erf": Erf}
 
 
-@pytest.fixture(autouse=True)
-def _coarse_grids_are_the_point(monkeypatch):
-    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)
-
-
 def signals(n, bandlimit, channels=2, seed=0):
     return SphereSignal(jnp.asarray(white_signals(n, bandlimit, channels, seed)), bandlimit)
 

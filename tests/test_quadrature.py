@@ -28,7 +28,7 @@ from so3ntk import (
 )
 from so3ntk.molecules import AtomSum, environments
 from so3ntk.plan import choose_grid
-from so3ntk.quadrature import MAX_POINTS, choose
+from so3ntk.quadrature import MAX_POINTS, choose, position_rings
 from so3ntk.rotations import block_indices, real_wigner_table
 from tests.oracles import field
 from tests.oracles.duals import mlp
@@ -97,12 +97,6 @@ def signal(f):
     return SphereSignal(np.asarray(f), round(f.shape[1] ** 0.5))
 
 
-@pytest.fixture
-def _no_estimate(monkeypatch):
-    """Kernels alone: the estimate for the warning would refine what is a fine grid already."""
-    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)
-
-
 # --- the rule
 
 
@@ -115,7 +109,6 @@ def test_rule_reaches_its_tolerance(activation, depth, bandlimit, rtol):
     assert error_of(batch(bandlimit), grid, activation, depth).max() < rtol
 
 
-@pytest.mark.usefixtures("_no_estimate")
 def test_networks_are_evaluated_on_the_grid_of_the_rule():
     f = batch(3)
     net = network("relu", 1, rtol=1e-3)
@@ -127,7 +120,6 @@ def test_networks_are_evaluated_on_the_grid_of_the_rule():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_no_estimate")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_six_digits_at_depth_three(activation):
     net = network(activation, 3, rtol=1e-6)
@@ -136,6 +128,17 @@ def test_six_digits_at_depth_three(activation):
     for kernel, fine in zip(net.kernel_fn(x), finer.kernel_fn(x), strict=True):
         norms = np.sqrt(np.outer(np.diag(fine), np.diag(fine)))
         assert np.max(np.abs(kernel - fine) / norms) < 1e-6
+
+
+def test_the_rule_sees_the_roughest_branch_and_the_smallest_cap():
+    for kinked in (0, 1):
+        branches = so3ntk.parallel(Erf(), Erf()) if not kinked else so3ntk.parallel(Erf(), Relu())
+        net = serial(Lift(), so3ntk.FanOut(2), branches, so3ntk.FanInSum(), GroupPool())
+        assert isinstance(choose(3, net.layers, 1e-4), AdaptiveGrid if kinked else ProductGrid)
+    caps = so3ntk.parallel(Lift(support=1.5), Lift(support=0.4))
+    layers = serial(so3ntk.FanOut(2), caps, so3ntk.FanInSum(), Erf(), GroupPool()).layers
+    alone = serial(Lift(support=0.4), Erf(), GroupPool()).layers
+    assert position_rings(3, layers, 1e-3) == position_rings(3, alone, 1e-3) > 10
 
 
 def test_linear_networks_are_exact():
@@ -197,7 +200,6 @@ def test_choice_sees_bandlimit_and_layers_alone():
 # --- grids of two parts
 
 
-@pytest.mark.usefixtures("_no_estimate")
 def test_kernels_of_a_pair_do_not_depend_on_the_rest():
     """Nor on tiles; aligned pairs have the fine grid's value, others the base grid's."""
     f = np.concatenate([batch(3), white_signals(3, 3, 1, 8)])
@@ -344,6 +346,31 @@ def test_no_warning_without_a_cause():
     np.testing.assert_allclose(traced, eager, rtol=0, atol=4 * EPS**0.5 * np.max(eager))
     assert not caught(lambda: net.kernel_fn(signal(f[:0]), None, "ntk"))[1]
     assert len(caught(lambda: net.kernel_fn(signal(f), None, "ntk"))[1]) == 1  # the traced call did not use it up
+
+
+IGNORED = [  # filters as ``warnings.filterwarnings`` takes them, first to last, and whether nothing is estimated
+    ([("ignore", "", QuadratureWarning)], True),
+    ([("ignore", "", Warning)], True),
+    ([("ignore", "", RuntimeWarning)], False),
+    ([("ignore", "the rotation grid", QuadratureWarning)], False),
+    ([("ignore", "", QuadratureWarning, "somewhere")], False),
+    ([("ignore", "", QuadratureWarning), ("error", "", UserWarning)], False),
+    ([("ignore", "", QuadratureWarning), ("always", "", UserWarning, "somewhere")], False),
+    ([("error", "", UserWarning), ("ignore", "", QuadratureWarning)], True),
+]
+
+
+@pytest.mark.usefixtures("_nothing_warned_yet")
+@pytest.mark.parametrize(("filters", "ignored"), IGNORED)
+def test_nothing_is_estimated_where_the_warning_is_ignored(filters, ignored, monkeypatch):
+    estimated = []
+    monkeypatch.setattr("so3ntk.calibration.quadrature_error", lambda *_, **__: estimated.append(1) or 0.0)
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for each in filters:
+            warnings.filterwarnings(*each)
+        network("relu", 1, quadrature=ProductGrid(4)).kernel_fn(signal(batch(3)[:2]), None, "ntk")
+    assert bool(estimated) != ignored
 
 
 @pytest.mark.usefixtures("_nothing_warned_yet")

@@ -1,11 +1,14 @@
 """Saved models: the same after loading, in another process too; and files that are refused."""
 
+import errno
 import json
 import math
+import os
 import pickle
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import jax
@@ -200,8 +203,8 @@ def test_functions_and_layers_of_ones_own(tmp_path):
         save(net.layers, tmp_path / "x")
     with pytest.raises(NotFittedError):
         save(KernelRegressor(), tmp_path / "x")
-    with pytest.raises(TypeError, match=r"model.progress is a builtins.object"):
-        save(small(tmp_path)[0].set_params(progress=object()), tmp_path / "x")
+    with pytest.raises(TypeError, match=r"model.learning_rate is a builtins.object"):
+        save(small(tmp_path)[0].set_params(learning_rate=object()), tmp_path / "x")
 
 
 # ------------------------------------------------------------------------------- files that are refused
@@ -310,6 +313,48 @@ def test_a_model_that_predicts_something_else(change, tmp_path):
     load(path)
     with pytest.raises(PrecisionError, match=r"predictions .* differ by .*, more than rounding"):
         load(path, check=True)
+
+
+def test_places_where_nothing_can_be_written(tmp_path, monkeypatch):
+    """They are named, before predictions are computed; what the messages say to do works."""
+    model, _, _ = small(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(KernelRegressor, "predict", None)
+        for place, error, message in (
+            (
+                tmp_path / "none" / "model",
+                FileNotFoundError,
+                r"save: there is no folder .*none for the file model\. Make it",
+            ),
+            (tmp_path, IsADirectoryError, r"save: .* is a folder\. Name a file in it, such as .*model\.npz"),
+            ("s3://bucket/model", ValueError, "save: 's3://bucket/model' is an address, not a path on this machine"),
+            (tmp_path / "model" / "below", FileNotFoundError, "save: there is no folder"),
+        ):
+            with pytest.raises(error, match=message):
+                save(model, place)
+    (tmp_path / "none").mkdir()
+    save(model, tmp_path / "none" / "model")
+    save(model, tmp_path / "model.npz")
+
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(
+        PermissionError, match=r"save: cannot write in the folder .* \(Permission denied\)\. Name another"
+    ):
+        save(model, tmp_path / "model")
+
+
+def test_arguments_of_save_and_load(tmp_path):
+    model, _, path = small(tmp_path)
+    with pytest.raises(TypeError, match="save: expected spectrum to be True or False, got 'no'"):
+        save(model, path, spectrum="no")
+    with pytest.raises(TypeError, match="load: expected check to be True or False, got 1"):
+        load(path, check=1)
+    for models in ({}, {1: model}):
+        with pytest.raises(TypeError, match="save: expected a dict of models under text as names"):
+            save(models, path)
 
 
 def test_nothing_is_left_where_writing_fails(tmp_path, monkeypatch):

@@ -1,11 +1,7 @@
 """Signals on the sphere: grids, transforms, rotation, batches; against scipy's harmonics at the samples."""
 
 import math
-import os
-import pathlib
 import re
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -13,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import sph_harm_y
-from sklearn.model_selection import KFold, train_test_split
 
 from so3ntk import sampling as grids
 from so3ntk.rotations import random_rotations
@@ -188,21 +183,36 @@ class TestRefusals:
         assert first == f"SphereSignal.from_samples: expected {title} samples {words}"
         swapped = "If the two axes are swapped, pass samples.swapaxes(1, 2)."
         assert (swapped in causes) == (wrong == right[::-1])
-        for name, shape in SHAPES.items():
-            assert (f'This is the shape of sampling "{name}" at bandlimit 8.' in causes) == (wrong == shape)
+        # Shapes do not tell grids apart: what another sampling would make of them is not said.
+        named = re.findall(r'sampling "(\w+)" for bandlimit (\d+)', str(caught.value))
+        assert named == [(sampling, str(L)) for L in range(1, 65) if grids.named(sampling).shape(L) == wrong]
+        assert len(causes) == len(named) + (wrong == right[::-1])
+
+    @each_sampling
+    def test_the_bandlimit_that_a_shape_fits(self, sampling):
+        signal = random_signal(2, 5)
+        samples = signal.to_samples(sampling)
+        with pytest.raises(ValueError, match=f'This is the shape of sampling "{sampling}" for') as caught:
+            SphereSignal.from_samples(samples, sampling, 8)
+        fits = int(re.findall(r"for bandlimit (\d+)", str(caught.value))[-1])
+        assert fits == (6 if sampling == "healpix" else 5)  # nside 3 determines bandlimit 6
+        back = SphereSignal.from_samples(samples, sampling, fits)
+        assert_close(back.coefficients, signal.with_bandlimit(fits).coefficients, 50 * 6 * EPS * 4)
 
     @each_sampling
     def test_missing_or_swapped_axes(self, sampling):
-        axes = SHAPES[sampling]
-        for shape, advice in [
-            ((*axes, 3), "If the batch axis is missing, pass samples[None]"),
-            ((2, *axes), "If the channel axis is missing, pass samples[..., None]"),
-            (axes, "pass samples[None, ..., None]"),
-            ((2, 3, *axes), "If the channels come first, pass np.moveaxis(samples, 1, -1)"),
-            *[((2, *axes[::-1], 3), "pass samples.swapaxes(1, 2)")] * (len(axes) == 2),
+        right = random_signal(2, 8, 3).to_samples(sampling)
+        for wrong, meant, advice in [
+            (right[0], right[:1], "If the batch axis is missing, pass samples[None]."),
+            (right[..., 0], right[..., :1], "If the channel axis is missing, pass samples[..., None]."),
+            (right[0, ..., 0], right[:1, ..., :1], "one signal with one channel, pass samples[None, ..., None]."),
+            (np.moveaxis(right, -1, 1), right, "If the channels come first, pass np.moveaxis(samples, 1, -1)."),
+            *[(right.swapaxes(1, 2), right, "pass samples.swapaxes(1, 2).")] * (right.ndim == 4),
         ]:
             with pytest.raises(ValueError, match=re.escape(advice)):
-                SphereSignal.from_samples(np.zeros(shape), sampling, 8)
+                SphereSignal.from_samples(wrong, sampling, 8)
+            remedy = advice.partition(", pass " if ", pass " in advice else "pass ")[2].rstrip(".")
+            np.testing.assert_array_equal(eval(remedy, {"np": np, "samples": wrong}), meant)
 
     @pytest.mark.parametrize("shape", [(2, 191, 3), (2, 12, 3), (2, 0, 3), (2, 16, 15, 3), (192,), ()])
     def test_wrong_healpix_map(self, shape):
@@ -218,6 +228,32 @@ class TestRefusals:
         samples[place] = samples[2, ..., 1] = value
         with pytest.raises(ValueError, match=re.escape(f"samples hold {value} at index {place} ")):
             SphereSignal.from_samples(samples, sampling, 8)
+
+    @each_sampling
+    @pytest.mark.parametrize(("fill", "name"), [(-1.6375e30, "UNSEEN"), (9.969209968386869e36, "netCDF")])
+    def test_missing_values(self, sampling, fill, name):
+        place = (1, *(2 for _ in SHAPES[sampling]), 1)
+        for dtype in ("f8", "f4", ">f4"):
+            samples = np.zeros((3, *SHAPES[sampling], 2), dtype)
+            samples[place] = samples[2, ..., 1] = fill
+            with pytest.raises(ValueError, match=rf"samples hold .* at index {re.escape(str(place))}: .*{name}"):
+                SphereSignal.from_samples(samples, sampling, 8)
+        large = np.full((1, *SHAPES[sampling], 1), 1e30)  # is a number
+        assert_close(
+            SphereSignal.from_samples(large, sampling, 8).coefficients[0, 0] / 1e30, math.sqrt(4 * math.pi), 1e-12
+        )
+
+    @each_sampling
+    def test_masked_samples(self, sampling):
+        place = (1, *(2 for _ in SHAPES[sampling]), 1)
+        samples = np.ma.array(random_signal(3, 8).to_samples(sampling))
+        expected = SphereSignal.from_samples(samples, sampling, 8).coefficients  # nothing is masked
+        np.testing.assert_array_equal(expected, SphereSignal.from_samples(samples.data, sampling, 8).coefficients)
+        samples[place] = np.ma.masked
+        with pytest.raises(ValueError, match=re.escape(f"samples are masked at index {place}")) as caught:
+            SphereSignal.from_samples(samples, sampling, 8)
+        assert "x.filled(value)" in str(caught.value)
+        SphereSignal.from_samples(samples.filled(samples.data[place]), sampling, 8)
 
     @pytest.mark.parametrize("sampling", ["DH", "", "driscoll-healy"])
     def test_unknown_sampling(self, sampling):
@@ -237,7 +273,12 @@ class TestRefusals:
             (lambda s: SphereSignal(np.zeros((2, 16, 0)), 4), "c > 0, got (2, 16, 0)"),
             (lambda s: SphereSignal(np.zeros((1, 65**2, 1)), 65), "from 1 to 64"),
             (lambda s: s.to_samples("dh", bandlimit=3), "grid with bandlimit 3 does not determine"),
-            (lambda s: s.to_samples("healpix", nside=1), "Pass at least 2, or truncate"),
+            (
+                lambda s: s.to_samples("healpix", nside=1),
+                "Pass at least 2, or truncate the signal first: x.with_bandlimit(2).",
+            ),
+            (lambda s: s.to_samples("healpix", nside=0), "Pass at least 2."),
+            (lambda s: s.to_samples("dh", bandlimit=3), "truncate the signal first: x.with_bandlimit(3)."),
             (lambda s: s.to_samples("dh", nside=4), 'sampling "dh" is chosen by its bandlimit'),
             (lambda s: s.to_samples("healpix", bandlimit=4), "is chosen by its nside"),
             (lambda s: s.to_samples("gl", bandlimit=65), "from 1 to 64"),
@@ -260,9 +301,11 @@ class TestRefusals:
         ("call", "message"),
         [
             (lambda s: SphereSignal.from_samples(np.zeros((1, 6, 5, 1), complex), "dh", 3), "two channels"),
-            (lambda s: SphereSignal.from_samples(np.full((1, 6, 5, 1), "a"), "dh", 3), "dtype <U1"),
+            (lambda s: SphereSignal.from_samples(np.full((1, 6, 5, 1), "a"), "dh", 3), "dtype is <U1"),
             (lambda s: jax.jit(lambda a: SphereSignal.from_samples(a, "dh", 3))(0.0), "are traced"),
-            (lambda s: SphereSignal.from_coefficients(np.zeros((2, 4, 7, 1))), "complex values, got float64"),
+            (lambda s: SphereSignal.from_coefficients(np.zeros((2, 4, 7, 1))), "got float64.*pass flm.astype.complex"),
+            (lambda s: SphereSignal(np.zeros((2, 16, 1), int), 4), r"got int64. Pass coefficients.astype\(float\)"),
+            (lambda s: SphereSignal(np.full((2, 16, 1), "a"), 4), "SphereSignal: the coefficients should be numbers"),
             (lambda s: SphereSignal(np.zeros((2, 16, 1), complex), 4), "real floating-point coefficients"),
             (lambda s: concatenate([s, s.coefficients]), "entry 1 is a |signals"),
         ],
@@ -296,101 +339,27 @@ class TestRefusals:
         for accepted in (right + 1e-12, 0 * right, right[:0]):
             SphereSignal.from_coefficients(convert(accepted))
 
-
-class TestBatch:
-    @pytest.mark.parametrize(
-        ("index", "rows"),
-        [(0, [0]), (-1, [4]), (np.int64(2), [2]), (jnp.asarray(2), [2]), (slice(1, None, 2), [1, 3]),
-         (slice(9, 12), []), ([3, 0, 3], [3, 0, 3]), (np.array([4, -5]), [4, 0]), (jnp.array([1, 2]), [1, 2]),
-         ([], []), (np.arange(5) % 2 == 0, [0, 2, 4]), ([False] * 5, []), ((np.array([1, 4]), ...), [1, 4])],
-    )  # fmt: skip
-    def test_indexing(self, index, rows):
-        signal = random_signal(5, 3)
-        assert (len(signal), signal.shape, signal.channels) == (5, (5, 9, 2), 2)
-        part = signal[index]
-        assert (part.bandlimit, part.shape, len(part)) == (3, (len(rows), 9, 2), len(rows))
-        np.testing.assert_array_equal(part.coefficients, np.asarray(signal.coefficients)[rows])
-
-    def test_transformations(self):
-        signal = random_signal(3, 4)
-        leaves, structure = jax.tree.flatten(signal)
-        assert len(leaves) == 1
-        for leaf in (None, object(), np.zeros(3), jax.ShapeDtypeStruct((1,), jnp.float32)):
-            assert jax.tree.unflatten(structure, [leaf]).bandlimit == 4
-        doubled = jax.vmap(jax.jit(lambda x: jax.tree.map(lambda a: 2 * a, x)))(signal)
-        np.testing.assert_array_equal(doubled.coefficients, 2 * signal.coefficients)
-        part = jax.jit(lambda x, i: x[i])(signal, 2)
-        np.testing.assert_array_equal(part.coefficients, signal[2].coefficients)
-
-    def test_scikit_learn(self):
-        signal, y = random_signal(10, 3), np.arange(10)
-        folds = [(signal[a], signal[b]) for a, b in KFold(5, shuffle=True, random_state=0).split(signal, y)]
-        assert [(len(train), len(test)) for train, test in folds] == [(8, 2)] * 5
-        x_train, x_test, y_train, y_test = train_test_split(signal, y, test_size=3, random_state=0)
-        for part, rows in [(x_train, y_train), (x_test, y_test)]:
-            assert isinstance(part, SphereSignal)
-            np.testing.assert_array_equal(part.coefficients, signal[rows].coefficients)
-
-    def test_concatenate(self):
-        parts = [random_signal(2, 3), random_signal(0, 3), random_signal(3, 3, seed=1)]
-        both = concatenate(part for part in parts)
-        expected = np.concatenate([part.coefficients for part in parts])
-        np.testing.assert_array_equal(both.coefficients, expected)
-        np.testing.assert_array_equal(concatenate(list(both)).coefficients, expected)  # iterates by ones
-
-    def test_norm_and_power_spectrum(self):
-        signal = random_signal(3, 5, 4)
-        weights = np.polynomial.legendre.leggauss(9)[1] / 2 / 17  # of the mean over the sphere
-        square = np.einsum("ntpc,t->n", signal.to_samples("gl", bandlimit=9) ** 2, weights) / 4
-        assert_close(signal.norm(), np.sqrt(square), 100 * EPS)
-        spectrum = signal.power_spectrum()
-        second = np.sum(signal.coefficients[:, 4:9] ** 2, axis=(1, 2)) / (4 * np.pi * 4)
-        assert_close(spectrum[:, 2], second, 4 * EPS)
-        assert_close(jnp.sum(spectrum, axis=1), square, 100 * EPS)
-        assert_close(rotate(signal, random_rotations(3)).power_spectrum(), spectrum, 100 * EPS)
-        gradient = jax.grad(lambda a: jnp.sum(SphereSignal(a, 3).norm()))(jnp.zeros((2, 9, 1)))
-        assert_close(gradient, 0, 0)
-        assert signal[:0].power_spectrum().shape == (0, 5)
-
-    def test_at_and_with_bandlimit(self):
-        signal, points = random_signal(2, 4), unit_vectors(5)
-        wider = signal.with_bandlimit(6)
-        assert wider.shape == (2, 36, 2)
-        assert_close(jax.jit(lambda x: x.at(points))(wider), signal.at(points), 64 * EPS)
-        np.testing.assert_array_equal(wider.with_bandlimit(4).coefficients, signal.coefficients)
-        np.testing.assert_array_equal(signal.with_bandlimit(2).coefficients, signal.coefficients[:, :4])
-        assert signal.at(points[:0]).shape == (2, 0, 2)
-
-
-SINGLE = """
-import sys
-import numpy as np
-import jax
-import so3ntk.sphere as sphere
-assert "s2fft" not in sys.modules, "importing so3ntk.sphere imports s2fft"
-assert not jax.config.jax_enable_x64
-samples = np.load(sys.argv[1] + "samples.npz")
-for name in samples:
-    signal = sphere.SphereSignal.from_samples(samples[name], sampling=name, bandlimit=16)
-    again = sphere.SphereSignal.from_coefficients(np.asarray(signal.to_coefficients(), complex))
-    results = signal, again, signal[0].norm(), signal.at(np.eye(3)), sphere.rotate(signal, np.eye(3))
-    assert all(result.dtype == "float32" for result in results), results
-    np.save(sys.argv[1] + name + ".npy", signal.coefficients)
-assert "s2fft" in sys.modules
-assert not jax.config.jax_enable_x64, "the configuration of JAX has changed"
-"""
-
-
-def test_in_a_fresh_process_with_x64_off(tmp_path):
-    """Analysis is in double precision, the result rounded once; nothing is printed, no warning by s2fft."""
-    samples = {name: random_signal(2, 16).to_samples(name) for name in SHAPES}
-    np.savez(tmp_path / "samples.npz", **samples)
-    command = [sys.executable, "-c", SINGLE, f"{tmp_path}/"]
-    environment = {**os.environ, "JAX_ENABLE_X64": "0", "JAX_PLATFORMS": "cpu"}
-    root = pathlib.Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    for name in SHAPES:
-        double = np.asarray(SphereSignal.from_samples(samples[name], name, 16).coefficients)
-        one_rounding = np.finfo(np.float32).eps / 2 * abs(double).max() * 1.001
-        assert_close(np.load(tmp_path / f"{name}.npy"), double, one_rounding)
+    def test_remedies(self):
+        """What messages tell to do is done."""
+        signal = random_signal(2, 4)
+        assert_close(signal.with_bandlimit(2).to_samples("healpix", nside=1).shape, (2, 12, 2), 0)
+        assert_close(signal.with_bandlimit(3).to_samples("dh", bandlimit=3).shape, (2, 6, 5, 2), 0)
+        real, imaginary = (np.asarray(random_signal(2, 4, 2, seed).to_coefficients()) for seed in (0, 1))
+        flm, odd = real + 1j * imaginary, (np.arange(-3, 4) % 2 == 1)[:, None]
+        with pytest.raises(
+            ValueError, match=re.escape("(flm + g) / 2 and (flm - g) / 2j with g = flm[:, :, ::-1].conj()")
+        ):
+            SphereSignal.from_coefficients(flm)
+        g = flm[:, :, ::-1].conj()
+        g = np.where(odd, -g, g)
+        parts = SphereSignal.from_coefficients(np.concatenate([(flm + g) / 2, (flm - g) / 2j], axis=-1))
+        expected = np.concatenate([random_signal(2, 4, 2, seed).coefficients for seed in (0, 1)], axis=-1)
+        assert_close(parts.coefficients, expected, 16 * EPS)
+        assert SphereSignal(np.zeros((2, 16, 1), int).astype(float), 4).dtype == jnp.float64
+        assert len(rotate(signal[:1][np.zeros(5, int)], random_rotations(5))) == 5
+        fine = random_signal(1, 8).to_samples("healpix", nside=4)
+        with pytest.warns(UserWarning, match=r"Raise the bandlimit \(up to 8\), or smooth"):
+            SphereSignal.from_samples(fine, "healpix", 4)
+        noise = np.random.default_rng(0).normal(size=(1, 48, 1))
+        with pytest.warns(UserWarning, match=r"RING order\. Smooth the maps\."):
+            SphereSignal.from_samples(noise, "healpix", 4)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+import so3ntk
 from so3ntk import (
     Dense,
     Erf,
@@ -26,8 +27,7 @@ from tests.oracles.harmonics import white_signals
 NET = serial(Lift(), Erf(), IrrepPool(1), Dense(), quadrature=ProductGrid(12))
 TRAIN, TEST = 12, 3
 X = SphereSignal(jnp.asarray(white_signals(TRAIN + TEST, 3, 2, seed=0)), 3)
-pytestmark = [pytest.mark.filterwarnings("ignore::so3ntk.QuadratureWarning"),
-              pytest.mark.filterwarnings("ignore::so3ntk.RidgePathWarning")]  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore::so3ntk.RidgePathWarning")
 
 
 def vectors(x):
@@ -119,6 +119,56 @@ def test_irreps_of_tensors():
 def test_refused(net, y, message):
     with pytest.raises(ValueError, match=message):
         TensorKernelRegressor(net).fit(X[:TRAIN], y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        (
+            {"fit_intercept": "no"},
+            TypeError,
+            "TensorKernelRegressor: expected fit_intercept to be True or False, got 'no'",
+        ),
+        ({"progress": 1}, TypeError, "progress to be True or False"),
+        ({"ridge_path": "auto"}, ValueError, "ridge_path to be a list of finite numbers >= 0, got 'auto'"),
+        ({"ridge_path": [], "ridge": 1.0}, ValueError, "ridge_path"),
+        ({"ridge": {0: 1.0, 2: 2.0}}, ValueError, "ridge to be None or a finite number"),
+        ({"memory": "lots"}, ValueError, "memory"),
+    ],
+)
+def test_parameters_that_are_refused(kernels, parameters, error, message):
+    with pytest.raises(error, match=message):
+        TensorKernelRegressor("precomputed", **parameters).fit(kernels[0], vectors(X[:TRAIN]))
+
+
+def test_own_covariances_of_precomputed_kernels(kernels):
+    """They are asked for with the call that makes them, which does."""
+    model = TensorKernelRegressor("precomputed", ridge=1e-2).fit(parts(kernels[0], (1,)), vectors(X[:TRAIN]))
+    test = parts(kernels[1], (1,))
+    with pytest.raises(
+        ValueError, match=r"needs diagonal=\{l: K\(x, x\)\}\. so3ntk\.kernel_diagonal\(so3ntk\.tensors"
+    ) as error:
+        model.predict(test, return_std=True)
+    call = str(error.value).split(". ")[1].split(" gives")[0]
+    diagonal = eval(call, {"so3ntk": so3ntk, "net": NET, "l": 1, "x": X[TRAIN:]})
+    assert np.all(model.predict(test, return_std=True, diagonal={1: diagonal})[1] > 0)
+    for wrong, message in (
+        ({0: diagonal}, r"a mapping from l = \[1\]"),
+        ({1: diagonal[:1]}, "expected diagonal of the shapes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.predict(test, return_std=True, diagonal=wrong)
+
+
+def test_antisymmetric_parts_are_fitted_as_the_error_says():
+    y = np.random.default_rng(0).normal(size=(TRAIN, 3, 3))
+    with pytest.raises(
+        ValueError, match=r"not symmetric .*axial vectors \(n, 3\).*Lift\(group='O3'\) and IrrepPool\(1, parity=1\)"
+    ):
+        TensorKernelRegressor(NET).fit(X[:TRAIN], y)
+    axial = np.stack([y[:, 2, 1] - y[:, 1, 2], y[:, 0, 2] - y[:, 2, 0], y[:, 1, 0] - y[:, 0, 1]], axis=1)
+    net = serial(Lift(group="O3"), Erf(), IrrepPool(1, parity=1), quadrature=ProductGrid(8))
+    assert TensorKernelRegressor(net, ridge=0.1).fit(X[:TRAIN], axial).predict(X[TRAIN:]).shape == (TEST, 3)
 
 
 def test_biases_belong_to_the_trace():

@@ -26,8 +26,9 @@ from so3ntk import (
     SphereSignal,
     serial,
 )
-from so3ntk.evaluate import tabulation, tower_span
+from so3ntk.evaluate import tower_span
 from so3ntk.geometry import Probe
+from so3ntk.nodes import tabulation
 from so3ntk.state import State
 from so3ntk.tower import STRETCHES, Nodes, Tower, from_s, probe_points, to_s
 from tests.oracles import field
@@ -43,11 +44,6 @@ SMOOTH = {"erf": Erf(), "sine": Sin(), "tanh": Elementwise(jnp.tanh, nodes=20)}
 KINKED = {"relu": Relu(), "abs": Abs()}
 #: An orbit-free copy of a product grid, as the slow evaluation wants it.
 GRID = ExplicitGrid(ProductGrid(8).rotations, ProductGrid(8).weights)
-
-
-@pytest.fixture(autouse=True)
-def _one_rotation_is_meant(monkeypatch):
-    monkeypatch.setattr("so3ntk.network.warn_if_coarse", lambda *_: None)
 
 
 def signals_at(angles, variance1, variance2, dtype=np.float64):

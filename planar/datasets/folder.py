@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 FORMATS = ("TIFF", "PNG", "JPEG")
-#: Modes of Pillow with eight bits or fewer per channel and a plain meaning as grey or colour.
+#: Modes of Pillow with a plain meaning as grey or colour. That of a file with more than eight bits may be among them.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+#: Tags of TIFF, with Pillow's names: what the numbers of a pixel are.
+BITS_PER_SAMPLE, SAMPLE_FORMAT, COLOR_MAP = 258, 339, 320
 
 
 def load_folder(
@@ -27,7 +29,9 @@ def load_folder(
     """The TIFF, PNG and JPEG files of the sub-folders of ``path``, one sub-folder for each class.
 
     Classes and files are taken in the order of their names. Hidden files and folders (.name), files of other types
-    and folders inside the classes' folders are skipped. Images (n, H, W, 1) if all are grey, else (n, H, W, 3).
+    and folders inside the classes' folders are skipped. Images (n, H, W, 1) if all are grey, else (n, H, W, 3): grey are
+    files of one channel and palettes of greys; whether a file of three channels holds greys is not looked at. Images are
+    turned and mirrored upright where their EXIF orientation says how.
 
     size: resize each image to size x size, whatever its shape, by Pillow's bilinear filter, which averages where it
     shrinks. per_class: take that many of each class, drawn at random but kept in order; seed, class and the names of
@@ -35,7 +39,7 @@ def load_folder(
 
     Raises FileNotFoundError; ImportError without Pillow. ValueError, naming the file or folder: for one without
     sub-folders, a class without images or with fewer than ``per_class``, a damaged image, images of more than eight
-    bits, several frames or transparent pixels, and images of different sizes where ``size`` is None.
+    bits per channel or of signed numbers (judged by the file, as Pillow cuts some to eight bits), several frames or transparent pixels, and images of different sizes where ``size`` is None.
     """
     if size is not None:
         positive_integer(size, "size", "load_folder")
@@ -57,7 +61,9 @@ def _require_pillow() -> ModuleType:
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
-        raise ImportError("load_folder: needs Pillow, which is not installed: pip install 'so3ntk[images]'.") from error
+        raise ImportError(
+            "load_folder: needs Pillow, which is not installed: pip install -e '.[images]' in the checkout of so3ntk."
+        ) from error
     return Image
 
 
@@ -131,26 +137,66 @@ def _tile(file: Path, size: int | None) -> UInt8[np.ndarray, "h w c"]:
 
 
 def _decoded(file: Path) -> Image:
+    """The one image of a file, upright, with eight bits or fewer per channel; ValueError for others."""
+    pillow = _require_pillow()
+    from PIL.ImageOps import exif_transpose
+
     try:
-        with _require_pillow().open(file, formats=FORMATS) as image:
-            frames = getattr(image, "n_frames", 1)
+        # By a handle: files that Pillow opens by name it may map into memory, where it scrambles turned TIFF files.
+        with open(file, "rb") as handle, pillow.open(handle, formats=FORMATS) as image:
+            frames, loss = getattr(image, "n_frames", 1), _loss(image, file)
             image.load()
+            upright = image if image.format == "TIFF" else exif_transpose(image)  # of TIFF Pillow itself turns images
     except Exception as error:  # Pillow's readers raise whatever their parsing happens to raise
         raise ValueError(
-            f"load_folder: cannot read {file} ({type(error).__name__}: {error}). Is it complete, and an image "
-            f"({', '.join(FORMATS)})?"
+            f"load_folder: cannot read {file} ({type(error).__name__}: {error}). {_likely_cause(error)}"
         ) from error
     if frames != 1:
         raise ValueError(f"load_folder: expected one image in {file}, got {frames} frames.")
-    return image
+    if loss:
+        raise ValueError(
+            f"load_folder: expected grey or colour of eight bits per channel, but {file} has {loss}. Convert it to bytes "
+            "yourself, or keep its values as floats in [0, 1] in an npz file, which load_npz reads."
+        )
+    return upright
+
+
+def _likely_cause(error: Exception) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"It is damaged, or of another format than {', '.join(FORMATS)}, whatever its name says."
+    if isinstance(error, Image.DecompressionBombError):
+        return "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS."
+    return "It is damaged or truncated."
+
+
+def _loss(image: Image, file: Path) -> str | None:
+    """What eight unsigned bits would lose of a file, by its own header; Pillow's mode hides it."""
+    bits, kinds = 8, {1}
+    if image.format == "PNG":
+        with open(file, "rb") as handle:
+            header = handle.read(25)
+        if header[12:16] != b"IHDR":
+            raise ValueError("the first chunk is not IHDR")
+        bits = header[24]
+    elif image.format == "TIFF":
+        tags: Any = getattr(image, "tag_v2", {})
+        bits, kinds = max(tags.get(BITS_PER_SAMPLE, (1,))), {*tags.get(SAMPLE_FORMAT, (1,))}
+        if any(
+            value % 257 and value % 256 for value in tags.get(COLOR_MAP, ())
+        ):  # neither of the two ways to widen bytes
+            return "a palette of 16 bits"
+    if bits > 8:
+        return f"{bits}"
+    return None if kinds == {1} else "signed numbers"
 
 
 def _opaque(image: Image, file: Path) -> Image:
     """The image in mode L or RGB. ValueError where that would lose something."""
     if image.mode not in MODES:
         raise ValueError(
-            f"load_folder: expected grey or colour of eight bits per channel, but {file} has Pillow's mode "
-            f"{image.mode!r}. Convert it first."
+            f"load_folder: expected grey or colour, but {file} has Pillow's mode {image.mode!r}. Save it as grey or RGB."
         )
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         least = image.convert("RGBA").getchannel("A").getextrema()[0]
@@ -159,4 +205,12 @@ def _opaque(image: Image, file: Path) -> Image:
                 f"load_folder: expected opaque images, but {file} has pixels of opacity {least} of 255. Put it on a "
                 "background first."
             )
-    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    if image.mode in ("1", "L", "LA"):
+        return image.convert("L")
+    colours = image.convert("RGB")
+    return colours.getchannel(0) if image.mode in ("P", "PA") and _is_grey(colours) else colours
+
+
+def _is_grey(image: Image) -> bool:
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[..., :1]).all())

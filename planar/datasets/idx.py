@@ -19,9 +19,9 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from io import BufferedIOBase
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -71,7 +71,7 @@ def _read(path: Path, content: str, ndim: int) -> UInt8[np.ndarray, " *shape"]:
             ) from error
 
 
-def _parse(file: BinaryIO | gzip.GzipFile, path: Path, content: str, ndim: int) -> UInt8[np.ndarray, " *shape"]:
+def _parse(file: BufferedIOBase, path: Path, content: str, ndim: int) -> UInt8[np.ndarray, " *shape"]:
     length = 4 * (1 + ndim)
     header = file.read(length)
     magic = int.from_bytes(header[:4], "big")
@@ -100,7 +100,7 @@ def _parse(file: BinaryIO | gzip.GzipFile, path: Path, content: str, ndim: int) 
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _read_at_most(file: BinaryIO | gzip.GzipFile, count: int) -> bytes:
+def _read_at_most(file: BufferedIOBase, count: int) -> bytes:
     """The next bytes, in parts: a damaged header may ask for more than there is memory."""
     parts = []
     while count > 0 and (part := file.read(min(CHUNK, count))):

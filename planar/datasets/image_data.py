@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from so3ntk.arrays import refuse_masked
+
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """Images and the class of each.
 
     images (n, H, W, C): float32 in [0, 1], channels last. labels (n,): integers, the place of each image's class in
-    ``classes``, the names. A class may be without images.
+    ``classes``, the names. A class may be without images. Arrays may have any byte order; they are kept in the native one.
 
-    Raises ValueError and TypeError for anything else.
+    Raises ValueError and TypeError for anything else, masked arrays among it.
     """
 
     images: Float[np.ndarray, "n h w c"]
@@ -25,6 +27,8 @@ class ImageData:
 
     def __post_init__(self):
         where = type(self).__name__
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, _native(getattr(self, name), f"{where}: the {name}"))
         _check_images(self.images, where)
         if not isinstance(self.classes, tuple) or not all(isinstance(name, str) for name in self.classes):
             raise TypeError(f"{where}: expected classes to be a tuple of names (str), got {self.classes!r}.")
@@ -100,17 +104,30 @@ def describe(value: Any) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
+def _native(values: Any, what: str) -> Any:
+    """An array in native byte order and without a mask; ValueError if it has masked entries."""
+    refuse_masked(values, what)
+    if not isinstance(values, np.ndarray):
+        return values
+    return np.asarray(values).astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def _check_images(images: Any, where: str) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
+        kind = images.dtype if isinstance(images, np.ndarray) else None
+        remedy = (
+            " Pass images.astype(np.float32), which rounds them."
+            if kind is not None and kind.kind == "f"
+            else " Pass (images / 255).astype(np.float32)."
+            if kind == np.uint8
+            else ""
+        )
         raise TypeError(
-            f"{where}: expected images to be a NumPy array of float32 in [0, 1], got {describe(images)}. Of bytes "
-            "pass (images / 255).astype(np.float32)."
+            f"{where}: expected images to be a NumPy array of float32 in [0, 1], got {describe(images)}.{remedy}"
         )
     if images.ndim != 4 or 0 in images.shape[1:]:
-        raise ValueError(
-            f"{where}: expected images (n, H, W, C), got the shape {images.shape}. Without an axis of channels pass "
-            "images[..., None]."
-        )
+        hint = " For one channel pass images[..., None]." if images.ndim == 3 else ""
+        raise ValueError(f"{where}: expected images (n, H, W, C), got the shape {images.shape}.{hint}")
     _check_range(images, where)
 
 

@@ -46,14 +46,20 @@ def load_npz(path: str | PathLike, images: str | None = None, labels: str | None
 def _read(path: Path, names: tuple[str, str] | None) -> dict[str, np.ndarray]:
     """The arrays "images", "labels" and, where the archive has one, "classes"."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is one array, an npy file; np.savez writes images and labels into one archive")
+        with loaded as archive:
             keys = list(archive.files)
             pair = _present(keys, (names,) if names else NAMES)
             named = [key for key in CLASS_NAMES if key in keys][:1]
             wanted = (*pair, *named) if pair else ()
             arrays = [archive[key] for key in wanted]
     except Exception as error:  # whatever the damage leads zipfile and NumPy to raise
-        cause = "it holds pickled objects, which are not loaded" if "pickle" in str(error) else "damaged or truncated?"
+        if "pickle" in str(error):
+            cause = "it holds pickled objects, which are not loaded"
+        else:
+            cause = "it is damaged, truncated or of another format"
         raise ValueError(f"load_npz: {path} is no readable npz archive of plain arrays: {cause} ({error}).") from error
     if pair is None:
         sought = " or ".join(f"{x!r} and {y!r}" for x, y in ((names,) if names else NAMES))

@@ -2,8 +2,8 @@ r"""The angle of two Gaussian variables, with finite derivatives where they are 
 
 Of (u, v) ~ N(0, [[q1, c], [c, q2]]) the duals need sqrt(q1 q2 - c^2) and arcsin(c / sqrt(q1 q2)). All
 functions here act elementwise on arrays that broadcast, keep their dtype, and take a c beyond +-sqrt(q1 q2)
-by rounding as the end point. The product q1 q2 must not leave the range of the dtype: in float32, variances
-from 1e-18 to 1e18.
+by rounding as the end point. The product q1 q2 may leave the range of the dtype where its factors are inside: all three
+are scaled by a power of two first (``balancing``), which changes no digit.
 
 Where forward over reverse mode splits a loop, as that over the motions of local filters, JAX drops the rules of
 differentiation and differentiates the functions as they are written: they too have finite derivatives at zero, and those
@@ -50,6 +50,23 @@ def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     """sqrt(x) for x > 0, and 0 with zero derivatives for x <= 0; NaN stays NaN."""
     nothing = x <= 0
     return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
+
+
+def balancing(q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+    """A power of two t with 1 <= t^2 q1 q2 < 8, and 1 / t, both without derivatives; 1 where a variance is zero.
+
+    For c within +-sqrt(q1 q2) products of t c, t q1 and t q2 neither overflow nor fall below the smallest number.
+    """
+    limits = jnp.finfo(jnp.result_type(q1, q2))
+    bias, integer = limits.maxexp - 1, jnp.dtype(f"int{limits.bits}")
+    bits = [jax.lax.bitcast_convert_type(jax.lax.stop_gradient(q), integer) for q in (q1, q2)]
+    first, second = (jnp.bitwise_and(b >> limits.nmant, 2 * bias + 1) for b in bits)  # exponents, with the bias
+    exponent = jnp.clip(2 * bias - ((first + second) >> 1), 1, 2 * bias - 1)
+    exponent = jnp.where((first > 0) & (second > 0), exponent, bias)
+    t, inverse = (
+        jax.lax.bitcast_convert_type(e << limits.nmant, limits.dtype) for e in (exponent, 2 * bias - exponent)
+    )
+    return t, inverse
 
 
 @jax.custom_jvp
@@ -106,6 +123,11 @@ def root_determinant(
     c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
 ) -> Float[Array, " ..."]:
     """sqrt(q1 q2 - c^2); at zero, where its true derivatives are infinite, they are zero."""
+    t, inverse = balancing(q1, q2)
+    return inverse * _balanced_root(t * c, t * q1, t * q2)
+
+
+def _balanced_root(c, q1, q2):
     d, square = determinant(c, q1, q2), q1 * q2
     nothing = d <= 0
     # XLA may compute d twice, in two roundings, and then takes ``instead`` for a root that is not zero: it must be small.
@@ -117,8 +139,9 @@ def root_determinant(
 @root_determinant.defjvp
 def _root_determinant_jvp(primals, tangents):
     value = root_determinant(*primals)
-    _, slope = jax.jvp(determinant, primals, tangents)
-    return value, 0.5 * reciprocal(value) * slope
+    t, _ = balancing(*primals[1:])
+    _, slope = jax.jvp(determinant, tuple(t * primal for primal in primals), tangents)
+    return value, 0.5 * reciprocal(t * value) * slope
 
 
 @jax.custom_jvp
@@ -130,11 +153,13 @@ def alignment(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array
     Exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero. In both cases its derivatives, infinite
     in truth, are zero.
     """
-    return right_angles(c, root_determinant(c, q1, q2))
+    t, _ = balancing(q1, q2)
+    return right_angles(t * c, _balanced_root(t * c, t * q1, t * q2))
 
 
 @alignment.defjvp
 def _alignment_jvp(primals, tangents):
     (c, q1, q2), (dc, dq1, dq2) = primals, tangents
-    slope = dc - 0.5 * c * (reciprocal(q1) * dq1 + reciprocal(q2) * dq2)
-    return alignment(c, q1, q2), 2 / np.pi * reciprocal(root_determinant(c, q1, q2)) * slope
+    t, _ = balancing(q1, q2)
+    slope = t * dc - 0.5 * (t * c) * (reciprocal(q1) * dq1 + reciprocal(q2) * dq2)
+    return alignment(c, q1, q2), 2 / np.pi * reciprocal(t * root_determinant(c, q1, q2)) * slope

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.features import Features
 from so3ntk.layers.base import Layer
-from so3ntk.state import State
+from so3ntk.state import State, or_nan
 
 
 class Activation(Layer):
@@ -55,5 +55,7 @@ class Activation(Layer):
         """p if phi(s u) = s^p phi(u) for s > 0, else None."""
 
     def __call__(self, state: State) -> State:
-        """The state after the nonlinearity."""
-        return state.activate(self.dual, self.derivative_dual, self.variance)
+        """The state after the nonlinearity; NaN where a variance falls below the smallest number on the way."""
+        if not self.homogeneity:  # others have a scale, beside which that is nothing
+            return state.activate(self.dual, self.derivative_dual, self.variance)
+        return state.activate(self.dual, self.derivative_dual, lambda q: or_nan(self.variance(q), q > 0))

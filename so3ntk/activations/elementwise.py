@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.activations.angles import root
+from so3ntk.activations.angles import balancing, root
 from so3ntk.activations.base import Activation
 
 MOST_NODES = 200
@@ -134,8 +134,9 @@ def expectation(
     theorem).
     """
     first, second = hermite_coefficients(f, nodes, q1), hermite_coefficients(g, nodes, q2)
-    norm = root(q1 * q2)
-    rho = jnp.clip(jnp.where(norm > 0, c / jnp.where(norm > 0, norm, 1), 0), -1, 1)
+    t, _ = balancing(q1, q2)
+    norm = root((t * q1) * (t * q2))
+    rho = jnp.clip(jnp.where(norm > 0, t * c / jnp.where(norm > 0, norm, 1), 0), -1, 1)
     value = first[..., -1] * second[..., -1]
     for k in reversed(range(nodes - 1)):
         value = value * rho + first[..., k] * second[..., k]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.activations.angles import determinant, right_angles
+from so3ntk.activations.angles import balancing, determinant, right_angles
 from so3ntk.activations.base import Activation
 from so3ntk.layers.base import Scalar
 
@@ -32,23 +32,29 @@ class Erf(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arcsin(2 b^2 c / sqrt(Q1 Q2)) + shift^2."""
-        angle = right_angles(2 * self.b**2 * c, jnp.sqrt(self._discriminant(c, q1, q2)))
-        return self.a**2 * angle + self.c**2
+        t, root = self._balanced_root(c, q1, q2)
+        return self.a**2 * right_angles(2 * self.b**2 * (t * c), root) + self.c**2
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
         """4 a^2 b^2 / (pi sqrt(Q1 Q2 - 4 b^4 c^2))."""
-        return 4 / np.pi * (self.a * self.b) ** 2 / jnp.sqrt(self._discriminant(c, q1, q2))
+        t, root = self._balanced_root(c, q1, q2)
+        return 4 / np.pi * (self.a * self.b) ** 2 * t / root
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arctan(2 b^2 q / sqrt(1 + 4 b^2 q)) + shift^2."""
         angle = right_angles(2 * self.b**2 * q, jnp.sqrt(1 + 2 * self.b**2 * (q + q)))
         return self.a**2 * angle + self.c**2
 
-    def _discriminant(self, c, q1, q2):
-        """Q1 Q2 - 4 b^4 c^2, without the cancellation of its large terms where the inputs are aligned."""
-        return 1 + 2 * self.b**2 * (q1 + q2) + 4 * self.b**4 * determinant(c, q1, q2)
+    def _balanced_root(self, c, q1, q2):
+        """A power of two t, and t sqrt(Q1 Q2 - 4 b^4 c^2), which does not overflow where its terms would.
+
+        Without the cancellation of its large terms where the inputs are aligned.
+        """
+        t, _ = balancing(1 + 2 * self.b**2 * q1, 1 + 2 * self.b**2 * q2)
+        linear = 2 * self.b**2 * (t * (t * q1 + t * q2))
+        return t, jnp.sqrt(t * t + linear + 4 * self.b**4 * determinant(t * c, t * q1, t * q2))
 
     @property
     def homogeneity(self) -> float | None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.activations.angles import determinant, right_angles
+from so3ntk.activations.angles import balancing, determinant, right_angles
 from so3ntk.activations.base import Activation
 
 
@@ -31,20 +31,20 @@ class Gelu(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[u Phi(u) v Phi(v)]."""
-        return _dual(c, q1, q2, determinant(c, q1, q2))
+        return _dual(c, q1, q2, determinant)
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
         """The derivative of ``dual`` in c."""
-        discriminant = 1 + q1 + q2 + determinant(c, q1, q2)
+        t, discriminant = _balanced_discriminant(c, q1, q2, determinant)
         root = jnp.sqrt(discriminant)
-        rest = c / root * (1 / (1 + q1) + 1 / (1 + q2) + 1 / discriminant)
-        return 0.25 * (1 + right_angles(c, root)) + 1 / (2 * np.pi) * rest
+        rest = t * c / root * (1 / (1 + q1) + 1 / (1 + q2) + t * t / discriminant)
+        return 0.25 * (1 + right_angles(t * c, root)) + 1 / (2 * np.pi) * rest
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """q/4 + (q arctan(q / sqrt(1 + 2 q)) + 2 q^2 / ((1 + q) sqrt(1 + 2 q))) / (2 pi)."""
-        return _dual(q, q, q, jnp.zeros_like(q))
+        return _dual(q, q, q, lambda c, q1, q2: jnp.zeros_like(c))
 
     @property
     def homogeneity(self) -> float | None:
@@ -54,7 +54,14 @@ class Gelu(Activation):
 
 def _dual(c, q1, q2, determinant):
     """The dual from q1 q2 - c^2: at aligned inputs P - c^2 would lose the digits of 1 + q1 + q2."""
-    root = jnp.sqrt(1 + q1 + q2 + determinant)
-    weight = 1 / ((1 + q1) * (1 + q2))
-    rest = weight * (q1 * q2 * root + c * c / root)
-    return 0.25 * c * (1 + right_angles(c, root)) + 1 / (2 * np.pi) * rest
+    t, discriminant = _balanced_discriminant(c, q1, q2, determinant)
+    root = jnp.sqrt(discriminant)
+    first, second = 1 / (1 + q1), 1 / (1 + q2)
+    rest = (q1 * first) * (q2 * second) * (root / t) + (c * first) * (c * second) * (t / root)
+    return 0.25 * c * (1 + right_angles(t * c, root)) + 1 / (2 * np.pi) * rest
+
+
+def _balanced_discriminant(c, q1, q2, determinant):
+    """A power of two t, and t^2 D, which does not overflow where D would."""
+    t, _ = balancing(1 + q1, 1 + q2)
+    return t, t * t + t * (t * q1 + t * q2) + determinant(t * c, t * q1, t * q2)

@@ -28,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
+    import so3ntk
+
     parser = argparse.ArgumentParser(prog="so3ntk", description="Kernels of infinitely wide equivariant networks.")
+    parser.add_argument("--version", action="version", version=f"so3ntk {so3ntk.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     molecules.add_command(commands)
     images.add_command(commands)

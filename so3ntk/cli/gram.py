@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from so3ntk.cli.molecules import add_network_options, read_environments
-from so3ntk.cli.results import HelpFormatter, add_kernel_options, make_activation, not_negative, positive
+from so3ntk.cli.molecules import add_network_options, is_qm9, read_environments, to_angstrom
+from so3ntk.cli.results import (
+    HelpFormatter,
+    add_kernel_options,
+    check_options,
+    make_activation,
+    not_negative,
+    positive,
+    say,
+)
 
 
 def add_command(commands: Any) -> None:
@@ -25,7 +32,7 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("--data", metavar="FILE", help="QM9 as npz or CSV folder, or any file ase reads; default: package qm9pack")
     add("--molecules", type=positive, help="how many, drawn at random; default: all")
-    add("--seed", type=int, default=0, help="of the draw of molecules")
+    add("--seed", type=not_negative, default=0, help="of the draw of molecules")
     add_network_options(parser)
     add("--kernel", choices=("ntk", "nngp", "both"), default="ntk", help="which kernel")
     add("--store", default="so3ntk-gram.zarr", help="path of the store")
@@ -45,24 +52,30 @@ def run(args: argparse.Namespace) -> int:
     from so3ntk.estimate import estimate
     from so3ntk.gram import gram
     from so3ntk.molecules.energies import energy_network
-    from so3ntk.store import require_zarr
+    from so3ntk.store import check_place, require_zarr
 
     require_zarr("so3ntk gram")  # now, not after minutes of work
+    check_place(args.store)
+    check_options(args)
     if args.rank >= args.world:
         raise ValueError(f"--rank counts from 0 and must be below --world {args.world}, got {args.rank}.")
     started = time.perf_counter()
     atoms = load_structures(args)
     x = read_environments(args, atoms)
     net = energy_network(args.depth, make_activation(args.activation), rtol=args.rtol).calibrate(x)
-    print(
-        f"{len(atoms)} molecules, {sum(map(len, atoms))} atoms; rotation grid for rtol {args.rtol:g}: {net.quadrature}"
+    say(
+        args,
+        f"{len(atoms)} molecules, {sum(map(len, atoms))} atoms; rotation grid for rtol {args.rtol:g}: {net.quadrature}",
     )
     get = ("nngp", "ntk") if args.kernel == "both" else args.kernel
     options = {"tile": args.tile, "memory": args.memory}
-    print(estimate(net, x, get=get, **options), flush=True)
     if args.estimate:
+        print(estimate(net, x, get=get, **options))
         return 0
-    found: Any = gram(net, x, get=get, store=args.store, share=(args.rank, args.world), **options)
+    if not args.quiet:
+        say(args, estimate(net, x, get=get, **options))
+    share = args.rank, args.world
+    found: Any = gram(net, x, get=get, store=args.store, share=share, progress=not args.quiet, **options)
     stored = next(kernel for kernel in (found if args.kernel == "both" else (found,)) if kernel is not None)
     done, total = int(stored.mask.sum()), len(stored.tiling.tiles)
     print(f"{args.store}: {done} of {total} tiles complete; {time.perf_counter() - started:.0f} s in all")
@@ -74,8 +87,8 @@ def load_structures(args: argparse.Namespace) -> Sequence[Any]:
     from so3ntk.molecules import load_qm9
     from so3ntk.molecules.data import read_structures, sample_rows
 
-    path = args.data
-    if path is None or Path(path).is_dir() or Path(path).suffix == ".npz":
-        return load_qm9(args.molecules, seed=args.seed, path=path).atoms
-    frames = read_structures(path)
-    return [frames[row] for row in sample_rows(len(frames), args.molecules, args.seed, "so3ntk gram")]
+    if is_qm9(args):
+        return load_qm9(args.molecules, seed=args.seed, path=args.data).atoms
+    frames = read_structures(args.data)
+    rows = sample_rows(len(frames), args.molecules, args.seed, "so3ntk gram")
+    return to_angstrom([frames[row] for row in rows], args.length_unit)

@@ -12,12 +12,14 @@ from typing import Any
 from so3ntk.cli.results import (
     HelpFormatter,
     add_shared_options,
+    check_options,
     format_table,
     make_activation,
     not_negative,
     output_folder,
     positive,
     replace_file,
+    say,
     settings,
     write_json,
 )
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from so3ntk.plots import require_matplotlib
 
     require_matplotlib("so3ntk images")  # now, not after minutes of work
+    check_options(args)
     out = output_folder(args.out)
     started = time.perf_counter()
     layers = args.depth, args.filter, args.padding, make_activation(args.activation)
@@ -70,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.upright:
         drawn = drawn._replace(test=quarter_turns(drawn.test, args.seed))
     turned = "upright" if args.upright else "turned by random quarter turns"
-    print(f"{describe(data)}; test images {turned}")
-    say = lambda group: print(LABELS[group], flush=True)  # noqa: E731
-    found = compare(networks, drawn, args.kernel, args.precision, report=say, memory=args.memory)
+    say(args, f"{describe(data)}; test images {turned}")
+    options = {"memory": args.memory, "progress": not args.quiet}
+    found = compare(networks, drawn, args.kernel, args.precision, lambda group: say(args, LABELS[group]), **options)
     write_accuracies(found, args, out, started, f"{args.test} test images, {turned}", data.classes)
     return 0
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-ACTIVATIONS = ("relu", "erf", "gelu", "abs", "sin", "leaky_relu")
+from so3ntk.files import output_folder as output_folder
+from so3ntk.files import replace_file as replace_file
+from so3ntk.plan import parse_memory
+from so3ntk.tolerance import check_rtol
+
+#: The class of so3ntk behind each name of an activation, and its arguments.
+ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = MappingProxyType({
+    "relu": ("Relu", ()), "erf": ("Erf", ()), "gelu": ("Gelu", ()), "abs": ("Abs", ()), "sin": ("Sin", ()),
+    "leaky_relu": ("LeakyRelu", (0.01,)),
+})  # fmt: skip
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -28,11 +36,14 @@ def add_shared_options(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def add_kernel_options(parser: argparse.ArgumentParser) -> None:
-    """--activation, --precision, --memory and --traceback."""
+    """--activation, --precision, --memory, --quiet and --traceback."""
     add = parser.add_argument
-    add("--activation", choices=ACTIVATIONS, default="relu", help="nonlinearity")
+    add("--activation", choices=tuple(ACTIVATIONS), default="relu", help="nonlinearity (leaky_relu: of slope 0.01)")
     add("--precision", choices=("float32", "float64"), default="float32", help="of the kernels")
-    add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results")
+    add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results, with its unit")
+    add(
+        "--quiet", action="store_true", help="print the results alone; else progress is shown, in a log a line a minute"
+    )
     add("--traceback", action="store_true", help="show where an error came from")
 
 
@@ -53,10 +64,29 @@ def not_negative(text: str) -> int:
 
 
 def make_activation(name: str) -> Any:
-    """The activation of one of the names ``ACTIVATIONS``, with its defaults."""
+    """The activation of one of the names ``ACTIVATIONS``."""
     import so3ntk
 
-    return getattr(so3ntk, "".join(part.capitalize() for part in name.split("_")))()
+    kind, arguments = ACTIVATIONS[name]
+    return getattr(so3ntk, kind)(*arguments)
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """ValueError, before anything is computed, for a --memory too small for anything and an --rtol out of reach."""
+    memory = parse_memory(args.memory)
+    if memory < 2**20:
+        raise ValueError(
+            f"--memory: expected at least 1MiB, as 2GiB or 500MB, got {args.memory}, which is {memory} bytes. A number without "
+            "a unit is bytes."
+        )
+    if hasattr(args, "rtol"):
+        check_rtol(args.rtol, args.precision, "--rtol", "pass --precision float64")
+
+
+def say(args: argparse.Namespace, text: Any) -> None:
+    """Print what is not a result, at once, unless --quiet."""
+    if not args.quiet:
+        print(text, flush=True)
 
 
 def format_table(title: str, rows: Iterable[tuple[str, int, float]], digits: int = 2) -> str:
@@ -69,32 +99,6 @@ def format_table(title: str, rows: Iterable[tuple[str, int, float]], digits: int
     return "\n".join(lines)
 
 
-def output_folder(path: str | os.PathLike) -> Path:
-    """The folder, made if it is not there. OSError, before minutes of work, if nothing can be written in it."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise type(error)(f"--out: cannot write in the folder {folder} ({error.strerror}). Name another.") from error
-    return folder
-
-
-def replace_file(path: Path, write: Callable[[str], Any]) -> Path:
-    """Write to a temporary file beside the target, then rename it: a file is there whole or not at all."""
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
 def write_json(path: Path, results: dict[str, Any]) -> Path:
     """The results and the versions they came from, as one file."""
     from so3ntk.fingerprint import versions
@@ -105,4 +109,4 @@ def write_json(path: Path, results: dict[str, Any]) -> Path:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The options that decide the numbers."""
-    return {name: value for name, value in vars(args).items() if name not in ("run", "traceback", "out")}
+    return {name: value for name, value in vars(args).items() if name not in ("run", "traceback", "out", "quiet")}

@@ -42,6 +42,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 import planar.covariances  # noqa: F401 - registers how images are read
@@ -57,6 +58,7 @@ from so3ntk.layers.source import Source
 from so3ntk.network import Network
 from so3ntk.plan import ends_in_field, make_plan
 from so3ntk.quadrature import Quadrature
+from so3ntk.scaling import Scaling, rescaled_in_jax
 from so3ntk.state import Pair
 
 try:
@@ -251,7 +253,11 @@ def _whole_kernel(net: Network, first: Any, second: Any) -> Any:
 def _variances(net: Network, x: Any) -> Float[Array, " n"]:
     """The NNGP kernel of each input with itself; traceable, which ``kernel_diagonal`` is not."""
     plan = make_plan(net.layers, net.quadrature, net.rtol, x, None)
-    return _own_kernels(plan.layers, plan.motions, plan.f)
+    kernels = _own_kernels(plan.layers, plan.motions, plan.f)
+    if plan.scaling is None:
+        return kernels
+    own = Scaling(plan.scaling.rows, np.zeros(1, int), 2 * plan.scaling.degree)
+    return rescaled_in_jax(kernels[:, None], own)[:, 0]
 
 
 @eqx.filter_jit

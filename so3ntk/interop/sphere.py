@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Point
+from so3ntk.harmonics import real_harmonics
 from so3ntk.interop.covariances import Known, as_signals, first_state
 from so3ntk.layers.flatten import Flatten
 from so3ntk.layers.lift import Lift
 from so3ntk.parametrization import Scales
 from so3ntk.positions import SphereGrid
 from so3ntk.rotations import block_indices
-from so3ntk.sampling import real_harmonics
 from so3ntk.so3 import HIGHEST, Blocks
 from so3ntk.so3_local import Cap, LocalSphereGeometry, Turn
 from so3ntk.sphere import SphereSignal

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.arrays import as_floats
 from so3ntk.features import Inputs, Vectors
 from so3ntk.geometry import Point
 from so3ntk.layers.source import Source
@@ -20,30 +22,31 @@ class Flatten(Source):
 
     .. math:: K = \frac{1}{4\pi C}\sum_{c,l,m} a^c_{lm} b^c_{lm}, \qquad \Theta = 0
 
-    which is ``Lift`` at the identity motion. A plain array (n, d) is taken as n vectors with K = a.b / d. Follow it
-    with ``Dense``: there are no weights here.
+    which is ``Lift`` at the identity motion. A plain array (n, d) is taken as n vectors with K = a.b / d, in any byte
+    order; integers become floats, half precision float32. Follow it with ``Dense``: there are no weights here.
     """
 
     def arrays(self, x: Any) -> Float[Array, "n ..."]:
-        """Coefficients (n, p, c) of signals, or the rows (n, d) of an array; integers become floats."""
+        """Coefficients (n, p, c) of signals, or the rows (n, d) of an array.
+
+        ValueError for other shapes and masked entries, TypeError for complex numbers and what is none.
+        """
         if isinstance(x, SphereSignal):
             return x.coefficients
-        rows = jnp.asarray(x)
+        rows = as_floats(x, "Flatten: the rows")
         if rows.ndim != 2 or rows.shape[1] == 0:
+            advice = {1: " Of one vector pass x[None].", 4: " Images go to planar.Flatten."}.get(rows.ndim, "")
             raise ValueError(
                 f"Flatten: expected a SphereSignal or an array (n, d) with d > 0, got {type(x).__name__} {rows.shape}."
+                f"{advice}"
             )
-        if jnp.iscomplexobj(rows):
-            raise TypeError(
-                "Flatten: expected real numbers, got complex ones; pass real and imaginary parts side by side."
-            )
-        return rows if jnp.issubdtype(rows.dtype, jnp.floating) else rows.astype(float)
+        return rows
 
     def begin(self, pair: Pair) -> State:
         """Kernel and variances of two coefficient vectors; nothing is trained yet, so Theta = 0."""
         f, g = pair.f, pair.g
         if f.ndim == 2:  # the mean over p entries is taken below; the kernel averages over the sphere, 1 / 4 pi
-            f, g = (a * np.sqrt(len(a) / (4 * np.pi)) for a in (f, g))
+            f, g = (a * math.sqrt(len(a) / (4 * np.pi)) for a in (f, g))
         geometry = Point()
         kernel = geometry.correlate(f, g)
         variances = geometry.variance(f), geometry.variance(g)
@@ -53,5 +56,5 @@ class Flatten(Source):
         """The coefficients as vectors, in the scale that ``begin`` gives them."""
         rows = features.arrays
         if rows.ndim == 3:
-            rows = (rows * np.sqrt(rows.shape[1] / (4 * np.pi))).reshape(len(rows), -1)
+            rows = (rows * math.sqrt(rows.shape[1] / (4 * np.pi))).reshape(len(rows), -1)
         return Vectors(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -40,7 +41,7 @@ class GroupConv(Layer):
     width: int | None = eqx.field(static=True)
     support: float | None = eqx.field(static=True)
     bandlimit: int | None = eqx.field(static=True)
-    variances: Float[Array, " l"] | None
+    variances: Sequence[float] | Float[Array | np.ndarray, " l"] | None
     W_std: Scalar
     b_std: Scalar | None
     parametrization: str = eqx.field(static=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.features import HIGHEST, Features
@@ -64,7 +65,7 @@ class IrrepPool(Readout):
         """Components of a tensor."""
         return Multiplet(self.irrep)
 
-    def finish(self, block: Float[Array, "... m m"]) -> Float[Array, "... a a"]:
+    def finish(self, block: Float[Array | np.ndarray, "... m m"]) -> Float[Array | np.ndarray, "... a a"]:
         """The block in the basis asked for."""
         if self.basis == "real":
             return block

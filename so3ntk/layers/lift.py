@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.features import Inputs, Linear
@@ -51,8 +53,8 @@ class Lift(Lifting):
     width: int | None = eqx.field(static=True)
     support: float | None = eqx.field(static=True)
     bandlimit: int | None = eqx.field(static=True)
-    variances: Float[Array, " l"] | None
-    channel_weights: Float[Array, " c"] | None
+    variances: Sequence[float] | Float[Array | np.ndarray, " l"] | None
+    channel_weights: Sequence[float] | Float[Array | np.ndarray, " c"] | None
     group: str = eqx.field(static=True)
     W_std: Scalar
     b_std: Scalar | None
@@ -153,7 +155,7 @@ class Lift(Lifting):
         proper = SphereGeometry(grid, self.channel_weights, self.variances, self.bandlimit)
         return OrthogonalGeometry(proper) if self.group == "O3" else proper
 
-    def channels(self, f: Float[Array, "p c"]) -> int:
+    def channels(self, f: Float[Array, "*n p c"]) -> int:
         """The last axis."""
         return f.shape[-1]
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from typing import TypeVar
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.geometry import Field, Geometry, Point
 from so3ntk.irreps import Irrep
 from so3ntk.layers.base import Layer
 from so3ntk.state import State
+
+#: A kernel of pairs on the device, or on the host where grids are measured.
+Block = TypeVar("Block", Float[Array, " ..."], Float[np.ndarray, " ..."])
 
 
 class Readout(Layer):
@@ -36,7 +41,7 @@ class Readout(Layer):
         """The geometry of what is left."""
         return Point()
 
-    def finish(self, block: Float[Array, "... m m"]) -> Float[Array, " ..."]:
+    def finish(self, block: Block) -> Block:
         """The block in the readout's basis, from that of real harmonics."""
         return block
 

@@ -3,6 +3,7 @@
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.coefficients import environment_coefficients
+from so3ntk.molecules.consistency import check_forces
 from so3ntk.molecules.data import MoleculeData, read_molecules
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.force_data import ForceData, read_forces
@@ -17,6 +18,7 @@ __all__ = [
     "Environments",
     "ForceData",
     "MoleculeData",
+    "check_forces",
     "environment_coefficients",
     "environments",
     "force_network",

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import all_changes
 
+from so3ntk.arguments import check_flag
 from so3ntk.molecules.force_regressor import EnergyForceRegressor
+
+try:
+    from ase.calculators.calculator import Calculator as AseCalculator
+    from ase.calculators.calculator import all_changes
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "Calculator: needs ase, which is not installed: pip install -e '.[molecules]' in the checkout of so3ntk."
+    ) from error
 
 
 class Calculator(AseCalculator):
@@ -35,6 +42,7 @@ class Calculator(AseCalculator):
             raise ValueError(
                 f"Calculator: expected unit, the model's unit of energy in eV, to be positive, got {unit!r}."
             )
+        check_flag(with_std, "Calculator", "with_std")
         super().__init__(**options)
         self.model, self.unit, self.with_std = model, float(unit), with_std
 

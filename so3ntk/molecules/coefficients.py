@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.arrays import as_numbers, refuse_masked
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, check_geometry, pairs_in_molecules
@@ -45,7 +46,7 @@ def environment_coefficients(
     molecule: Any,
     *,
     species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
-    powers: Sequence[float | int] = (2, 6),
+    powers: Sequence[float | np.number] | Float[np.ndarray, " powers"] | float = (2, 6),
     bandlimit: int = 6,
     angular_width: Any = None,
     cutoff: float | None = None,
@@ -55,15 +56,16 @@ def environment_coefficients(
     r"""Coefficients of every atom's environment (formulas at the head of this file).
 
     positions (atoms, 3) in Angstrom; numbers and molecule (atoms,): atomic numbers, and which molecule each
-    atom belongs to. Returns (atoms, L^2, species * powers) in the dtype of the positions: flat harmonic index
-    l^2 + l + m, channels with the species major and the powers minor. An atom alone has the zero signal.
+    atom belongs to. Returns (atoms, L^2, species * powers) in the dtype of the positions (float32 for half precision):
+    flat harmonic index l^2 + l + m, channels with the species major and the powers minor. An atom alone has the zero
+    signal.
 
     length, r_0 in Angstrom, is where all powers weigh the same: a longer one gives more weight to high powers,
     hence to the nearest neighbours.
 
     Twice differentiable in the positions and in ``angular_width`` (beta; default 0.0286, 5 % at 45 degrees).
     Both may be traced; numbers, molecule and edges are NumPy arrays, from which the list of pairs is made on
-    the host: under ``jax.jit`` close over them, or mark them static.
+    the host: under ``jax.jit`` close over them, or mark them static and pass tuples.
 
     cutoff, in Angstrom, multiplies each neighbour by the switch s(r) = 1 - 10 u^3 + 15 u^4 - 6 u^5 with u =
     (r - 0.8 cutoff) / (0.2 cutoff) clipped to [0, 1]: twice continuously differentiable, exactly 0 beyond.
@@ -74,7 +76,7 @@ def environment_coefficients(
     Memory: the output, and a few MiB for the pairs, which are summed in chunks; also under reverse-mode
     derivatives.
 
-    Raises ValueError for wrong shapes, an element not among the species, ghost atoms, a power, length, cutoff or
+    Raises ValueError for wrong shapes, masked arrays, an element not among the species, ghost atoms, a power, length, cutoff or
     (concrete) width that is not positive, a width below 1e-7, a bandlimit outside 1 to 64, and, where the
     positions are concrete, for NaN and for two atoms closer than 0.001 Angstrom. TypeError if numbers or
     molecule are traced.
@@ -84,10 +86,11 @@ def environment_coefficients(
     powers, cutoff = _check_powers(powers, where), _check_cutoff(cutoff, where)
     if not 0 < length < np.inf:
         raise ValueError(f"{where}: expected a positive length in Angstrom, got {length!r}.")
-    positions = jnp.asarray(positions)
+    positions = jnp.asarray(as_numbers(positions, f"{where}: the positions"))
     if not jnp.issubdtype(positions.dtype, jnp.floating) or positions.ndim != 2 or positions.shape[1] != 3:
+        advice = " Pass positions.astype(float)." if jnp.issubdtype(positions.dtype, jnp.integer) else ""
         raise ValueError(
-            f"{where}: expected floating-point positions (atoms, 3), got {positions.dtype}{list(positions.shape)}."
+            f"{where}: expected floating-point positions (atoms, 3), got {positions.dtype}{list(positions.shape)}.{advice}"
         )
     numbers, molecule = (
         _host_integers(array, name, len(positions), where)
@@ -121,6 +124,7 @@ def profile_gains(angular_width: Any, bandlimit: int, dtype) -> Float[Array, " l
     rounding. Raises ValueError for a concrete width that is not a finite scalar of at least 1e-7.
     """
     width = DEFAULT_ANGULAR_WIDTH if angular_width is None else angular_width
+    width = as_numbers(width, "environment_coefficients: the angular width")
     concrete = _concrete(width)
     if concrete is not None and (concrete.ndim or not MIN_ANGULAR_WIDTH <= concrete < np.inf):
         raise ValueError(
@@ -185,7 +189,7 @@ def _check_powers(powers, where: str) -> tuple[float | int, ...]:
     powers = tuple(powers) if np.iterable(powers) else (powers,)
     if not powers or not all(isinstance(p, int | float | np.number) and 0 < p < np.inf for p in powers):
         raise ValueError(f"{where}: expected one or more positive powers of 1/r, got {powers!r}.")
-    return powers
+    return tuple(p.item() if isinstance(p, np.number) else p for p in powers)
 
 
 def _check_cutoff(cutoff, where: str) -> float | None:
@@ -195,11 +199,12 @@ def _check_cutoff(cutoff, where: str) -> float | None:
 
 
 def _host_integers(array, name: str, n: int, where: str) -> np.ndarray:
+    refuse_masked(array, f"{where}: {name}")
     host = _concrete(array)
     if host is None:
         raise TypeError(
             f"{where}: {name} is traced, but the list of pairs is made from it on the host. Under jax.jit "
-            f"close over {name} as a NumPy array or mark it static."
+            f"close over {name} as a NumPy array, or mark it static and pass a tuple."
         )
     if host.shape != (n,) or not np.issubdtype(host.dtype, np.integer):
         raise ValueError(

@@ -67,9 +67,14 @@ def learning_curve(
     elements: the contribution of an element that no training molecule has is unknown.
 
     kernels: Gram matrices of all n molecules. Each size fits its own composition baseline, and its ridge by
-    leave-one-out on the residuals. ValueError if a training size and the test set overlap.
+    leave-one-out on the residuals. ValueError if a training size and the test set overlap, or there is none.
     """
     n = len(y)
+    whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k > 0 for k in (*sizes, test))
+    if not len(sizes) or not whole:
+        raise ValueError(
+            f"learning_curve: expected sizes and test to be numbers of molecules, at least 1, got {sizes!r} and {test!r}."
+        )
     if max(sizes) + test > n:
         raise ValueError(
             f"learning_curve: {max(sizes)} training and {test} test molecules need {max(sizes) + test}, got {n}."

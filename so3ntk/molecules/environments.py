@@ -9,8 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.double import double_precision
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.elements import atomic_number, species_numbers
@@ -56,7 +57,7 @@ class Environments(eqx.Module):
     Length, indices and shape are those of the molecules, so that scikit-learn's splitters work: ``x[3]`` (a
     batch of one), ``x[2:5]``, ``x[[4, 0, 4]]``, ``x[mask]``; molecules are renumbered in the order given.
 
-    Raises ValueError if the numbers of atoms disagree or molecules are not numbered 0..n-1 in ascending
+    Raises ValueError if the numbers of atoms disagree, for masked arrays, or if molecules are not numbered 0..n-1 in ascending
     order, TypeError for other settings.
     """
 
@@ -66,6 +67,8 @@ class Environments(eqx.Module):
     settings: EnvironmentSettings | None = eqx.field(static=True)
 
     def __init__(self, signal: SphereSignal, molecule, numbers, settings: EnvironmentSettings | None = None):
+        for name, values in (("molecule", molecule), ("numbers", numbers)):
+            refuse_masked(values, f"Environments: {name}")
         molecule, numbers = np.asarray(molecule), np.asarray(numbers)
         n_atoms = len(signal.coefficients)
         if molecule.shape != (n_atoms,) or numbers.shape != (n_atoms,):
@@ -143,7 +146,7 @@ class Environments(eqx.Module):
 def environments(
     atoms: Atoms | Iterable[Atoms],
     species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
-    powers: Sequence[float | int] = (2, 6),
+    powers: Sequence[float | np.number] | Float[np.ndarray, " powers"] | float = (2, 6),
     bandlimit: int = 6,
     angular_width: Any = None,
     cutoff: float | None = None,
@@ -153,11 +156,11 @@ def environments(
     """Environments of every atom of one molecule (``ase.Atoms``) or of a list of them.
 
     Formulas, units (Angstrom) and the meaning of the arguments: :func:`environment_coefficients`. Computed in
-    float64 whatever JAX is set to, then cast to ``dtype``: by default float64 if jax_enable_x64 is set and
-    float32 if not. A molecule of one atom has the zero signal. Not differentiable: use
+    float64 whatever JAX is set to, then cast to ``dtype``, float32 or float64: by default float64 if
+    jax_enable_x64 is set and float32 if not. A molecule of one atom has the zero signal. Not differentiable: use
     ``environment_coefficients`` for that.
 
-    Raises TypeError for anything but ase.Atoms. ValueError for an empty list, a molecule without atoms, NaN
+    Raises TypeError for anything but ase.Atoms and for another dtype. ValueError for an empty list, a molecule without atoms, NaN
     or infinite coordinates, two atoms closer than 0.001 Angstrom, elements not among the species, ghost
     atoms, periodic structures without a cutoff, and wrong settings: see there. ImportError if ase is missing.
     """
@@ -171,7 +174,7 @@ def environments(
     with double_precision():
         coefficients = np.asarray(
             environment_coefficients(
-                jnp.asarray(np.concatenate([a.positions for a in structures])),
+                np.concatenate([a.positions for a in structures]),
                 numbers,
                 molecule,
                 species=species,
@@ -209,9 +212,9 @@ def _structures(atoms: Any, atoms_class: type, cutoff: float | None) -> list[Any
 
 def _result_dtype(dtype) -> np.dtype:
     allowed = jax.dtypes.canonicalize_dtype(np.float64)
-    wanted = allowed if dtype is None else np.dtype(dtype)
-    if not jnp.issubdtype(wanted, jnp.floating):
-        raise TypeError(f"environments: expected a floating-point dtype, got {wanted}.")
+    wanted = allowed if dtype is None else np.dtype(dtype).newbyteorder("=")
+    if wanted not in (np.float32, np.float64):
+        raise TypeError(f"environments: expected dtype to be float32 or float64, got {wanted}.")
     if wanted == np.float64 and allowed != np.float64:
         raise ValueError(
             "environments: float64 was asked for, but JAX is set to 32 bits. Call "
@@ -223,5 +226,6 @@ def _result_dtype(dtype) -> np.dtype:
 def _host_index(index: Any) -> Any:
     if isinstance(index, slice):
         return index
+    refuse_masked(index, "Environments: the indices")
     index = np.asarray(index)
     return index.astype(int) if index.shape == (0,) and index.dtype != bool else index  # [] is float for NumPy

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.molecules.data import read_molecules
+from so3ntk.molecules.data import read_numbers
 from so3ntk.molecules.force_regressor import check_forces
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ForceData:
 
     atoms: list[Atoms]
     energies: Float[np.ndarray, " n"]
-    forces: list[Float[np.ndarray, "atoms 3"]]
+    forces: list[Float[np.ndarray, "_atoms 3"]]
     unit: str
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ def read_forces(
     ``read_molecules``. Nothing is converted: ``unit`` says what the energies are in, ase's being eV and eV/Angstrom.
     Raises what ``read_molecules`` raises, and ValueError for a frame without forces or with ones of the wrong shape.
     """
-    data = read_molecules(path, energy_key, unit)
+    data = read_numbers(path, energy_key, unit, "read_forces", "energy_key")
     forces = [_forces_of(atoms, forces_key, f"read_forces: {path}, frame {i}") for i, atoms in enumerate(data.atoms)]
     return ForceData(data.atoms, data.targets, forces, unit)
 
@@ -52,6 +52,12 @@ def _forces_of(atoms: Atoms, key: str, where: str) -> Float[np.ndarray, "atoms 3
     results = {} if atoms.calc is None else atoms.calc.results
     forces = atoms.arrays.get(key, results.get(key))
     if forces is None:
-        held = ", ".join(sorted({*atoms.arrays, *results}))
-        raise ValueError(f"{where} has no {key!r}; it has {held}. Pass one of these as forces_key.")
+        others = {name: value for name, value in {**results, **atoms.arrays}.items() if name != "positions"}
+        fitting = sorted(name for name, value in others.items() if np.shape(value) == (len(atoms), 3))
+        remedy = (
+            f"it has the arrays (atoms, 3) {', '.join(fitting)}. Pass one of these as forces_key"
+            if fitting
+            else f"it has no arrays (atoms, 3). In extended xyz they are columns, {key}:R:3 in the Properties of each frame"
+        )
+        raise ValueError(f"{where} has no {key!r}; {remedy}.")
     return check_forces([forces], [atoms], where)

@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from so3ntk.blocks import add_mirror_image
 from so3ntk.double import double_precision
@@ -29,6 +28,7 @@ from so3ntk.molecules.displacements import Moving
 from so3ntk.molecules.pair_derivatives import PairDerivatives, pair_derivatives
 from so3ntk.network import Network, check_get
 from so3ntk.plan import make_plan
+from so3ntk.progress import show_progress
 
 #: Molecules that one batch of atoms may belong to.
 SLOTS = 16
@@ -53,7 +53,7 @@ class Side(NamedTuple):
         n = len(self.moving.environments)
         return n + (n if self.velocities is not None else 3 * int(self.moving.sizes.sum()) if self.forces else 0)
 
-    def rows(self, molecules: Int[np.ndarray, " m"], width: int) -> Int[np.ndarray, "m 1+width"]:
+    def rows(self, molecules: Int[np.ndarray, " m"], width: int) -> Int[np.ndarray, "m 1+{width}"]:
         """The rows of the energies and, padded with -1, the forces of some molecules."""
         n, sizes = len(self.moving.environments), self.moving.sizes
         start = n + 3 * (np.cumsum(sizes) - sizes)
@@ -122,8 +122,7 @@ def energy_force_gram(
             (a, b) for i, a in enumerate(rows) for b in (columns[: i + 1] if symmetric else columns) if a.kind == b.kind
         ]
         total = np.zeros((x1.count, other.count))
-        with tqdm(total=sum(len(a.atoms) * len(b.atoms) for a, b in work), unit=" pairs", unit_scale=True,
-                  disable=not progress, desc="Forces") as bar:  # fmt: skip
+        with show_progress(sum(len(a.atoms) * len(b.atoms) for a, b in work), " pairs", "Forces", progress) as bar:
             for a, b in work:
                 block = _block(pairs, x1, a, other, b)
                 _add(total, block / 2 if symmetric and a is b else block, x1, a, other, b)

@@ -1,22 +1,32 @@
-r"""The two noise levels of a joint fit of energies and forces, by the marginal likelihood.
+r"""The two noise levels of a joint fit of energies and forces, by the marginal likelihood, and the amplitude.
 
 With A = K + diag(noise) and the amplitude s^2 of s^2 A at its optimum, y^T A^{-1} y / N, the negative logarithm is
 
 .. math:: \tfrac N2 \log \frac{y^T A^{-1} y}{N} + \tfrac12 \log \det A + \text{const},
 
 one Cholesky factorisation for each pair of candidates that is looked at.
+
+Where a composition's least-squares fit was subtracted from n energies, r elements have taken r degrees of freedom. The
+likelihood is then that of n - r contrasts of energies, which no composition changes, beside all forces (the restricted
+likelihood); the amplitude is divided by the mean of y^T A^{-1} y over such targets in place of N. With Q (N, r) an
+orthonormal basis of what composition gives the energies, and P = I - Q Q^T, this is
+
+.. math:: \mathrm{tr}(A^{-1} P A P) = N - 2 r + \mathrm{tr}(Q^T A^{-1} Q\; Q^T A Q).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
 from so3ntk.errors import NotPositiveDefiniteError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 #: Candidates, in units of the mean of the diagonal of energies and of forces.
 RELATIVE_NOISES = np.logspace(-10, -1, 10)
@@ -59,12 +69,45 @@ def _neighbours(place: tuple[int, ...], candidates: Sequence[Any]) -> list[tuple
 def negative_log_likelihood(
     gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, noises: Sequence[float]
 ) -> float:
-    """The formula at the head of this file; infinite where K + noise is not positive definite."""
+    """The formula at the head of this file; infinite where K + noise is not positive definite, 0 without targets."""
+    if len(y) == 0:
+        return 0.0
     factor = _factor(gram, energies, noises)
     if factor is None:
         return np.inf
     white = scipy.linalg.solve_triangular(factor, y, lower=True)
-    return len(y) / 2 * np.log(white @ white / len(y)) + np.log(np.diag(factor)).sum()
+    square = max(white @ white, np.finfo(float).tiny)  # of targets that vanish
+    return len(y) / 2 * np.log(square / len(y)) + np.log(np.diag(factor)).sum()
+
+
+def composition_basis(atoms: Sequence[Atoms]) -> Float[np.ndarray, "n r"]:
+    """Orthonormal columns that span what a sum over elements can give the molecules; r independent elements."""
+    elements = np.unique(np.concatenate([molecule.numbers for molecule in atoms]))
+    counts = np.stack([np.count_nonzero(m.numbers[:, None] == elements, axis=0) for m in atoms]).astype(float)
+    basis, sizes, _ = np.linalg.svd(counts, full_matrices=False)
+    return basis[:, sizes > len(counts) * np.finfo(float).eps * sizes[0]]
+
+
+def without_composition(
+    gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], basis: Float[np.ndarray, "n r"]
+) -> tuple[Float[np.ndarray, "M M"], Float[np.ndarray, " M"]]:
+    """Covariance and targets with the n energies replaced by their n - r contrasts; M = N - r."""
+    if basis.shape[1] == 0:
+        return gram, y
+    n = len(basis)
+    contrasts = scipy.linalg.null_space(basis.T)  # orthonormal, so a noise of equal variances stays one
+    rows = np.concatenate([contrasts.T @ gram[:n], gram[n:]])
+    return np.concatenate([rows[:, :n] @ contrasts, rows[:, n:]], axis=1), np.concatenate([contrasts.T @ y[:n], y[n:]])
+
+
+def degrees_of_freedom(factor: Float[np.ndarray, "N N"], basis: Float[np.ndarray, "n r"]) -> float:
+    """tr(A^-1 P A P), see the head of this file, from the lower factor of A; NaN where nothing is left of the targets."""
+    n, r = basis.shape
+    if len(factor) == r:
+        return np.nan
+    columns = np.concatenate([basis, np.zeros((len(factor) - n, r))])
+    white, spread = scipy.linalg.solve_triangular(factor, columns, lower=True), factor.T @ columns
+    return len(factor) - 2 * r + float(np.sum((white.T @ white) * (spread.T @ spread)))
 
 
 def factorise(

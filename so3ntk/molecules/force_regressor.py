@@ -10,8 +10,8 @@ predictions are K_* alpha: the forces of a fit to energies alone are the derivat
 
 from __future__ import annotations
 
+import inspect
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,23 +22,38 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from so3ntk.activations import Activation, Erf, Sign
+from so3ntk.arguments import check_flag, is_number
+from so3ntk.caller import warn
 from so3ntk.haar import ProductGrid
 from so3ntk.layers import Dense, GroupPool, Lift
 from so3ntk.layers.base import flatten
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
+from so3ntk.molecules.consistency import check_distances
+from so3ntk.molecules.consistency import check_forces as check_consistency
 from so3ntk.molecules.displacements import Moving, moving_environments
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS
+from so3ntk.molecules.environments import environments
 from so3ntk.molecules.force_kernels import Side, energy_force_gram
-from so3ntk.molecules.force_noise import choose_noises, factorise, relative_candidates
-from so3ntk.molecules.structures import check_structures, require_ase
+from so3ntk.molecules.force_noise import (
+    choose_noises,
+    composition_basis,
+    degrees_of_freedom,
+    factorise,
+    relative_candidates,
+    without_composition,
+)
+from so3ntk.molecules.targets import check_energies, check_molecules, join_forces
 from so3ntk.network import Network, check_kernel_name, serial
+from so3ntk.ridge import warn_if_flat
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 #: Molecules of one block of predictions.
 BLOCK = 16
+#: The name by which ``force_data`` has it.
+check_forces = join_forces
 
 
 class Prediction(NamedTuple):
@@ -58,8 +73,8 @@ class EnergyForceRegressor(BaseEstimator):
     energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
     per square Angstrom). What is None is chosen from 10^-10 to 10^-1 times the mean of K's diagonal by the marginal
     likelihood of the first ``selection`` training molecules, and doubled, with a warning, until the covariance of all
-    is positive definite. baseline: subtract the least-squares fit of composition
-    from the energies. progress: a bar for each matrix.
+    is positive definite. baseline: True to subtract the least-squares fit of composition, made here, from the energies;
+    other references are subtracted before. progress: a bar for each matrix, in a log a line a minute.
 
     Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom. Kernels and solves are in float64
     whatever JAX is set to. Memory: two matrices of 8 N^2 bytes while fitting, one after, N = molecules + 3 atoms where
@@ -93,13 +108,18 @@ class EnergyForceRegressor(BaseEstimator):
         """Fit to molecules, energies (n,) and forces, a list of (atoms, 3) or all in one array; None: energies alone.
 
         Raises ValueError and TypeError for wrong molecules, shapes, values, networks and noises,
-        NotPositiveDefiniteError if the covariance with its noise is not. Warns for the NTK of activations with a kink.
+        NotPositiveDefiniteError if the covariance with its noise is not. Warns for the NTK of activations with a kink, and
+        for signs and units that do not go together (``so3ntk.molecules.check_forces``).
         """
         where = type(self).__name__
-        atoms = _molecules(atoms, where)
-        self._check_parameters()
-        energies = _check_energies(energies, len(atoms), where)
-        forces = None if forces is None else check_forces(forces, atoms, where)
+        atoms = check_molecules(atoms, where)
+        self._check_parameters(forces is not None)
+        energies = check_energies(energies, len(atoms), where)
+        forces = None if forces is None else join_forces(forces, atoms, where)
+        if forces is None:
+            check_distances(atoms, where)
+        else:
+            check_consistency(atoms, energies, forces, where)
         self.baseline_ = CompositionBaseline().fit(atoms, energies) if self.baseline else None
         residual = energies - (self.baseline_.predict(atoms) if self.baseline_ else 0.0)
         y = residual if forces is None else np.concatenate([residual, forces.ravel()])
@@ -111,12 +131,10 @@ class EnergyForceRegressor(BaseEstimator):
         given = (self.energy_noise, self.force_noise)
         self.factor_, noises = factorise(gram, len(atoms), chosen, [g is None for g in given], where)
         if noises != chosen:
-            warnings.warn(
+            warn(
                 f"{where}: with the noises {chosen}, chosen on the first {self.selection} molecules, the covariance of all "
                 f"{len(atoms)} is not positive definite (errors of the rotation grid add up), so they were raised to "
-                f"{noises}. A finer grid avoids it, as force_network(quadrature=ProductGrid(24)), or a larger selection.",
-                UserWarning,
-                stacklevel=2,
+                f"{noises}. A finer grid avoids it, as force_network(quadrature=ProductGrid(24)), or a larger selection."
             )
         self.energy_noise_, self.force_noise_ = noises[0], noises[1] if self.with_forces_ else None
         self._solve(y)
@@ -125,15 +143,18 @@ class EnergyForceRegressor(BaseEstimator):
     def predict(self, atoms: Sequence[Atoms], return_std: bool = False) -> Prediction:
         r"""Energies and forces of molecules; with ``return_std`` also the posterior's standard deviations.
 
-        .. math:: s\,\bigl(K_{**} - K_* (K + \Lambda)^{-1} K_*^T\bigr)^{1/2}, \qquad s^2 = y^T \alpha / N,
+        .. math:: s\,\bigl(K_{**} - K_* (K + \Lambda)^{-1} K_*^T\bigr)^{1/2}, \qquad s^2 = y^T \alpha / \nu,
 
-        those of the energy surface, without noise. Without them a molecule costs a fraction: one direction of each
+        those of the energy surface, without noise and without the baseline's own; nu is N without a baseline, and about
+        N less the number of elements with one (``force_noise``): NaN where that fits all energies. Without deviations a molecule costs a fraction: one direction of each
         training molecule then stands for all of its coordinates.
         Raises NotFittedError before ``fit``, ValueError for wrong molecules and elements that no training molecule had.
         """
         check_is_fitted(self)
         where = f"{type(self).__name__}.predict"
-        atoms = _molecules(atoms, where)
+        atoms = check_molecules(atoms, where)
+        if return_std:
+            warn_if_flat(np.atleast_1d(self.amplitude_), where)
         if return_std and not hasattr(self, "factor_"):
             raise ValueError(
                 f"{where}: return_std needs the Cholesky factor of the covariance, which was left out of the saved file. Save "
@@ -166,7 +187,9 @@ class EnergyForceRegressor(BaseEstimator):
     def cross_kernel(self, atoms: Sequence[Atoms]) -> Float[np.ndarray, "rows N"]:
         """K_*: the covariances of molecules' energies, then forces, with what was fitted."""
         check_is_fitted(self)
-        return self._cross(moving_environments(_molecules(atoms, f"{type(self).__name__}.cross_kernel"), self.settings))
+        return self._cross(
+            moving_environments(check_molecules(atoms, f"{type(self).__name__}.cross_kernel"), self.settings)
+        )
 
     def _cross(self, moving: Moving) -> np.ndarray:
         return self._gram(Side(moving), Side(self.moving_, self.with_forces_))
@@ -191,7 +214,12 @@ class EnergyForceRegressor(BaseEstimator):
 
     def _solve(self, y: np.ndarray) -> None:
         self.dual_coef_ = scipy.linalg.cho_solve((self.factor_, True), y)
-        self.amplitude_ = float(np.sqrt(max(y @ self.dual_coef_, 0) / len(y)))
+        freedom = degrees_of_freedom(self.factor_, self._composition(len(self.atoms_)))
+        self.amplitude_ = float(np.sqrt(max(y @ self.dual_coef_, 0) / freedom))
+
+    def _composition(self, n: int) -> Float[np.ndarray, "n r"]:
+        """What the baseline could give the energies of the first n training molecules: an orthonormal basis."""
+        return composition_basis(self.atoms_[:n]) if self.baseline_ else np.zeros((n, 0))
 
     def _noises(self, gram: np.ndarray, y: np.ndarray, n: int) -> tuple[float, ...]:
         """The noises given, and those chosen on the first molecules."""
@@ -204,16 +232,28 @@ class EnergyForceRegressor(BaseEstimator):
         if None not in given:
             return tuple(map(float, given))  # pyright: ignore[reportArgumentType]
         candidates = [c if g is None else [float(g)] for c, g in zip(candidates, given, strict=True)]
-        return choose_noises(part, y[rows], chosen, candidates)
+        basis = self._composition(chosen)
+        return choose_noises(*without_composition(part, y[rows], basis), chosen - basis.shape[1], candidates)
 
-    def _check_parameters(self) -> None:
+    def _check_parameters(self, with_forces: bool) -> None:
         where = type(self).__name__
         check_force_network(self.network_, self.kernel, where)
+        check_environment(self.environment, where)
+        check_flag(self.progress, where, "progress")
+        if not isinstance(self.baseline, bool | np.bool_):
+            raise TypeError(
+                f"{where}: expected baseline to be True, to subtract the least-squares fit of composition to these energies, or "
+                f"False, got {self.baseline!r}. Energies of atoms, or a fitted CompositionBaseline, are subtracted before: "
+                "fit(atoms, energies - baseline.predict(atoms)) with baseline=False."
+            )
+        if self.force_noise is not None and not with_forces:
+            raise ValueError(
+                f"{where}: force_noise={self.force_noise!r} is for forces, and fit was given none. Pass forces, or "
+                "force_noise=None."
+            )
         for name in ("energy_noise", "force_noise"):
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf
-            ):
+            if value is not None and not (is_number(value) and 0 <= value < np.inf):
                 raise ValueError(f"{where}: expected {name} to be None or a finite variance >= 0, got {value!r}.")
         if isinstance(self.selection, bool) or not isinstance(self.selection, int | np.integer) or self.selection < 1:
             raise ValueError(
@@ -250,66 +290,28 @@ def check_force_network(net: Any, kernel: str, where: str) -> None:
         )
     rough = sorted({type(layer).__name__ for layer in inside if math.isfinite(layer.smoothness)})
     if rough and kernel == "ntk":
-        warnings.warn(
+        warn(
             f"{where}: {', '.join(rough)} has a kink, and the NTK of such a network is not twice differentiable where "
             "environments coincide: its force blocks need not converge with the rotation grid. Use Erf() or Gelu(), or "
-            'kernel="nngp".',
-            stacklevel=4,
+            'kernel="nngp".'
         )
 
 
-def check_forces(forces: Any, atoms: Sequence[Atoms], where: str) -> Float[np.ndarray, "atoms 3"]:
-    """Forces of all atoms in one array, from such an array or a list of arrays; ValueError for other shapes and NaN."""
-    sizes = [len(molecule) for molecule in atoms]
-    if isinstance(forces, np.ndarray) and forces.dtype != object and forces.shape != (len(atoms), sizes[0], 3):
-        joined = forces
-    else:
-        parts = [np.asarray(part, np.float64) for part in forces]
-        wrong = next((i for i, (part, n) in enumerate(zip(parts, sizes, strict=False)) if part.shape != (n, 3)), None)
-        if len(parts) != len(atoms) or wrong is not None:
-            found = (
-                f"{len(parts)} arrays"
-                if wrong is None
-                else f"{parts[wrong].shape} for molecule {wrong} of {sizes[wrong]} atoms"
-            )
-            raise ValueError(
-                f"{where}: expected forces to be {len(atoms)} arrays of shape (atoms, 3), one per molecule, or one array "
-                f"({sum(sizes)}, 3) of all atoms, got {found}."
-            )
-        joined = np.concatenate(parts)
-    if joined.shape != (sum(sizes), 3):
-        raise ValueError(
-            f"{where}: expected forces of the shape ({sum(sizes)}, 3), one row for each atom of all {len(atoms)} molecules "
-            f"in their order, or a list of arrays (atoms, 3), got {joined.shape}."
+def check_environment(environment: Any, where: str) -> None:
+    """TypeError for what is no mapping of arguments of ``environments``; the dtype is not free either."""
+    known = [name for name in inspect.signature(environments).parameters if name not in ("atoms", "dtype")]
+    if environment is None:
+        return
+    if not isinstance(environment, Mapping):
+        raise TypeError(
+            f"{where}: expected environment to be None or the arguments of environments as a dict, such as "
+            f"{{'bandlimit': 4}}, got {environment!r}."
         )
-    if not np.isfinite(joined).all():
-        raise ValueError(
-            f"{where}: the forces hold NaN or infinity, first at atom {int(np.argmin(np.isfinite(joined).all(axis=1)))}."
+    if unknown := [name for name in environment if name not in known]:
+        raise TypeError(
+            f"{where}: environment takes {', '.join(known)}, got {', '.join(map(repr, unknown))}. (Environments are in "
+            "float64 here, whatever the dtype.)"
         )
-    return np.asarray(joined, np.float64)
-
-
-def _check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"]:
-    energies = np.asarray(energies, np.float64)
-    if energies.shape != (n,):
-        raise ValueError(f"{where}: expected energies of the shape ({n},), one per molecule, got {energies.shape}.")
-    if not np.isfinite(energies).all():
-        raise ValueError(
-            f"{where}: the energies hold NaN or infinity, first at molecule {int(np.argmin(np.isfinite(energies)))}."
-        )
-    return energies
-
-
-def _molecules(atoms: Any, where: str) -> list[Atoms]:
-    kind = require_ase(where).Atoms
-    atoms = [atoms] if isinstance(atoms, kind) else list(atoms)
-    if not atoms:
-        raise ValueError(f"{where}: expected at least one molecule, got none.")
-    for number, molecule in enumerate(atoms):
-        if not isinstance(molecule, kind):
-            raise TypeError(f"{where}: expected ase.Atoms, got {type(molecule).__name__} at position {number}.")
-    check_structures(atoms, where)
-    return atoms
 
 
 def _split(blocks: Sequence[tuple[Any, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
+from so3ntk.arrays import as_numbers
 from so3ntk.molecules.structures import atom_name
 
 if TYPE_CHECKING:
@@ -24,12 +25,19 @@ class Edges:
     """Ordered pairs: atom ``centre`` sees ``neighbour`` at position[neighbour] + offset - position[centre].
 
     offsets (edges, 3): Cartesian displacements of the neighbour's periodic image (Angstrom; may be traced, for
-    derivatives in the cell), or None where there are none. List both directions of a pair.
+    derivatives in the cell), or None where there are none. List both directions of a pair. Arrays may have any byte
+    order; ValueError for masked ones.
     """
 
     centre: Int[np.ndarray, " edges"]
     neighbour: Int[np.ndarray, " edges"]
     offsets: Any = None
+
+    def __post_init__(self):
+        for name in ("centre", "neighbour", "offsets"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, as_numbers(value, f"Edges: {name}"))
 
     def __len__(self) -> int:
         return len(self.centre)

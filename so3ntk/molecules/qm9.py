@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from so3ntk.molecules.archive import read_archive, take_rows, write_archive
-from so3ntk.molecules.data import MoleculeData, read_molecules, sample_rows
-from so3ntk.molecules.elements import SYMBOLS
+from so3ntk.molecules.data import MoleculeData, read_numbers, sample_rows
 from so3ntk.molecules.polarizability import anisotropies
 from so3ntk.molecules.structures import require_ase
+from so3ntk.molecules.xyz import element_number, plain_float
 
 #: Column in the files of qm9pack and unit of each target. What is in eV here is in Hartree in the files.
 TARGETS = {
@@ -61,7 +61,8 @@ def load_qm9(
 
     path: None reads the CSV files of the installed package qm9pack, without importing it. A folder is read as
     such a set of files; an npz file in the layout of :mod:`so3ntk.molecules.archive`, with energies in
-    Hartree; any other file by :func:`read_molecules`, with the target as its key and its values as they are.
+    Hartree; any other file by :func:`read_molecules`, with the target as its key and its values as they are, or as QM9's
+    own xyz files have them.
     cache: keep what was parsed from CSV files in $SO3NTK_CACHE, else $XDG_CACHE_HOME/so3ntk, else
     ~/.cache/so3ntk (a file per n and seed, 0.6 kB per molecule; it may be deleted at any time). A damaged one
     is rebuilt.
@@ -81,7 +82,7 @@ def load_qm9(
         columns = read_archive(path, TARGETS)
         columns = take_rows(columns, sample_rows(len(columns["offsets"]) - 1, n, seed, where))
     else:
-        data = read_molecules(path, target_key=target, unit=TARGETS[target][1])
+        data = read_numbers(path, target, TARGETS[target][1], where, "target_key of read_molecules")
         return data[sample_rows(len(data), n, seed, where)]
     return _molecule_data(columns, target, path)
 
@@ -121,8 +122,8 @@ def _package_folder() -> Path:
     spec = importlib.util.find_spec("qm9pack")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            "load_qm9: the data come from the package qm9pack, which is not installed: pip install "
-            "'so3ntk[molecules]' (225 MB), or pass path= to a file of your own."
+            "load_qm9: the data come from the package qm9pack, which is not installed: pip install -e "
+            "'.[molecules]' in the checkout of so3ntk (225 MB), or pass path= to a file of your own."
         )
     return Path(spec.submodule_search_locations[0]) / "data"
 
@@ -172,19 +173,19 @@ def _parse_files(files: Sequence[Path], n: int | None, seed: int) -> dict[str, n
     records, row = {}, 0
     for file in files:
         lines = _lines(file)
-        header = next(lines, b"").decode()
-        columns = _column_numbers(next(csv.reader([header]), []), file)
-        for line in lines:
+        _, header = next(lines, (0, b""))
+        columns = _column_numbers(next(csv.reader([header.decode("utf-8-sig", "replace")]), []), file)
+        for number, line in lines:
             if row in slots:
-                records[slots[row]] = _parse_line(line, columns, file)
+                records[slots[row]] = _parse_line(line, columns, f"load_qm9: {file}, line {number}")
             row += 1
     return _as_columns([records[slot] for slot in range(len(rows))])
 
 
 def _lines(file: Path):
-    """The lines of a file that are not blank, as bytes."""
+    """The numbers of the lines of a file that are not blank, from 1 on, and the lines as bytes."""
     with open(file, "rb") as handle:
-        yield from (line for line in handle if not line.isspace())
+        yield from ((number, line) for number, line in enumerate(handle, 1) if not line.isspace())
 
 
 def _column_numbers(header: list[str], file: Path) -> dict[str, int]:
@@ -198,21 +199,37 @@ def _column_numbers(header: list[str], file: Path) -> dict[str, int]:
     return {name: header.index(column) for name, column in wanted.items()}
 
 
-def _parse_line(line: bytes, columns: Mapping[str, int], file: Path) -> dict:
+def _parse_line(line: bytes, columns: Mapping[str, int], where: str) -> dict[str, Any]:
     """One molecule: Elements as "['C','H',...]" and XYZ_Ang as "[[x,y,z],...]"; numbers as plain text."""
     try:
         fields = next(csv.reader([line.decode()]))
-        numbers = [SYMBOLS.index(symbol) for symbol in fields[columns["Z"]].strip("[]").replace("'", "").split(",")]
-        text = fields[columns["R"]].replace("[", "").replace("]", "")
-        positions = np.array([float(number) for number in text.split(",")]).reshape(len(numbers), 3)
-        record: dict[str, Any] = {name: float(fields[columns[name]]) for name in TARGETS}
-        index, smiles = int(fields[columns["index"]]), fields[columns["smiles"]]
-        return {"index": index, "smiles": smiles, "Z": numbers, "R": positions, **record}
-    except (ValueError, IndexError, csv.Error, StopIteration) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{where}: no line of a CSV file in UTF-8 ({error}).") from error
+    if len(fields) <= max(columns.values()):
         raise ValueError(
-            f"load_qm9: cannot parse a line of {file} that begins with {line[:40]!r} ({error}). Is the file "
-            "truncated? pip install --force-reinstall qm9pack restores its own."
-        ) from error
+            f"{where}: expected {max(columns.values()) + 1} fields or more, got {len(fields)}: it is truncated. Fetch the file "
+            "again; pip install --force-reinstall qm9pack restores the package's own."
+        )
+    record: dict[str, Any] = {"smiles": fields[columns["smiles"]]}
+    for name, read in (("index", int), ("Z", _numbers), ("R", _positions), *((name, plain_float) for name in TARGETS)):
+        try:
+            record[name] = read(fields[columns[name]])
+        except ValueError as error:
+            raise ValueError(f"{where}: cannot read {name} from {fields[columns[name]][:40]!r}: {error}") from error
+    if len(record["R"]) != len(record["Z"]):
+        raise ValueError(f"{where}: expected a position for each of {len(record['Z'])} atoms, got {len(record['R'])}.")
+    return record
+
+
+def _numbers(text: str) -> list[int]:
+    return [element_number(entry.strip(" '\"")) for entry in text.strip("[]").split(",")]
+
+
+def _positions(text: str) -> np.ndarray:
+    values = np.array([plain_float(entry.strip()) for entry in text.replace("[", "").replace("]", "").split(",")])
+    if values.size % 3:
+        raise ValueError(f"expected three coordinates for each atom, got {values.size} numbers.")
+    return values.reshape(-1, 3)
 
 
 def _as_columns(records: Sequence[dict]) -> dict[str, np.ndarray]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
+from so3ntk.arrays import refuse_masked
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -18,15 +20,18 @@ def require_ase(where: str) -> ModuleType:
     try:
         import ase
     except ModuleNotFoundError as error:
-        raise ImportError(f"{where}: needs ase, which is not installed: pip install 'so3ntk[molecules]'.") from error
+        raise ImportError(
+            f"{where}: needs ase, which is not installed: pip install -e '.[molecules]' in the checkout of so3ntk."
+        ) from error
     return ase
 
 
 def check_structures(structures: Sequence[Atoms], where: str) -> None:
-    """ValueError for a structure without atoms or with a coordinate that is NaN or infinite, naming it."""
+    """ValueError for a structure without atoms or with a coordinate that is NaN, infinite or masked, naming it."""
     for number, atoms in enumerate(structures):
         if len(atoms) == 0:
             raise ValueError(f"{where}: molecule {number} has no atoms.")
+        refuse_masked(atoms.positions, f"{where}: the positions of molecule {number}")
         finite = np.isfinite(atoms.positions).all(axis=1)
         if not finite.all():
             atom = int(np.argmin(finite))

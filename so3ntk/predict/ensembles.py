@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.caller import warn
 from so3ntk.network import check_kernel_name
 from so3ntk.predict.flow import evolve, scaled_times
 from so3ntk.predict.inputs import (
@@ -164,11 +164,10 @@ def _nonnegative(covariance: np.ndarray, prior: np.ndarray, where: str) -> np.nd
     largest = np.max(np.abs(prior), initial=0.0)
     lowest = float(np.min(diagonal, initial=0.0))
     if lowest < -1e-6 * largest:
-        warnings.warn(
+        warn(
             f"{where}: variances down to {lowest:.1e} are set to zero: the kernels are not positive definite to "
             "this accuracy, or not of the same inputs. Refine their quadrature (net.calibrate, rtol) or regularise.",
             RuntimeWarning,
-            stacklevel=4,
         )
     diagonal[diagonal < 0] = 0.0
     return covariance

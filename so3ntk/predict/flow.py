@@ -22,7 +22,7 @@ def gradient_flow(
     *,
     f0_train: Any = 0.0,
     f0_test: Any = 0.0,
-) -> Float[np.ndarray, "... m k"]:
+) -> Float[np.ndarray, ...]:
     r"""Outputs at test inputs after training for time t, from outputs f0.
 
     .. math:: f_t(x) = f_0(x) + \Theta(x, X)\, M^{-1} (1 - e^{-\eta t M / nk})\, (y - f_0(X)), \qquad

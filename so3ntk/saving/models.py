@@ -11,7 +11,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import so3ntk.saving.known  # noqa: F401 - the classes of files
+from so3ntk.arguments import check_flag
 from so3ntk.errors import ModelFileError, PrecisionError
+from so3ntk.files import writable_file
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.network import Network
 from so3ntk.saving import archive
@@ -32,10 +34,15 @@ def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
     eigenvectors of the kernel (its Cholesky factor, of energies and forces), 8 n^2 bytes for n rows, without which there
     is no ``return_std``.
 
-    Raises TypeError for functions and objects that a file cannot name (see ``so3ntk.saving.register``), NotFittedError.
+    Raises TypeError for functions and objects that a file cannot name (see ``so3ntk.saving.register``), NotFittedError,
+    and ValueError and OSError for a path where no file can be written, before anything is computed.
     """
+    check_flag(spectrum, "save", "spectrum")
+    path = writable_file(path, "save")
     arrays: dict[str, np.ndarray] = {}
     models = model if isinstance(model, dict) else {"model": model}
+    if not models or not all(isinstance(name, str) for name in models):
+        raise TypeError(f"save: expected a dict of models under text as names, got the names {list(models)!r}.")
     document = {
         "format": FORMAT,
         "format_version": VERSION,
@@ -54,6 +61,7 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
     unknown classes or functions, or was written by a newer version. ValueError for a model in double precision where
     JAX is set to single. Versions other than these are noted in the log.
     """
+    check_flag(check, "load", "check")
     document, arrays = archive.read(path)
     if document.get("format") != FORMAT or not isinstance(document.get("models"), dict):
         raise ModelFileError(f"load: {path} is not a saved model: its format is {document.get('format')!r:.40}.")

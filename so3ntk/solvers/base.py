@@ -70,7 +70,7 @@ class Solution:
     residuals: Any
     converged: bool = True
     history: Float[np.ndarray, " s"] | None = None
-    loo: Float[np.ndarray, "n ..."] | None = None
+    loo: Float[np.ndarray, "_n ..."] | None = None
     support: Int[np.ndarray, " m"] | None = None
     approximation: Approximation | None = None
 

@@ -66,8 +66,9 @@ class Descent(NamedTuple):
                 rows = batch_rows(key, index, len(y), self.batch)
                 own = jax.tree.map(lambda leaf: leaf[rows], own)
             value, gradient = jax.value_and_grad(loss)(member.params, *own)
-            updates, memory = optimizer.update(gradient, member.memory, member.params)
-            return Ensemble(optax.apply_updates(member.params, updates), memory), value
+            with jax.numpy_dtype_promotion("standard"):  # optax raises floats to the power of a counter
+                updates, memory = optimizer.update(gradient, member.memory, member.params)
+                return Ensemble(optax.apply_updates(member.params, updates), memory), value
 
         return jax.vmap(one)(ensemble, keys)
 

@@ -104,7 +104,7 @@ def test_single_precision(case, scale):
         limit = np.sqrt(
             function(*[jnp.asarray(triples[1], float)] * 3) * function(*[jnp.asarray(triples[2], float)] * 3)
         )
-        assert np.all(np.abs(single - double) <= 40 * np.finfo(np.float32).eps * limit)
+        assert np.all(np.abs(np.asarray(single) - np.asarray(double)) <= 40 * np.finfo(np.float32).eps * limit)
 
 
 @pytest.mark.parametrize("case", KINKED, ids=str)
@@ -124,8 +124,8 @@ def test_derivatives_to_second_order_at_generic_points(case):
     c, q1, q2 = arrays([0.3, -0.6, 0.0], [0.8, 1.1, 1.0], [1.3, 0.9, 0.7])
     for function in (case.activation.dual, case.activation.derivative_dual):
         scale = jnp.maximum(function(q1, q1, q1), 1)
-        check_grads(lambda *x, f=function, s=scale: f(*x) / s, (c, q1, q2), order=2, eps=1e-4)
-    check_grads(case.activation.variance, arrays([0.3, 0.1]), order=2, eps=1e-4)
+        check_grads(lambda *x, f=function, s=scale: f(*map(jnp.asarray, x)) / s, (c, q1, q2), order=2, eps=1e-4)
+    check_grads(lambda q: case.activation.variance(jnp.asarray(q)), arrays([0.3, 0.1]), order=2, eps=1e-4)
 
 
 @each_case

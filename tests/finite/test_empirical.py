@@ -135,7 +135,8 @@ def test_progress(capsys):
 
 def test_hidden_average_is_the_expectation_over_the_last_layer():
     net, x = serial(planar.Flatten(), Dense(4), Relu(), Dense(4000, W_std=1.5, b_std=0.5)), images(2)
-    averages = [empirical.monte_carlo(net, x, draws=2, get="nngp", hidden=hidden, progress=False) for hidden in (0, 1)]
+    averages = [empirical.monte_carlo(net, x, draws=2, get="nngp", hidden=hidden, progress=False)
+                for hidden in (False, True)]  # fmt: skip
     np.testing.assert_allclose(averages[0].mean, averages[1].mean, rtol=0.2)  # 4000 channels: 5 standard errors
     assert not np.allclose(averages[0].mean, averages[1].mean, rtol=1e-3)
 

@@ -1,5 +1,8 @@
 """The calculator: units, energy conservation, relaxation."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -70,11 +73,21 @@ def test_relaxation_finds_the_minimum(model):
     np.testing.assert_allclose(lengths, 0.97, atol=0.01)  # the springs' length
 
 
+def test_without_ase(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ase"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "so3ntk.molecules.calculator")
+    with pytest.raises(ImportError, match=r"Calculator: needs ase, .*pip install -e '\.\[molecules\]' in the checkout"):
+        importlib.import_module("so3ntk.molecules.calculator")
+
+
 def test_wrong_arguments(model):
     with pytest.raises(TypeError, match="fitted EnergyForceRegressor, got KernelRegressor"):
         Calculator(so3ntk.KernelRegressor())
     with pytest.raises(ValueError, match="unit of energy in eV, to be positive, got -1"):
         Calculator(model, unit=-1)
+    with pytest.raises(TypeError, match="Calculator: expected with_std to be True or False, got 'no'"):
+        Calculator(model, with_std="no")
     with pytest.raises(NotFittedError):
         Calculator(EnergyForceRegressor()).calculate(Atoms("H"))
     with pytest.raises(ValueError, match=r"F .* is not among the species"):

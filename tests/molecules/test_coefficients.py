@@ -217,8 +217,25 @@ def test_traced_positions_and_width():
     jitted = jax.jit(lambda r, b: environment_coefficients(r, numbers, molecule, angular_width=b))
     expected = environment_coefficients(positions, numbers, molecule, angular_width=0.05)
     np.testing.assert_allclose(jitted(positions, 0.05), expected, atol=20 * EPS * scale(expected))
-    with pytest.raises(TypeError, match="numbers is traced"):
+    with pytest.raises(TypeError, match=r"numbers is traced.* as a NumPy array, or mark it static and pass a tuple"):
         jax.jit(environment_coefficients)(positions, numbers, molecule)
+    static = jax.jit(environment_coefficients, static_argnames=("numbers", "molecule"))
+    ours = static(positions, numbers=tuple(numbers.tolist()), molecule=tuple(molecule.tolist()))
+    np.testing.assert_allclose(
+        ours, environment_coefficients(positions, numbers, molecule), atol=20 * EPS * scale(ours)
+    )
+    with pytest.raises(ValueError, match=r"got int64\[12, 3\]\. Pass positions\.astype\(float\)\."):
+        environment_coefficients(np.arange(36).reshape(12, 3), numbers, molecule)
+    environment_coefficients(np.arange(36).reshape(12, 3).astype(float), numbers, molecule)
+
+
+def test_powers_of_numpy():
+    batch = batch_of("HCN")
+    expected = environment_coefficients(*batch, powers=(2, 6.5))
+    for powers in ([2.0, np.float64(6.5)], np.array([2, 6.5]), (np.int32(2), np.float32(6.5))):
+        np.testing.assert_allclose(environment_coefficients(*batch, powers=powers), expected, rtol=8 * EPS)
+    single = environment_coefficients(*batch, powers=2)
+    np.testing.assert_array_equal(single, np.asarray(expected)[..., ::2])
 
 
 def test_second_derivative_is_continuous_at_the_switch():

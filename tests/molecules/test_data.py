@@ -1,3 +1,8 @@
+import os
+import pathlib
+import subprocess
+import sys
+
 import ase.io
 import numpy as np
 import pytest
@@ -5,8 +10,9 @@ from ase import Atoms
 from ase.build import molecule as g2
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from so3ntk.molecules import CompositionBaseline, MoleculeData, read_molecules
+from so3ntk.molecules import CompositionBaseline, MoleculeData, load_qm9, read_forces, read_molecules
 
+PATH = {**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
 NAMES = ("HCN", "H2O", "CH3CH2OH", "CH4")
 
 
@@ -42,11 +48,35 @@ def test_info_keys(tmp_path, frames):
 def test_missing_energy_names_the_frame_and_the_keys(tmp_path, frames):
     frames[2].calc = None
     ase.io.write(tmp_path / "m.extxyz", frames)
-    with pytest.raises(ValueError, match="frame 2 has no 'energy'; it has moment, note"):
+    # Only what can be passed is named: the note is text
+    with pytest.raises(ValueError, match=r"frame 2 has no 'energy'; it has moment\. Pass one of these as target_key\."):
         read_molecules(tmp_path / "m.extxyz")
+    assert len(read_molecules(tmp_path / "m.extxyz", target_key="moment")) == 4
     ase.io.write(tmp_path / "plain.xyz", g2("HCN"), plain=True)
-    with pytest.raises(ValueError, match="frame 0 has no 'energy'; it has no values at all"):
+    with pytest.raises(
+        ValueError, match=r"it has no numbers at all\. In extended xyz .* of each frame, as energy=-1\.5"
+    ):
         read_molecules(tmp_path / "plain.xyz")
+    (tmp_path / "plain.xyz").write_text((tmp_path / "plain.xyz").read_text().replace("3\n", "3\nenergy=-1.5 ", 1))
+    assert read_molecules(tmp_path / "plain.xyz").targets == [-1.5]
+
+
+def test_remedies_name_arguments_that_there_are(tmp_path, frames):
+    ase.io.write(tmp_path / "m.extxyz", frames)
+    with pytest.raises(ValueError, match=r"read_forces: .* has no 'E'; it has energy, moment\. .* as energy_key\."):
+        read_forces(tmp_path / "m.extxyz", energy_key="E")
+    with pytest.raises(ValueError, match=r"has no 'forces'; it has no arrays \(atoms, 3\)\. .*forces:R:3"):
+        read_forces(tmp_path / "m.extxyz", energy_key="moment")
+    with pytest.raises(ValueError, match=r"load_qm9: .*; it has energy, moment\. .* as target_key of read_molecules\."):
+        load_qm9(path=tmp_path / "m.extxyz")
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=2 * atoms.positions)
+    ase.io.write(tmp_path / "m.extxyz", frames)
+    with pytest.raises(
+        ValueError, match=r"has no 'gradient'; it has the arrays \(atoms, 3\) forces\. Pass one of these"
+    ):
+        read_forces(tmp_path / "m.extxyz", forces_key="gradient")  # positions are such an array, too, and no forces
+    np.testing.assert_allclose(read_forces(tmp_path / "m.extxyz").forces[0], 2 * frames[0].positions, atol=1e-7)
 
 
 def test_energies_that_are_not_finite(tmp_path, frames):
@@ -84,6 +114,23 @@ def test_unreadable_files(tmp_path, frames):
     (tmp_path / "m.traj").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"read_molecules: .*m\.traj"):
         read_molecules(tmp_path / "m.traj")
+
+
+def test_causes_are_said_as_they_are_known(tmp_path, frames):
+    """Only a frame that is too short is asked about truncation."""
+    (tmp_path / "m.foo").write_text("hello\nworld\n")
+    with pytest.raises(
+        ValueError, match=r"UnknownFileTypeError: foo\)\. ase tells the format by .*`ase info --formats`"
+    ):
+        read_molecules(tmp_path / "m.foo")
+    assert subprocess.run(["ase", "info", "--formats"], capture_output=True, check=False, env=PATH).returncode == 0
+    ase.io.write(tmp_path / "m.xyz", frames)
+    (tmp_path / "m.xyz").rename(tmp_path / "m.foo")  # and back, to the suffix of its format
+    (tmp_path / "m.foo").rename(tmp_path / "m.xyz")
+    assert len(read_molecules(tmp_path / "m.xyz")) == 4
+    (tmp_path / "m.json").write_text("{")
+    with pytest.raises(ValueError, match=r"ase cannot read .*m\.json \(JSONDecodeError: .*\)\.$"):
+        read_molecules(tmp_path / "m.json")
 
 
 def test_at_signs_in_names_are_no_indices(tmp_path, frames):

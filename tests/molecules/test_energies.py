@@ -29,3 +29,11 @@ def test_a_rare_element_of_the_test_set_is_in_every_training_set():
 def test_more_molecules_than_there_are():
     with pytest.raises(ValueError, match="need 9, got 8"):
         learning_curve({}, molecules(), np.zeros(8), [7], test=2)
+
+
+@pytest.mark.parametrize(("sizes", "test"), [([], 2), ([4], 0), ([0, 4], 2), ([4.0], 2), ([True], 2)])
+def test_sizes_that_are_no_numbers_of_molecules(sizes, test):
+    with pytest.raises(
+        ValueError, match="learning_curve: expected sizes and test to be numbers of molecules, at least 1"
+    ):
+        learning_curve({}, molecules(), np.zeros(8), sizes, test=test)

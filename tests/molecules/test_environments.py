@@ -196,8 +196,9 @@ def test_dtype():
     single = environments(g2("HCN"), dtype="float32").signal.coefficients
     assert single.dtype == jnp.float32
     np.testing.assert_array_equal(single, np.float32(environments(g2("HCN")).signal.coefficients))
-    with pytest.raises(TypeError, match="floating-point dtype"):
-        environments(g2("HCN"), dtype=int)
+    for dtype in (int, "float16", jnp.bfloat16, complex):
+        with pytest.raises(TypeError, match="expected dtype to be float32 or float64, got"):
+            environments(g2("HCN"), dtype=dtype)
 
 
 def test_double_precision_inside_whatever_jax_is_set_to(tmp_path):
@@ -212,8 +213,11 @@ assert signal.dtype == np.float32 and not jax.config.jax_enable_x64
 expected = np.load({str(tmp_path / "expected.npy")!r})
 np.testing.assert_allclose(signal, np.float32(expected), rtol=2e-7, atol=1e-12 * abs(expected).max())
 assert environments(molecule("CH3CH2OH"), cutoff=4.0).signal.coefficients.dtype == np.float32
-with pytest.raises(ValueError, match="jax_enable_x64"):
+with pytest.raises(ValueError, match="Call jax.config.update.'jax_enable_x64', True. first, or pass dtype='float32'"):
     environments(molecule("HCN"), dtype="float64")
+assert environments(molecule("HCN"), dtype="float32").signal.dtype == np.float32
+jax.config.update("jax_enable_x64", True)
+assert environments(molecule("HCN"), dtype="float64").signal.dtype == np.float64
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
     assert done.returncode == 0, done.stderr
@@ -226,7 +230,7 @@ sys.modules["ase"] = None
 import pytest
 from so3ntk.molecules import environments, load_qm9, read_molecules
 for call in (lambda: environments([]), load_qm9, lambda: read_molecules("x.xyz")):
-    with pytest.raises(ImportError, match=r"so3ntk\\[molecules\\]"):
+    with pytest.raises(ImportError, match=r"pip install -e '.\\[molecules\\]' in the checkout"):
         call()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
@@ -328,6 +332,17 @@ def moved(atoms, row, position):
 def test_refused(make, settings, message):
     with pytest.raises(ValueError, match=message):
         environments(make(), **settings)
+
+
+def test_remedies_for_periodic_structures():
+    """A cutoff, a cell, or pbc = False: what messages tell to do."""
+    crystal, without_cell = bulk("C"), Atoms("H", pbc=True)
+    assert len(environments(crystal, cutoff=3.0)) == 1
+    without_cell.cell = 4 * np.eye(3)
+    assert len(environments(without_cell, cutoff=3.0)) == 1
+    for atoms in (crystal, Atoms("H", pbc=True)):
+        atoms.pbc = False
+        assert len(environments(atoms)) == 1
 
 
 @pytest.mark.parametrize("atoms", [3, "HCN", [g2("HCN"), "H2O"], [np.zeros((3, 3))], None])

@@ -1,7 +1,10 @@
 """Noises of forces and energies that turn out too small for the whole covariance."""
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from so3ntk import NotPositiveDefiniteError, ProductGrid
 from so3ntk.molecules import EnergyForceRegressor, force_network
@@ -45,3 +48,6 @@ def test_a_fit_on_a_coarse_grid_says_that_it_raised_them():
     with pytest.warns(UserWarning, match="chosen on the first 1 molecules, the covariance of all 10 is not positive"):
         model.fit(molecules, *springs(molecules))
     assert np.isfinite(model.dual_coef_).all()
+    with warnings.catch_warnings():  # what the warning says to do, at no more than it costs
+        warnings.simplefilter("error")
+        clone(model).set_params(selection=10).fit(molecules, *springs(molecules))

@@ -6,10 +6,22 @@ from ase import Atoms
 
 import so3ntk
 from so3ntk import Dense, Erf, GroupPool, Lift, NotPositiveDefiniteError, Relu, Sign, serial
-from so3ntk.molecules import AtomSum, EnergyForceRegressor, ForceData, force_network, read_forces
+from so3ntk.molecules import (
+    AtomSum,
+    CompositionBaseline,
+    EnergyForceRegressor,
+    ForceData,
+    force_network,
+    read_forces,
+)
 from so3ntk.molecules.displacements import moving_environments
 from so3ntk.molecules.force_kernels import Side
-from so3ntk.molecules.force_noise import negative_log_likelihood, relative_candidates
+from so3ntk.molecules.force_noise import (
+    composition_basis,
+    negative_log_likelihood,
+    relative_candidates,
+    without_composition,
+)
 from tests.molecules.springs import SETTINGS, small_network, springs, waters
 
 TRAIN, TEST = waters(10, seed=0), waters(6, seed=1)
@@ -114,20 +126,67 @@ def test_deviations_are_the_posterior_s(joint):
 def test_noises_maximise_the_marginal_likelihood(joint):
     gram = joint._gram(Side(joint.moving_), None)
     energies, forces = springs(TRAIN)
-    y = np.concatenate([energies - joint.baseline_.predict(TRAIN), np.concatenate(forces).ravel()])
+    y = np.concatenate([energies, np.concatenate(forces).ravel()])
     chosen = joint.energy_noise_, joint.force_noise_
-    best, lowest = negative_log_likelihood(gram, y, 10, chosen), [c[0] for c in relative_candidates(gram, 10)]
+    lowest = [c[0] for c in relative_candidates(gram, 10)]
+    # what no composition changes: differences of the ten energies, and the forces
+    gram, y = without_composition(gram, y, composition_basis(TRAIN))
+    best = negative_log_likelihood(gram, y, 9, chosen)
     looked = 0
     for factor in ((10, 1), (0.1, 1), (1, 10), (1, 0.1)):
         near = [n * f for n, f in zip(chosen, factor, strict=True)]
         if all(n > 0.5 * low for n, low in zip(near, lowest, strict=True)):
-            assert best <= negative_log_likelihood(gram, y, 10, near)
+            assert best <= negative_log_likelihood(gram, y, 9, near)
             looked += 1
     assert looked >= 2
-    noise = np.diag(np.r_[np.full(10, chosen[0]), np.full(90, chosen[1])])
-    s2 = joint.amplitude_**2
+    noise = np.diag(np.r_[np.full(9, chosen[0]), np.full(90, chosen[1])])
+    s2 = y @ np.linalg.solve(gram + noise, y) / 99
     expected = -0.5 * y @ np.linalg.solve(s2 * (gram + noise), y) - 0.5 * np.linalg.slogdet(s2 * (gram + noise))[1]
     assert -best == pytest.approx(expected + len(y) / 2, rel=1e-6)  # the Gaussian's log density at the best amplitude
+
+
+@pytest.mark.parametrize(
+    ("with_forces", "baseline", "draws"), [(True, True, 1000), (False, True, 400), (False, False, 400)]
+)
+def test_the_amplitude_of_targets_from_the_model_is_one_in_the_mean(with_forces, baseline, draws, monkeypatch):
+    """Compositions plus a Gaussian process plus noise: the composition's fit takes degrees of freedom."""
+    pool = [*waters(3, seed=3), Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]), Atoms("HH", [[0, 0, 0], [0, 0, 0.76]])]
+    noises = {"energy_noise": 0.1, "force_noise": 0.1 if with_forces else None}
+    model = regressor(baseline=baseline, **noises)
+    moving = moving_environments(pool, SETTINGS)
+    gram = model._gram(Side(moving, with_forces), None)
+    monkeypatch.setattr("so3ntk.molecules.force_regressor.moving_environments", lambda *_: moving)
+    monkeypatch.setattr(EnergyForceRegressor, "_gram", lambda *_: gram)
+    monkeypatch.setattr("so3ntk.molecules.force_regressor.check_consistency", lambda *_: None)
+    factor = np.linalg.cholesky(gram + 0.1 * np.eye(len(gram)))
+    rng, squares = np.random.default_rng(0), []
+    counts = np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in pool])
+    for _ in range(draws):
+        y = factor @ rng.normal(size=len(gram))
+        energies = y[:5] + counts @ rng.normal(scale=100.0, size=2) * baseline
+        model.fit(pool, energies, y[5:].reshape(-1, 3) if with_forces else None)
+        squares.append(model.amplitude_**2)
+    freedom = len(gram) - 2 * baseline  # 3 of 5 energies
+    assert np.mean(squares) == pytest.approx(1, abs=5 * np.sqrt(2 / freedom / len(squares)))
+
+
+def test_an_amplitude_without_degrees_of_freedom():
+    """One molecule's energy is its composition's: nothing is left, and nothing is said of deviations."""
+    model = regressor(energy_noise=0.1).fit(TRAIN[:1], [3.0])
+    found = model.predict(TEST[:2], return_std=True)
+    assert np.isfinite(found.energies).all()
+    assert np.isnan(found.energy_std).all()
+    constant = regressor(energy_noise=0.1, baseline=False).fit(TRAIN[:2], [0.0, 0.0])
+    with pytest.warns(UserWarning, match="constant, so the amplitude"):
+        constant.predict(TEST[:1], return_std=True)
+
+
+def test_a_choice_of_noises_without_anything_to_choose_by():
+    """One molecule of its composition, and energies that vanish: the noises make the covariance positive definite."""
+    for energies, options in (([3.0], {}), ([0.0, 0.0], {"baseline": False})):
+        model = regressor(**options).fit(TRAIN[: len(energies)], energies)
+        assert 0 < model.energy_noise_ < np.inf
+        np.testing.assert_allclose(model.predict(TRAIN[:1]).energies, energies[0], atol=1e-9)
 
 
 def test_reading_forces(tmp_path):
@@ -194,10 +253,43 @@ def test_wrong_parameters():
         fit(force_noise=-1)
     with pytest.raises(ValueError, match="selection, a number of molecules, to be at least 1, got 0"):
         fit(selection=0)
-    with pytest.raises(NotPositiveDefiniteError, match="Raise energy_noise, force_noise"):
-        EnergyForceRegressor(small_network(), environment=SETTINGS, energy_noise=0, force_noise=0).fit(
-            TRAIN[:1] * 2, [0.0, 1.0], np.zeros((6, 3))
-        )
+    for baseline in ({"H": -13.6}, CompositionBaseline().fit(TRAIN, np.zeros(10)), "yes", 1, None):
+        with pytest.raises(
+            TypeError, match=r"baseline to be True.* or False, got .*energies - baseline\.predict\(atoms\)"
+        ):
+            fit(baseline=baseline)
+    with pytest.raises(TypeError, match="progress to be True or False, got 'no'"):
+        fit(progress="no")
+    with pytest.raises(ValueError, match=r"force_noise=0\.1 is for forces, and fit was given none"):
+        regressor(force_noise=0.1).fit(TRAIN[:2], [0.0, 1.0])
+    for environment, message in (
+        ({"bandlimits": 3}, "environment takes species, powers, .* got 'bandlimits'"),
+        ({**SETTINGS, "dtype": "float32"}, "got 'dtype'.*float64 here"),
+        ("default", "a dict, such as .* got 'default'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            EnergyForceRegressor(small_network(), environment=environment).fit(TRAIN[:2], [0.0, 1.0])
+    twice = TRAIN[:1] * 2, [0.0, 1.0], np.zeros((6, 3))
+    with pytest.raises(NotPositiveDefiniteError, match="Raise energy_noise, force_noise") as error:
+        regressor(energy_noise=0, force_noise=0).fit(*twice)
+    noise = float(f"{error.value.needed:.1e}")  # as the message has it
+    regressor(energy_noise=noise, force_noise=noise).fit(*twice)
+
+
+def test_energies_of_ones_own_are_subtracted_before(alone):
+    """What the message about baselines says to do."""
+    energies, _ = springs(TRAIN)
+    baseline = CompositionBaseline().fit(TRAIN, energies)
+    model = regressor(baseline=False).fit(TRAIN, energies - baseline.predict(TRAIN))
+    found = model.predict(TEST).energies + baseline.predict(TEST)
+    assert np.abs(found - springs(TEST)[0]).mean() < 2 * np.abs(alone.predict(TEST).energies - springs(TEST)[0]).mean()
+
+
+def test_a_wrong_sign_is_said():
+    energies, forces = springs(TRAIN)
+    with pytest.warns(UserWarning, match="EnergyForceRegressor: energies and forces .*wrong sign") as caught:
+        regressor(energy_noise=1e-3, force_noise=1e-3).fit(TRAIN, energies, [-f for f in forces])
+    assert caught[0].filename == __file__
 
 
 def test_kinks_are_announced():

@@ -2,6 +2,7 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+import warnings
 
 import ase.io
 import numpy as np
@@ -132,7 +133,12 @@ def test_changed_files_are_parsed_again(folder):
 def test_cache_that_cannot_be_written(folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SO3NTK_CACHE", str(tmp_path / "file" / "below"))
-    with pytest.warns(UserWarning, match="cannot write the cache"):
+    with pytest.warns(UserWarning, match=r"cannot write the cache .*Set SO3NTK_CACHE to a .*, or pass cache=False\."):
+        assert len(load_qm9(3, path=folder)) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_qm9(3, path=folder, cache=False)) == 3
+        monkeypatch.setenv("SO3NTK_CACHE", str(tmp_path / "writable"))
         assert len(load_qm9(3, path=folder)) == 3
 
 
@@ -145,8 +151,11 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("n", [9, 10**9])
 def test_more_than_exist(folder, n):
-    with pytest.raises(ValueError, match=f"{n} molecules were asked for, but there are 8"):
+    with pytest.raises(
+        ValueError, match=rf"{n} molecules were asked for, but there are 8\. Pass n=None for all of them\."
+    ):
         load_qm9(n, path=folder)
+    assert len(load_qm9(None, path=folder)) == 8
 
 
 @pytest.mark.parametrize("n", [0, -1, True])
@@ -164,10 +173,26 @@ def test_broken_csv(folder):
     file = folder / "qm9_part2.csv"
     whole = file.read_text()
     file.write_text(whole[:-100])
-    with pytest.raises(ValueError, match=r"cannot parse a line of .*qm9_part2.csv.*dsgdb9nsd_000011.*truncated"):
+    with pytest.raises(ValueError, match=r"load_qm9: .*qm9_part2\.csv, line 4: expected 25 fields or more.*truncated"):
         load_qm9(path=folder)
-    file.write_text(whole.replace("'N'", "'Qq'"))
-    with pytest.raises(ValueError, match="cannot parse a line"):
+    for old, new, message in [
+        ("'F']", "'Qq']", r"cannot read Z from .*'Qq' is neither the symbol of a chemical element"),
+        ("'F']", "'D']", r"cannot read Z from .*'D' is deuterium"),
+        ("'F']", "'F','F']", r"expected a position for each of 6 atoms, got 5"),
+        (
+            "0.767436,0.767436,0.767436",
+            "0.767436,0.767436",
+            r"cannot read R from .*three coordinates for each atom, got 14",
+        ),
+        (repr(0.5 + 0.001 * 9), "x", r"cannot read mu from 'x': 'x' is not a number"),
+        (',9,"C,9"', ',nine,"C,9"', r"cannot read index from 'nine'"),
+    ]:
+        assert old in whole
+        file.write_text(whole.replace(old, new))
+        with pytest.raises(ValueError, match=rf"load_qm9: .*qm9_part2\.csv, line 3: {message}"):
+            load_qm9(path=folder)
+    file.write_bytes(whole.encode().replace(b"C,9", b"\xff,9"))
+    with pytest.raises(ValueError, match=r"qm9_part2\.csv, line 3: no line of a CSV file in UTF-8"):
         load_qm9(path=folder)
     file.write_text(whole.replace("XYZ_Ang", "XYZ"))
     with pytest.raises(ValueError, match="lacks the columns XYZ_Ang"):
@@ -179,6 +204,19 @@ def test_broken_csv(folder):
     with pytest.raises(ValueError, match="the U0 of molecule 9 is NaN"):
         load_qm9(path=folder)
     assert load_qm9(path=folder, target="mu").targets[4] == pytest.approx(0.509)
+
+
+def test_csv_of_other_programs(folder):
+    """A byte-order mark, exponents of Mathematica and Fortran, atomic numbers: the same molecules."""
+    file = folder / "qm9_part2.csv"
+    expected = load_qm9(path=folder, target="mu", cache=False)
+    text = file.read_text().replace("0.767436,", "7.67436*^-1,").replace("0.509", "5.09D-1").replace("'F'", "9")
+    file.write_text("\ufeff" + text.replace("XYZ_file,Index", "Index").replace('"dsgdb9nsd', '"x').replace('"x_', "").replace(
+        '000007.xyz",', "").replace('000009.xyz",', "").replace('000011.xyz",', ""))  # fmt: skip
+    found = load_qm9(path=folder, target="mu", cache=False)
+    np.testing.assert_array_equal(found.targets, expected.targets)
+    assert found.index.tolist() == expected.index.tolist()
+    assert all(a == b for a, b in zip(found.atoms, expected.atoms, strict=True))
 
 
 def test_folder_without_files(tmp_path):
@@ -309,7 +347,7 @@ def test_file_of_ase(tmp_path):
 
 def test_missing_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"so3ntk\[molecules\].*path="):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[molecules\]' in the checkout.*path="):
         load_qm9(3)
 
 

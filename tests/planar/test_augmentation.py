@@ -34,7 +34,7 @@ def plain(activation: type[Activation] = Erf):
 
 
 def relative(actual, desired):
-    return np.abs(np.asarray(actual) - desired).max() / np.abs(desired).max()
+    return np.abs(np.asarray(actual) - np.asarray(desired)).max() / np.abs(np.asarray(desired)).max()
 
 
 def flows(kernel_fn, x, y, others):

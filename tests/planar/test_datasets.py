@@ -65,7 +65,13 @@ def bad_pixel(value):
     ("change", "error", "message"),
     [
         ({"images": np.zeros((2, 3, 3, 1))}, TypeError, r"float32 in \[0, 1\], got float64 \(2, 3, 3, 1\)"),
-        ({"images": np.zeros((2, 3, 3, 1), np.uint8)}, TypeError, r"uint8.*images / 255"),
+        (
+            {"images": np.zeros((2, 3, 3, 1), np.uint8)},
+            TypeError,
+            r"uint8.*Pass \(images / 255\)\.astype\(np\.float32\)",
+        ),
+        ({"images": np.zeros((2, 3, 3, 1), np.float16)}, TypeError, r"float16.*Pass images\.astype\(np\.float32\)"),
+        ({"images": np.zeros((2, 3, 3, 1), np.int64)}, TypeError, r"got int64 \(2, 3, 3, 1\)\.$"),
         ({"images": [[0.0]]}, TypeError, "got list"),
         ({"images": np.zeros((2, 3, 3), np.float32)}, ValueError, r"\(n, H, W, C\), got the shape \(2, 3, 3\)"),
         ({"images": np.zeros((2, 3, 0, 1), np.float32)}, ValueError, r"\(2, 3, 0, 1\)"),
@@ -156,6 +162,18 @@ def test_equal_remainders_are_settled_by_the_seed():
     data = random_data((10, 10, 10))
     largest = {int(np.argmax(np.bincount(stratified_split(data, 4, 3, seed)[0].labels))) for seed in range(20)}
     assert largest == {0, 1, 2}
+
+
+def test_remedies_of_splits():
+    """What messages advise: leave out a class that is too small, or make the smaller part larger."""
+    data = random_data((5, 9, 1))
+    train, test = stratified_split(data[data.labels != 2], 5, 5)
+    assert (len(train), len(test), train.classes) == (5, 5, data.classes)
+    awkward = random_data((26, 2, 2))
+    with pytest.raises(ValueError, match=r"Make the smaller part larger, or leave out the smallest class\."):
+        stratified_split(awkward, 16, 3)
+    assert [len(part) for part in stratified_split(awkward, 16, 10)] == [16, 10]
+    assert [len(part) for part in stratified_split(awkward[awkward.labels == 0], 16, 3)] == [16, 3]
 
 
 def test_equal_images_are_split_like_others():

@@ -61,6 +61,27 @@ def test_floats_are_kept(tmp_path):
     np.testing.assert_array_equal(single.images, data.images)
 
 
+def test_other_byte_orders_and_half_precision(tmp_path):
+    images = RNG.random((6, 5, 4, 1))
+    for dtype in (">f8", ">f4", "f2", ">f2"):
+        data = load(tmp_path, images=images.astype(dtype), labels=LABELS.astype(">i4"))
+        np.testing.assert_array_equal(data.images, images.astype(dtype).astype(np.float32))
+        assert data.images.dtype.isnative
+        assert data.labels.dtype.isnative
+        np.testing.assert_array_equal(data.labels, LABELS)
+
+
+def test_an_array_without_a_name(tmp_path):
+    np.save(tmp_path / "x.npy", BYTES)
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    with pytest.raises(
+        ValueError, match=r"x\.npz is no readable npz archive.*it is one array, an npy file; np\.savez writes"
+    ):
+        load_npz(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", images=BYTES, labels=LABELS)
+    assert len(load_npz(tmp_path / "x.npz")) == 6
+
+
 def spoiled(value):
     images = np.full((6, 5, 4), 0.5)
     images[3, 1, 2] = value

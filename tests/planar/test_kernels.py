@@ -23,7 +23,7 @@ def network(size, padding, group):
 
 
 def relative(actual, desired):
-    return np.abs(np.asarray(actual) - desired).max() / np.abs(desired).max()
+    return np.abs(np.asarray(actual) - np.asarray(desired)).max() / np.abs(np.asarray(desired)).max()
 
 
 def assert_recursion(net, x, y):

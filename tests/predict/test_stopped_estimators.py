@@ -13,6 +13,7 @@ from so3ntk.predict import gradient_flow
 from tests.regression_cases import MLP, problem, signals, variant
 
 
+@pytest.mark.usefixtures("wrong_arguments")  # which scikit-learn passes
 @parametrize_with_checks([KernelRegressor(t=10.0), KernelClassifier(t=10.0)])
 def test_scikit_learn(estimator, check):
     check(estimator)
