@@ -101,7 +101,7 @@ class RegularisedKernel:
         reciprocal, _ = pocon(factor[0], np.linalg.norm(matrix, 1), uplo="L")
         if reciprocal < 10 * len(matrix) * EPS and not self.spectrum.smallest + self.absolute > self.spectrum.rounding:
             raise self.error()
-        return factor
+        return factor[0], bool(factor[1])  # newer SciPy: an array of one bool
 
     def require_stable(self, tau: float) -> None:
         """NotPositiveDefiniteError if negative eigenvalues matter by the finite time tau."""

@@ -110,7 +110,7 @@ def test_the_remedy_works(energy, length, force, factor, message):
 def test_what_cannot_be_told():
     """Molecules of one frame each, other isomers, and atoms in another order say nothing, whatever the forces."""
     energies, forces = springs(WATERS)
-    isomers = [Atoms("OHH", a.positions * scale) for a, scale in zip(WATERS, (0.6, 1.0, 1.5), strict=False)]
+    isomers = [Atoms("OHH", a.positions * scale) for a, scale in zip(WATERS, (0.5, 1.0, 2.0), strict=False)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for atoms in (WATERS[:1], [WATERS[0], Atoms("HHO", WATERS[0].positions[[1, 2, 0]])], isomers):
