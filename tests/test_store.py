@@ -155,7 +155,7 @@ jax.config.update("jax_enable_x64", True)
 from so3ntk.store import GramStore
 from tests.test_store import run
 write = GramStore.write
-GramStore.write = lambda *a: (write(*a), time.sleep(0.05))
+GramStore.write = lambda *a: (write(*a), time.sleep(0.25))
 run(sys.argv[1])
 """
 
