@@ -119,6 +119,7 @@ def test_exponents_of_forces_and_cells(tmp_path):
         ("\n\n" + swapped((1, "D 0 0.763 -0.477")), 6, "'D' is deuterium"),
         (frame(comment="caf\xe9").encode("latin-1"), 2, "the byte 0xe9 is not UTF-8. Save the file as UTF-8."),
         (QM9[: QM9.index("InChI")], 8, "expected QM9's three lines after the atoms"),
+        (2 * QM9[: QM9.index("1341.307")], 8, "expected QM9's three lines after the atoms"),
         (QM9 + QM9.replace("13.21", "x"), 12, "'x' is not a number"),
         (QM9.replace("-0.0126981359", "1.0*^^2"), 3, "'1.0*^^2' is not a number"),
     ],
