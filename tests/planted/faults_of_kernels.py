@@ -109,7 +109,7 @@ LAYERS = (
         "so3ntk/layers/combinators.py",
         "return min(layer.smoothness for layer in self.layers)",
         "return max(layer.smoothness for layer in self.layers)",
-        ("tests/test_quadrature.py", "tests/test_conformance.py"),
+        ("tests/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
     ),
 )
 
@@ -199,7 +199,7 @@ TENSORS = (
         "so3ntk/so3.py",
         "return field.values[start : start + side**2].reshape(side, side) / side",
         "return field.values[start : start + side**2].reshape(side, side).T / side",
-        ("tests/test_irreps.py",),
+        ("tests/test_irreps.py::test_block_of_a_band_limited_convolution", "tests/test_irreps.py"),
     ),
     Fault(
         "parity-of-layers-that-do-not-collapse",
@@ -272,7 +272,7 @@ CAPS = (
         "so3ntk/quadrature.py",
         "smallest = min(layer.support for layer in inside",
         "smallest = max(layer.support for layer in inside",
-        ("tests/test_local_grids.py",),
+        ("tests/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
     ),
 )
 

@@ -39,7 +39,12 @@ MATRICES = (
         "so3ntk/tiles.py",
         "for start in [*range(0, len(cells), tiling.cells), None]:",
         "for start in [*range(0, max(1, len(cells) - tiling.cells + 1), tiling.cells), None]:",
-        ("tests/test_gram.py", "tests/solvers/test_solve.py", "tests/test_devices.py"),
+        (
+            "tests/test_gram.py::test_several_cells_of_a_dispatch",
+            "tests/test_gram.py",
+            "tests/solvers/test_solve.py",
+            "tests/test_devices.py",
+        ),
     ),
     Fault(
         "tile-not-mirrored",  # above the diagonal of a matrix with several tiles
