@@ -44,10 +44,11 @@ def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
             values = _whole(plan, needed, rows, columns)
             for name, value in zip(needed, values, strict=True):
                 block = _as_they_were(plan, value[: len(rows), : len(columns)], rows, columns)
-                by_row = jax.ops.segment_sum(block, plan.rows.owner[rows], plan.rows.count)
-                by_column = jax.ops.segment_sum(by_row.swapaxes(0, 1), plan.columns.owner[columns], plan.columns.count)
-                both = by_column.swapaxes(0, 1)
-                sums[name] = sums[name] + (both if plan.reduces else block)
+                if plan.reduces:
+                    by_row = jax.ops.segment_sum(block, plan.rows.owner[rows], plan.rows.count)
+                    block = jax.ops.segment_sum(by_row.swapaxes(0, 1), plan.columns.owner[columns], plan.columns.count)
+                    block = block.swapaxes(0, 1)
+                sums[name] = sums[name] + block
     return tuple(plan.finish(names, sums))
 
 

@@ -22,6 +22,7 @@ from so3ntk.errors import PrecisionError
 from so3ntk.evaluate import homogeneity_of
 from so3ntk.layers.base import Layer, flatten, is_traced
 from so3ntk.layers.source import Source
+from so3ntk.powers import exponent_of, power_of_two
 
 #: Of the bits of a dtype's exponents, the part that a signal may have: its square's square is then in range.
 PART = 8
@@ -56,7 +57,8 @@ def balance(layers: tuple[Layer, ...], f: Any, g: Any) -> tuple[Any, Any, Scalin
 def exponents(f: Any) -> Int[Array | np.ndarray, " n"]:
     """For each signal that is far from one the k with 2^k <= max |f| < 2^(k + 1), 0 for the others."""
     numpy, largest = _largest(f)
-    exponent = numpy.where(largest > 0, numpy.frexp(largest)[1] - 1, 0)
+    exponent = exponent_of(largest) if numpy is jnp else np.frexp(largest)[1] - 1
+    exponent = numpy.where(largest > 0, exponent, 0)
     return numpy.where(numpy.abs(exponent) > jnp.finfo(largest.dtype).maxexp // PART, exponent, 0)
 
 
@@ -70,11 +72,12 @@ def _largest(f: Any) -> tuple[Any, Any]:
 
 def _divided(f: Any, exponent: Any) -> Any:
     """f / 2^k, in two steps: a power of two beyond the range would be infinite or zero."""
-    numpy: Any = jnp if is_traced((f, exponent)) else np
+    traced = is_traced((f, exponent))
 
     def divide(leaf):
-        for part in (exponent // 2, exponent - exponent // 2):
-            leaf = leaf * numpy.ldexp(numpy.ones((), leaf.dtype), -part).reshape(-1, *(1,) * (leaf.ndim - 1))
+        for part in (exponent >> 1, exponent - (exponent >> 1)):
+            power = power_of_two(-part, leaf.dtype) if traced else np.ldexp(np.ones((), leaf.dtype), -part)
+            leaf = leaf * power.reshape(-1, *(1,) * (leaf.ndim - 1))
         return leaf
 
     return jax.tree.map(divide, f)
@@ -97,8 +100,8 @@ def rescaled_in_jax(kernel: Float[Array, "n m ..."], scaling: Scaling) -> Float[
     exponent = round(scaling.degree) * (jnp.asarray(scaling.rows)[:, None] + jnp.asarray(scaling.columns)[None, :])
     exponent = exponent.reshape(*exponent.shape, *(1,) * (kernel.ndim - 2))
     found, limits = kernel, jnp.finfo(kernel.dtype)
-    for part in (exponent // 2, exponent - exponent // 2):
-        found = found * jnp.ldexp(jnp.ones((), kernel.dtype), part)
+    for part in (exponent >> 1, exponent - (exponent >> 1)):
+        found = found * power_of_two(part, kernel.dtype)
     lost = (jnp.abs(found) < limits.tiny) & (jnp.abs(kernel) > limits.eps)
     return jnp.where(lost, jnp.nan, found)
 

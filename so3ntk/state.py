@@ -52,8 +52,8 @@ class State(eqx.Module):
         """The function applied to the self states that are there."""
         return tuple(None if s is None else function(s) for s in (self.self1, self.self2))  # pyright: ignore
 
-    def activate(self, dual: Callable, derivative_dual: Callable, variance: Callable) -> State:
-        """K <- dual(K, q, q'), Theta <- derivative_dual(K, q, q') Theta, q <- variance(q): a nonlinearity."""
+    def activate(self, duals: Callable, variance: Callable) -> State:
+        """K <- dual, Theta <- derivative_dual Theta of duals(K, q, q'), q <- variance(q): a nonlinearity."""
         if self.variance1 is None or self.variance2 is None:
             raise ValueError(
                 "a nonlinearity needs the variances of its inputs, and a layer before it couples motions: the network "
@@ -61,12 +61,9 @@ class State(eqx.Module):
             )
         kernel = self.geometry.samples(self.nngp)
         moved = self.geometry.transport(self.variance2)
-        ntk = None
-        if not self.is_self:
-            slope = derivative_dual(kernel, self.variance1, moved)
-            ntk = slope * self.geometry.samples(self.ntk)
-        self1, self2 = self.map_selves(lambda s: s.activate(dual, derivative_dual, variance))
-        nngp = dual(kernel, self.variance1, moved)
+        nngp, slope = duals(kernel, self.variance1, moved)
+        ntk = None if self.is_self else slope * self.geometry.samples(self.ntk)
+        self1, self2 = self.map_selves(lambda s: s.activate(duals, variance))
         q1, q2 = variance(self.variance1), variance(self.variance2)
         return State(self.geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 

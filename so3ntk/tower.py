@@ -168,6 +168,6 @@ class Tower(eqx.Module):
         s = jnp.sqrt(jnp.clip((1 - jnp.abs(c)) * 0.5, 0, 0.5))
         t = from_s(s, stretch)
         # The factor goes into each coefficient: XLA's loop over motions is slow on coefficients shared by all pairs.
-        branches = [[row[k] * self.scale for k in range(len(row))] for row in coefficients]
+        branches = [list(jnp.unstack(row)) for row in coefficients * self.scale]
         add_up = horner if math.isinf(stretch) else clenshaw
         return jnp.where(c >= 0, *(add_up(branch, t) for branch in branches))

@@ -12,10 +12,14 @@ that are infinite in truth are zero.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from so3ntk.powers import exponent_of, power_of_two
 
 #: tan(pi / 8), to which arguments of the arctangent are reduced.
 _OCTANT = float(np.tan(np.pi / 8))
@@ -57,16 +61,11 @@ def balancing(q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> tuple[Float
 
     For c within +-sqrt(q1 q2) products of t c, t q1 and t q2 neither overflow nor fall below the smallest number.
     """
-    limits = jnp.finfo(jnp.result_type(q1, q2))
-    bias, integer = limits.maxexp - 1, jnp.dtype(f"int{limits.bits}")
-    bits = [jax.lax.bitcast_convert_type(jax.lax.stop_gradient(q), integer) for q in (q1, q2)]
-    first, second = (jnp.bitwise_and(b >> limits.nmant, 2 * bias + 1) for b in bits)  # exponents, with the bias
-    exponent = jnp.clip(2 * bias - ((first + second) >> 1), 1, 2 * bias - 1)
-    exponent = jnp.where((first > 0) & (second > 0), exponent, bias)
-    t, inverse = (
-        jax.lax.bitcast_convert_type(e << limits.nmant, limits.dtype) for e in (exponent, 2 * bias - exponent)
-    )
-    return t, inverse
+    dtype = jnp.result_type(q1, q2)
+    least = 1 - jnp.finfo(dtype).maxexp  # of zero
+    first, second = exponent_of(q1), exponent_of(q2)
+    exponent = jnp.where((first > least) & (second > least), (first + second) >> 1, 0)
+    return power_of_two(-exponent, dtype), power_of_two(exponent, dtype)
 
 
 @jax.custom_jvp
@@ -118,48 +117,49 @@ def _determinant_jvp(primals, tangents):
     return determinant(c, q1, q2), q2 * dq1 + q1 * dq2 - 2 * c * dc
 
 
-@jax.custom_jvp
-def root_determinant(
-    c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
-) -> Float[Array, " ..."]:
-    """sqrt(q1 q2 - c^2); at zero, where its true derivatives are infinite, they are zero."""
+class Arc(NamedTuple):
+    """E[|u| |v|], E[sign(u) sign(v)] and sqrt(q1 q2 - c^2)."""
+
+    modulus: Float[Array, " ..."]
+    alignment: Float[Array, " ..."]
+    root: Float[Array, " ..."]
+
+
+def arc(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Arc:
+    r"""What kinks at zero need of (u, v) ~ N(0, [[q1, c], [c, q2]]), with cos(theta) = c / sqrt(q1 q2):
+
+    .. math:: E[|u| |v|] = c A + \frac{2}{\pi} R, \qquad A = E[\mathrm{sign}(u)\, \mathrm{sign}(v)] = 1 - \frac{2\theta}{\pi},
+              \qquad R = \sqrt{q_1 q_2 - c^2}
+
+    Exactly +-c, +-1 and 0 at c = +-sqrt(q1 q2), and 0 where a variance is zero. Derivatives are those of Price's theorem:
+    A in c and R / (pi q1) in q1 for the first, 2 / (pi R) in c for the second. Where they are infinite they are returned
+    as zero: of the first in q1 at q1 = 0 < q2, of the others at c = +-sqrt(q1 q2).
+    Source: Cho & Saul (2009), orders 1 and 0, by |u| = relu(u) + relu(-u) and sign(u) = step(u) - step(-u).
+    """
     t, inverse = balancing(q1, q2)
-    return inverse * _balanced_root(t * c, t * q1, t * q2)
+    modulus, alignment, root = _balanced_arc(t * c, t * q1, t * q2)
+    return Arc(inverse * modulus, alignment, inverse * root)
 
 
-def _balanced_root(c, q1, q2):
+@jax.custom_jvp
+def _balanced_arc(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Arc:
     d, square = determinant(c, q1, q2), q1 * q2
     nothing = d <= 0
     # XLA may compute d twice, in two roundings, and then takes ``instead`` for a root that is not zero: it must be small.
     limits = jnp.finfo(d.dtype)
     instead = jnp.where(square > 0, jnp.maximum(limits.eps**2 * square, limits.tiny), 1)
-    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, instead, jnp.abs(d))))
+    root = jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, instead, jnp.abs(d))))
+    alignment = right_angles(c, root)
+    return Arc(c * alignment + 2 / np.pi * root, alignment, root)
 
 
-@root_determinant.defjvp
-def _root_determinant_jvp(primals, tangents):
-    value = root_determinant(*primals)
-    t, _ = balancing(*primals[1:])
-    _, slope = jax.jvp(determinant, tuple(t * primal for primal in primals), tangents)
-    return value, 0.5 * reciprocal(t * value) * slope
-
-
-@jax.custom_jvp
-def alignment(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-    r"""E[sign(u) sign(v)] for (u, v) ~ N(0, [[q1, c], [c, q2]]).
-
-    .. math:: \frac{2}{\pi} \arcsin\frac{c}{\sqrt{q_1 q_2}} = 1 - \frac{2\theta}{\pi}
-
-    Exactly +-1 at c = +-sqrt(q1 q2), and 0 where a variance is zero. In both cases its derivatives, infinite
-    in truth, are zero.
-    """
-    t, _ = balancing(q1, q2)
-    return right_angles(t * c, _balanced_root(t * c, t * q1, t * q2))
-
-
-@alignment.defjvp
-def _alignment_jvp(primals, tangents):
+@_balanced_arc.defjvp
+def _balanced_arc_jvp(primals, tangents):
     (c, q1, q2), (dc, dq1, dq2) = primals, tangents
-    t, _ = balancing(q1, q2)
-    slope = t * dc - 0.5 * (t * c) * (reciprocal(q1) * dq1 + reciprocal(q2) * dq2)
-    return alignment(c, q1, q2), 2 / np.pi * reciprocal(t * root_determinant(c, q1, q2)) * slope
+    found = _balanced_arc(c, q1, q2)
+    growth, inverse = reciprocal(q1) * dq1 + reciprocal(q2) * dq2, reciprocal(found.root)
+    return found, Arc(
+        found.alignment * dc + 1 / np.pi * found.root * growth,
+        2 / np.pi * inverse * (dc - 0.5 * c * growth),
+        0.5 * inverse * (q2 * dq1 + q1 * dq2 - 2 * c * dc),
+    )

@@ -40,6 +40,12 @@ class Activation(Layer):
     ) -> Float[Array, " ..."]:
         """E[phi'(u) phi'(v)]."""
 
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """``dual`` and ``derivative_dual``; for authors whose two have much in common."""
+        return self.dual(c, q1, q2), self.derivative_dual(c, q1, q2)
+
     @abstractmethod
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[phi(u)^2] for u ~ N(0, q): ``dual`` at c = q1 = q2 = q, in closed form."""
@@ -57,5 +63,5 @@ class Activation(Layer):
     def __call__(self, state: State) -> State:
         """The state after the nonlinearity; NaN where a variance falls below the smallest number on the way."""
         if not self.homogeneity:  # others have a scale, beside which that is nothing
-            return state.activate(self.dual, self.derivative_dual, self.variance)
-        return state.activate(self.dual, self.derivative_dual, lambda q: or_nan(self.variance(q), q > 0))
+            return state.activate(self.duals, self.variance)
+        return state.activate(self.duals, lambda q: or_nan(self.variance(q), q > 0))

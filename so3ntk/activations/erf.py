@@ -32,15 +32,21 @@ class Erf(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arcsin(2 b^2 c / sqrt(Q1 Q2)) + shift^2."""
-        t, root = self._balanced_root(c, q1, q2)
-        return self.a**2 * right_angles(2 * self.b**2 * (t * c), root) + self.c**2
+        return self.duals(c, q1, q2)[0]
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
         """4 a^2 b^2 / (pi sqrt(Q1 Q2 - 4 b^4 c^2))."""
+        return self.duals(c, q1, q2)[1]
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of one root."""
         t, root = self._balanced_root(c, q1, q2)
-        return 4 / np.pi * (self.a * self.b) ** 2 * t / root
+        dual = self.a**2 * right_angles(2 * self.b**2 * (t * c), root) + self.c**2
+        return dual, 4 / np.pi * (self.a * self.b) ** 2 * t / root
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arctan(2 b^2 q / sqrt(1 + 4 b^2 q)) + shift^2."""

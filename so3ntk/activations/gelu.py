@@ -31,20 +31,23 @@ class Gelu(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[u Phi(u) v Phi(v)]."""
-        return _dual(c, q1, q2, determinant)
+        return self.duals(c, q1, q2)[0]
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
         """The derivative of ``dual`` in c."""
-        t, discriminant = _balanced_discriminant(c, q1, q2, determinant)
-        root = jnp.sqrt(discriminant)
-        rest = t * c / root * (1 / (1 + q1) + 1 / (1 + q2) + t * t / discriminant)
-        return 0.25 * (1 + right_angles(t * c, root)) + 1 / (2 * np.pi) * rest
+        return self.duals(c, q1, q2)[1]
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of one angle."""
+        return _duals(c, q1, q2, determinant)
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """q/4 + (q arctan(q / sqrt(1 + 2 q)) + 2 q^2 / ((1 + q) sqrt(1 + 2 q))) / (2 pi)."""
-        return _dual(q, q, q, lambda c, q1, q2: jnp.zeros_like(c))
+        return _duals(q, q, q, lambda c, q1, q2: jnp.zeros_like(c))[0]
 
     @property
     def homogeneity(self) -> float | None:
@@ -52,16 +55,12 @@ class Gelu(Activation):
         return None
 
 
-def _dual(c, q1, q2, determinant):
-    """The dual from q1 q2 - c^2: at aligned inputs P - c^2 would lose the digits of 1 + q1 + q2."""
-    t, discriminant = _balanced_discriminant(c, q1, q2, determinant)
-    root = jnp.sqrt(discriminant)
-    first, second = 1 / (1 + q1), 1 / (1 + q2)
-    rest = (q1 * first) * (q2 * second) * (root / t) + (c * first) * (c * second) * (t / root)
-    return 0.25 * c * (1 + right_angles(t * c, root)) + 1 / (2 * np.pi) * rest
-
-
-def _balanced_discriminant(c, q1, q2, determinant):
-    """A power of two t, and t^2 D, which does not overflow where D would."""
+def _duals(c, q1, q2, determinant):
+    """Both from q1 q2 - c^2: at aligned inputs P - c^2 would lose the digits of 1 + q1 + q2."""
     t, _ = balancing(1 + q1, 1 + q2)
-    return t, t * t + t * (t * q1 + t * q2) + determinant(t * c, t * q1, t * q2)
+    discriminant = t * t + t * (t * q1 + t * q2) + determinant(t * c, t * q1, t * q2)  # t^2 D, where D would overflow
+    root = jnp.sqrt(discriminant)
+    angle, first, second = 0.25 * (1 + right_angles(t * c, root)), 1 / (1 + q1), 1 / (1 + q2)
+    rest = (q1 * first) * (q2 * second) * (root / t) + (c * first) * (c * second) * (t / root)
+    slope = t * c / root * (first + second + t * t / discriminant)
+    return c * angle + 1 / (2 * np.pi) * rest, angle + 1 / (2 * np.pi) * slope

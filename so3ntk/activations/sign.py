@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.activations.angles import alignment
+from so3ntk.activations.angles import arc
 from so3ntk.activations.base import Activation
 
 
@@ -27,7 +27,7 @@ class Sign(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 / pi) arcsin(c / sqrt(q1 q2))."""
-        return alignment(c, q1, q2)
+        return arc(c, q1, q2).alignment
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]

@@ -35,15 +35,22 @@ class Sin(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 (S cos^2 + C sin^2)."""
-        sines, cosines = _expectations(self.b, c, q1, q2)
-        return self.a**2 * (sines * jnp.cos(self.c) ** 2 + cosines * jnp.sin(self.c) ** 2)
+        return self.duals(c, q1, q2)[0]
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
         """a^2 b^2 (C cos^2 + S sin^2)."""
+        return self.duals(c, q1, q2)[1]
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of S and C."""
         sines, cosines = _expectations(self.b, c, q1, q2)
-        return (self.a * self.b) ** 2 * (cosines * jnp.cos(self.c) ** 2 + sines * jnp.sin(self.c) ** 2)
+        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
+        dual, slope = sines * cos2 + cosines * sin2, cosines * cos2 + sines * sin2
+        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(a^2 / 2) (1 - cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
@@ -74,15 +81,22 @@ class Cos(Activation):
 
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a^2 (C cos^2 + S sin^2)."""
-        sines, cosines = _expectations(self.b, c, q1, q2)
-        return self.a**2 * (cosines * jnp.cos(self.c) ** 2 + sines * jnp.sin(self.c) ** 2)
+        return self.duals(c, q1, q2)[0]
 
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
         """a^2 b^2 (S cos^2 + C sin^2)."""
+        return self.duals(c, q1, q2)[1]
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of S and C."""
         sines, cosines = _expectations(self.b, c, q1, q2)
-        return (self.a * self.b) ** 2 * (sines * jnp.cos(self.c) ** 2 + cosines * jnp.sin(self.c) ** 2)
+        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
+        dual, slope = cosines * cos2 + sines * sin2, sines * cos2 + cosines * sin2
+        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(a^2 / 2) (1 + cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""

@@ -43,8 +43,7 @@ class PairDerivatives(eqx.Module):
 
         def one(pair):
             b, db = pair
-            value, gradient = both(a, b)
-            tangent = lambda direction: jax.jvp(lambda b: both(a, b), (b,), (direction,))[1]  # noqa: E731
+            (value, gradient), tangent = jax.linearize(lambda b: both(a, b), b)  # once for all directions
             along, gradients = jax.lax.map(tangent, jnp.moveaxis(db, -1, 0))
             return jnp.append(value, along), jnp.concatenate([gradient[None], gradients])
 

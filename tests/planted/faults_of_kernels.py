@@ -13,8 +13,8 @@ ACTIVATIONS = (
     Fault(
         "cosine-phase",  # right for a cosine without a phase
         "so3ntk/activations/trigonometric.py",
-        "return (self.a * self.b) ** 2 * (sines * jnp.cos(self.c) ** 2 + cosines * jnp.sin(self.c) ** 2)",
-        "return (self.a * self.b) ** 2 * (sines * jnp.cos(self.c) ** 2 - cosines * jnp.sin(self.c) ** 2)",
+        "dual, slope = cosines * cos2 + sines * sin2, sines * cos2 + cosines * sin2",
+        "dual, slope = cosines * cos2 + sines * sin2, sines * cos2 - cosines * sin2",
         ("tests/activations/test_duals.py",),
     ),
     Fault(
@@ -26,9 +26,9 @@ ACTIVATIONS = (
     ),
     Fault(
         "modulus-derivative-in-variances",  # the rule of differentiation alone: values stay
-        "so3ntk/activations/piecewise_linear.py",
-        "dc + 1 / np.pi * root_determinant(c, q1, q2) * growth",
-        "dc + 2 / np.pi * root_determinant(c, q1, q2) * growth",
+        "so3ntk/activations/angles.py",
+        "found.alignment * dc + 1 / np.pi * found.root * growth",
+        "found.alignment * dc + 2 / np.pi * found.root * growth",
         ("tests/activations/test_duals.py",),
     ),
     Fault(
