@@ -76,6 +76,11 @@ def refuse_masked(values: Any, what: str) -> None:
         )
 
 
+def native(values: Any) -> Any:
+    """An array of NumPy in the machine's byte order, anything else as it is: for numbers that are kept unread."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False) if isinstance(values, np.ndarray) else values
+
+
 def refuse_fills(values: np.ndarray, what: str) -> None:
     """ValueError naming the first entry that stands for a missing value: one of ``FILLS``."""
     for fill, name in FILLS.items() if values.dtype.kind == "f" else ():

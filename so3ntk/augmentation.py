@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Int
 from scipy.spatial.transform import Rotation
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.layers.base import is_traced
 from so3ntk.network import Kernels, check_get
 from so3ntk.rotations import matrices_of
@@ -205,6 +206,7 @@ def augment_dataset(x: Any, y: Any, motions: Any) -> tuple[Any, Any]:
     of the averaged and of the plain kernel. Raises ValueError if x and y differ in length.
     """
     found = as_motions(motions, "augment_dataset")
+    refuse_masked(y, "augment_dataset: the targets y")
     y = y if isinstance(y, jax.Array) else np.asarray(y)
     if y.ndim == 0 or len(y) != len(x):
         raise ValueError(f"augment_dataset: expected a target for each of the {len(x)} signals, got shape {y.shape}.")

@@ -11,6 +11,7 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.estimator_inputs import (
     check_inputs,
     check_parameters,
@@ -154,6 +155,7 @@ def _classes(y: Any, n: int, where: str) -> tuple[np.ndarray, Int[np.ndarray, " 
     """The sorted distinct labels, and the number among them of each row's label."""
     if y is None:
         raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
+    refuse_masked(y, f"{where}: the labels y")
     refuse_mixed(y, where)
     y = untyped(column_or_1d)(y, warn=True)
     assert_all_finite(y, input_name="y", estimator_name=where)

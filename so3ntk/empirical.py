@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
+from so3ntk.arrays import as_numbers
 from so3ntk.features import HIGHEST
 from so3ntk.layers.dense import Dense
 from so3ntk.network import Kernels, Network, check_get
@@ -242,7 +243,7 @@ def _largest_batch(params: Any) -> int:
 def _arrays(x: Any) -> Any:
     """A batch as a pytree of arrays: a data set by its images, lists as arrays."""
     x = getattr(x, "images", x)
-    return jnp.asarray(x) if isinstance(x, np.ndarray | list | tuple) else x
+    return jnp.asarray(as_numbers(x, "empirical: the inputs")) if isinstance(x, np.ndarray | list | tuple) else x
 
 
 def _split(x: Any, batch: int) -> Iterator[Any]:

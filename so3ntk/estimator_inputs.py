@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from so3ntk.activations import Relu
 from so3ntk.arguments import check_flag, is_number
+from so3ntk.arrays import native, refuse_masked
 from so3ntk.errors import PrecisionError
 from so3ntk.evaluate import readout_of
 from so3ntk.gram import gram
@@ -77,6 +78,8 @@ def check_shared_parameters(estimator: Any) -> None:
 def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
     """The inputs: kernels and 2-D arrays as scikit-learn checks them, other batches as they are."""
     where, validate = type(estimator).__name__, untyped(validate_data)
+    refuse_masked(X, f"{where}: the inputs X")
+    X = native(X)
     if is_precomputed(estimator.net):
         values = untyped(check_array)(X, dtype=np.float64, ensure_all_finite=False, estimator=where)
         if not np.isfinite(values).all():

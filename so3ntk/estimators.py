@@ -9,6 +9,7 @@ from jaxtyping import Float
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.estimator_inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.estimator_inputs import (
@@ -187,6 +188,7 @@ def _check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
     """Finite float64 targets (n,) or (n, k)."""
     if y is None:
         raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
+    refuse_masked(y, f"{where}: the targets y")
     targets = untyped(check_array)(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=where)
     if targets.shape[0] != n:
         raise ValueError(f"{where}: expected a target for each of the {n} inputs, got y of shape {targets.shape}.")

@@ -47,8 +47,8 @@ class Scales(NamedTuple):
 
 
 def _square(std: Any) -> Any:
-    """Of NumPy's scalars as a number of Python, which takes the dtype of the kernel instead of promoting it."""
-    return (std.item() if isinstance(std, np.generic) else std) ** 2
+    """Of NumPy's scalars and arrays as a number of Python, which takes the dtype of the kernel instead of promoting it."""
+    return (std.item() if isinstance(std, np.generic | np.ndarray) else std) ** 2
 
 
 def check_std(where: str, name: str, std: Any) -> None:

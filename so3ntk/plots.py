@@ -18,7 +18,7 @@ def require_matplotlib(where: str) -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise ImportError(f"{where}: pictures need matplotlib. Install so3ntk[molecules] or so3ntk[images].") from error
+        raise ImportError(f"{where}: pictures need matplotlib. pip install matplotlib.") from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.block_ridge import as_matrix, posterior_covariance, solve_blocks
 from so3ntk.diagonal import kernel_diagonal
 from so3ntk.errors import PrecisionError
@@ -227,6 +228,7 @@ def with_degree(net: Network, degree: int) -> Network:
 
 def check_tensors(y: Any) -> Float[np.ndarray, "n ..."]:
     """Finite targets (n, 3), or (n, 3, 3) symmetric to 1e-6 of the largest entry, in float64; else ValueError."""
+    refuse_masked(y, "TensorKernelRegressor: the targets y")
     values = np.asarray(y, np.float64)
     if values.ndim not in (2, 3) or values.shape[1:] not in ((3,), (3, 3)) or len(values) == 0:
         raise ValueError(

@@ -265,7 +265,7 @@ def test_gram_and_estimators():
             classifier = KernelClassifier(net=CNN, ridge=1e-3).fit(stored, [0, 1, 1])
             assert_same_bits(classifier.decision_function(stored), classes)
     for fit in (KernelRegressor(net=CNN).fit, KernelClassifier(net=CNN).fit):
-        with pytest.raises(ValueError, match=r"planar\.Lift: the images are masked at index"):
+        with pytest.raises(ValueError, match=r"Kernel.*: the inputs X are masked at index"):
             fit(np.ma.array(IMAGES, mask=IMAGES > 1.5), [0, 1, 1])
     assert gram(CNN, IMAGES.astype(np.float16), progress=False).dtype == np.float32
 

@@ -69,7 +69,8 @@ except Exception as error:  # on a newer jax its import ends in an AttributeErro
     raise ImportError(
         f"so3ntk.interop.neural_tangents: neural-tangents cannot be imported with jax {jax.__version__} "
         f"({type(error).__name__}: {error}). Its last release, 0.6.5, works with jax 0.5.0 to 0.5.3, and not with later "
-        "ones. Install both, in an environment of their own, by pip install 'so3ntk[neural-tangents]'."
+        "ones. Install both beside so3ntk, in an environment of their own: pip install 'neural-tangents==0.6.5' 'jax==0.5.3' "
+        "'jaxlib==0.5.3'."
     ) from error
 
 

@@ -104,7 +104,7 @@ def _(layer: Lift, arrays: Any) -> SphereSignal:
             f"Lift: expected real coefficients (N, L^2, C) of signals on the sphere, at index l^2 + l + m, got an array "
             f"of shape {shape}. Pass x.coefficients of a SphereSignal."
         )
-    return SphereSignal(jnp.asarray(arrays), math.isqrt(shape[1]))
+    return SphereSignal(arrays, math.isqrt(shape[1]))
 
 
 @as_signals.register

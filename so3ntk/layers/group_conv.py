@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.arrays import native
 from so3ntk.features import Linear
 from so3ntk.geometry import Multiplet, Point
 from so3ntk.layers.base import Layer, Scalar
@@ -67,7 +68,7 @@ class GroupConv(Layer):
                     f"GroupConv: expected a variance for each of the {bandlimit} degrees, got {len(variances)}."
                 )
         self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "GroupConv")
-        self.variances = variances
+        self.variances = native(variances)
         self.W_std, self.b_std = W_std, b_std
         self.parametrization = check_parametrization("GroupConv", parametrization, width)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.arrays import native
 from so3ntk.features import Inputs, Linear
 from so3ntk.layers.base import Scalar
 from so3ntk.layers.source import Lifting
@@ -83,7 +84,7 @@ class Lift(Lifting):
         self.width, self.group = width, group
         self.support = check_support("Lift", support, bandlimit, variances)
         self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "Lift")
-        self.variances, self.channel_weights = variances, channel_weights
+        self.variances, self.channel_weights = native(variances), native(channel_weights)
         self.W_std, self.b_std = W_std, b_std
         self.parametrization = check_parametrization("Lift", parametrization, width)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.molecules.elements import SYMBOLS
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class CompositionBaseline:
 
         Raises ValueError for no molecules, other lengths and values that are not finite.
         """
+        refuse_masked(y, "CompositionBaseline.fit: the values y")
         y = np.asarray(y, np.float64)
         if len(atoms) == 0 or y.ndim == 0 or len(y) != len(atoms):
             raise ValueError(

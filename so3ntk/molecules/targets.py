@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.molecules.structures import check_structures, require_ase
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def check_molecules(atoms: Any, where: str) -> list[Atoms]:
 
 def check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"]:
     """Finite energies, one per molecule."""
+    refuse_masked(energies, f"{where}: the energies")
     energies = np.asarray(energies, np.float64)
     if energies.shape != (n,):
         raise ValueError(f"{where}: expected energies of the shape ({n},), one per molecule, got {energies.shape}.")
@@ -41,6 +43,7 @@ def check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"]
 
 def join_forces(forces: Any, atoms: Sequence[Atoms], where: str) -> Float[np.ndarray, "atoms 3"]:
     """Forces of all atoms in one array, from such an array or a list of arrays; ValueError for other shapes and NaN."""
+    refuse_masked(forces, f"{where}: the forces")
     sizes = [len(molecule) for molecule in atoms]
     if isinstance(forces, np.ndarray) and forces.dtype != object and forces.shape != (len(atoms), sizes[0], 3):
         joined = forces

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.arrays import refuse_masked
+
 #: Largest |K - K^T| of a kernel, relative to its largest entry: rounding of single precision.
 ASYMMETRY = 1e-5
 
@@ -123,6 +125,7 @@ def _kernel(kernel: Any, where: str, name: str) -> Float[np.ndarray, "m n"]:
 
 
 def _real(values: Any, where: str, name: str) -> np.ndarray:
+    refuse_masked(values, f"{where}: the entries of {name}")
     array = np.asarray(values)
     if array.dtype.kind not in "fiub" and not str(array.dtype).startswith(("bfloat16", "float8")):
         raise TypeError(f"{where}: expected {name} to be real numbers, got {type(values).__name__} of {array.dtype}.")

@@ -122,7 +122,7 @@ def _require() -> tuple[Any, Any]:
         import zarr
     except ImportError as error:
         raise ImportError(
-            f'solve: method "blocked" needs dask and zarr, and {error.name} is missing: pip install "so3ntk[cluster]". '
+            f'solve: method "blocked" needs dask and zarr, and {error.name} is missing: pip install dask distributed zarr. '
             'Method "cg" needs neither.'
         ) from error
     return dask.array, zarr

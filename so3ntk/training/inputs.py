@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from so3ntk.arrays import as_numbers, refuse_masked
 from so3ntk.network import Network
 from so3ntk.plan import parts_of, read_signals, split_at_reduction
 
@@ -22,7 +23,7 @@ def require_optax() -> Any:
     try:
         import optax
     except ImportError as error:
-        raise ImportError(f"{WHERE}: training needs optax. Install so3ntk[train].") from error
+        raise ImportError(f"{WHERE}: training needs optax: pip install optax.") from error
     return optax
 
 
@@ -36,7 +37,7 @@ def read_network(net: Any) -> Network:
 def as_batch(x: Any) -> Any:
     """A batch as a pytree of arrays: a data set of images by its images, lists and NumPy arrays as JAX's."""
     x = getattr(x, "images", x)
-    return jnp.asarray(x) if isinstance(x, np.ndarray | list | tuple) else x
+    return jnp.asarray(as_numbers(x, f"{WHERE}: the inputs")) if isinstance(x, np.ndarray | list | tuple) else x
 
 
 def signal_arrays(net: Network, x: Any) -> Array:
@@ -47,6 +48,7 @@ def signal_arrays(net: Network, x: Any) -> Array:
 
 def read_targets(y: Any, n: int, dtype: Any) -> Float[Array, "n k"]:
     """Finite real targets (n,) or (n, k) as (n, k)."""
+    refuse_masked(y, f"{WHERE}: the targets y")
     values = np.asarray(y)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{WHERE}: expected real targets y, got {type(y).__name__} of {values.dtype}.")

@@ -170,6 +170,24 @@ def test_the_amplitude_of_targets_from_the_model_is_one_in_the_mean(with_forces,
     assert np.mean(squares) == pytest.approx(1, abs=5 * np.sqrt(2 / freedom / len(squares)))
 
 
+def test_noises_are_chosen_by_what_no_composition_changes(monkeypatch):
+    """Six energies of three compositions: the likelihood of their four contrasts, written out for each candidate."""
+    dimers = [Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]), Atoms("HH", [[0, 0, 0], [0, 0, 0.76]]), Atoms("OH", [[0, 0, 0], [0, 0, 1.07]])]  # fmt: skip
+    pool, model = [*waters(3, seed=3), *dimers], regressor()
+    moving = moving_environments(pool, SETTINGS)
+    gram = model._gram(Side(moving, False), None)
+    monkeypatch.setattr("so3ntk.molecules.force_regressor.moving_environments", lambda *_: moving)
+    monkeypatch.setattr(EnergyForceRegressor, "_gram", lambda *_: gram)
+    counts = np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in pool])
+    contrasts = np.linalg.svd(counts.T)[2][2:].T
+    for seed in (5, 7, 10, 11):  # for these the likelihood of all six residuals is largest elsewhere
+        y, losses = np.random.default_rng(seed).normal(size=6), []
+        for noise in (candidates := relative_candidates(gram, 6)[0]):
+            matrix, w = contrasts.T @ (gram + noise * np.eye(6)) @ contrasts, contrasts.T @ y
+            losses.append(2 * np.log(w @ np.linalg.solve(matrix, w)) + np.linalg.slogdet(matrix)[1] / 2)
+        assert model.fit(pool, y).energy_noise_ == candidates[int(np.argmin(losses))]
+
+
 def test_an_amplitude_without_degrees_of_freedom():
     """One molecule's energy is its composition's: nothing is left, and nothing is said of deviations."""
     model = regressor(energy_noise=0.1).fit(TRAIN[:1], [3.0])
