@@ -100,12 +100,17 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
 
     Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
     itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its difference
-    from the grid two levels finer. Warns (QuadratureWarning) if the finest level does not reach the tolerance.
+    from the grid two levels finer. Raises ValueError for signals that are all zero. Warns (QuadratureWarning) if the finest level does not reach the tolerance.
     """
     layers, (batch,) = _before_reduction(net, [x])
     if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
         raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
     sample = _sample(layers, [batch], signals)
+    if not any(np.any(leaf) for leaf in jax.tree.leaves(sample.signals)):
+        raise ValueError(
+            "calibrate: all signals are zero, whose kernels any grid has right: they say nothing of others. Pass signals like "
+            "those that the network is for; atoms alone, beyond the cutoff of all others, have the zero signal."
+        )
     collapses = sample.nodes is not None
     chosen: dict[bool, int] = {}
     results: list[Measured] = []

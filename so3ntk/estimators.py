@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -136,6 +136,13 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         self.__dict__.pop("spectrum_", None)  # of an earlier fit
         self.amplitude_ = _like(np.full(columns.shape[1], np.nan), targets)
         return self
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False, diagonal: Any = None) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, return_std: Literal[True], diagonal: Any = None) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(self, X: Any, return_std: bool, diagonal: Any = None) -> Any: ...
 
     def predict(self, X: Any, return_std: bool = False, diagonal: Any = None) -> Any:
         r"""The posterior mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation.

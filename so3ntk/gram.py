@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
+import numpy as np
 
 from so3ntk.arguments import check_flag
 from so3ntk.calibration import warn_if_coarse
@@ -17,11 +18,35 @@ from so3ntk.network import Kernels, Network, check_get
 from so3ntk.plan import Plan, make_plan, parse_memory
 from so3ntk.progress import show_progress
 from so3ntk.store import GramStore, check_place, create_store, open_store
-from so3ntk.stored import open_gram
+from so3ntk.stored import StoredGram, open_gram
 from so3ntk.tiles import Matrices, bytes_of, make_tiling
 from so3ntk.work import Work, run_here
 
 
+@overload
+def gram(
+    net: Network, x1: Any, x2: Any = None, get: Literal["nngp", "ntk"] = "ntk", *, tile: int | None = None,
+    memory: str | int = "2GiB", store: None = None, client: Any = None, progress: bool = True,
+    share: tuple[int, int] = (0, 1), diagonal: bool = False,
+) -> np.ndarray: ...  # fmt: skip
+@overload
+def gram(
+    net: Network, x1: Any, x2: Any = None, get: Literal["nngp", "ntk"] = "ntk", *, tile: int | None = None,
+    memory: str | int = "2GiB", store: Any, client: Any = None, progress: bool = True,
+    share: tuple[int, int] = (0, 1), diagonal: bool = False,
+) -> StoredGram: ...  # fmt: skip
+@overload
+def gram(
+    net: Network, x1: Any, x2: Any = None, *, get: tuple[str, ...] | list[str], tile: int | None = None,
+    memory: str | int = "2GiB", store: Any = None, client: Any = None, progress: bool = True,
+    share: tuple[int, int] = (0, 1), diagonal: bool = False,
+) -> Kernels: ...  # fmt: skip
+@overload
+def gram(
+    net: Network, x1: Any, x2: Any = None, get: str | Sequence[str] = "ntk", *, tile: int | None = None,
+    memory: str | int = "2GiB", store: Any = None, client: Any = None, progress: bool = True,
+    share: tuple[int, int] = (0, 1), diagonal: bool = False,
+) -> Any: ...  # fmt: skip
 def gram(
     net: Network,
     x1: Any,

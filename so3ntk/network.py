@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -77,11 +77,20 @@ class Network(Layer):
         """That of the roughest layer."""
         return min((layer.smoothness for layer in self.layers), default=math.inf)
 
+    @overload
+    def kernel_fn(self, x1: Any, x2: Any, get: Literal["nngp", "ntk"]) -> Array: ...
+    @overload
+    def kernel_fn(self, x1: Any, x2: Any = None, *, get: Literal["nngp", "ntk"]) -> Array: ...
+    @overload
+    def kernel_fn(self, x1: Any, x2: Any = None, get: tuple[str, ...] | list[str] = ("nngp", "ntk")) -> Kernels: ...
+    @overload
+    def kernel_fn(self, x1: Any, x2: Any = None, get: str | Sequence[str] = ("nngp", "ntk")) -> Any: ...
+
     def kernel_fn(self, x1: Any, x2: Any = None, get: str | Sequence[str] = ("nngp", "ntk")) -> Any:
         """The kernels of all pairs of two batches (x2 None: of x1 with itself).
 
         get: "nngp" or "ntk" for one array (N1, N2); a tuple of them for ``Kernels`` with fields nngp and ntk. A network
-        that ends before pooling returns ``Fields``: its kernels at sampled motions, and these.
+        that ends before pooling returns ``Fields`` (which its type does not say): its kernels at sampled motions, and these.
         The dtype is that of the signals. Works under jit, vmap and grad, in the signals and in the hyperparameters
         (``equinox.filter_jit``, or ``jax.jit`` of a function that closes over the network); for matrices
         too large for the device's memory, or progress, use ``so3ntk.gram``.

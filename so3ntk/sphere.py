@@ -118,7 +118,7 @@ class SphereSignal(eqx.Module):
             index = index[0]  # scikit-learn's spelling
         if not isinstance(index, slice):
             index = _row_indices(index, len(self))
-        return SphereSignal(self.coefficients[index], self.bandlimit)
+        return SphereSignal(_to_host(self.coefficients, index)[index], self.bandlimit)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -230,7 +230,15 @@ def concatenate(signals: Iterable[SphereSignal]) -> SphereSignal:
                 f"concatenate: entry 0 has {signals[0].channels} channels, entry {i} has {signal.channels}. "
                 "Signals of one batch need the same channels in the same order."
             )
-    return SphereSignal(jnp.concatenate([signal.coefficients for signal in signals]), signals[0].bandlimit)
+    parts = [_to_host(signal.coefficients) for signal in signals]
+    numpy: Any = np if all(isinstance(part, np.ndarray) for part in parts) else jnp
+    return SphereSignal(numpy.concatenate(parts), signals[0].bandlimit)
+
+
+def _to_host(coefficients: Array, index: Any = None) -> Any:
+    """As an array of NumPy, where nothing is traced: JAX compiles a program for each new number of rows."""
+    traced = any(isinstance(value, jax.core.Tracer) for value in (coefficients, index))
+    return coefficients if traced or not isinstance(coefficients, jax.Array) else np.asarray(coefficients)
 
 
 def _float_dtype(dtype: np.dtype) -> np.dtype:

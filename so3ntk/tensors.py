@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -94,6 +94,13 @@ class TensorKernelRegressor(BaseEstimator):
         if isinstance(self.net, Network):
             self.X_fit_ = X
         return self
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False, diagonal: Any = None) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, return_std: Literal[True], diagonal: Any = None) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(self, X: Any, return_std: bool, diagonal: Any = None) -> Any: ...
 
     def predict(self, X: Any, return_std: bool = False, diagonal: Any = None) -> Any:
         """The posterior mean at m inputs, (m, 3) or (m, 3, 3); with ``return_std`` also each entry's standard deviation.

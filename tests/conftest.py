@@ -20,13 +20,15 @@ import tests.typechecking
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jaxtyping.install_import_hook(["so3ntk", "planar"], f"{tests.typechecking.__name__}.check")
-if not os.environ.get("SO3NTK_TESTS_OPTIMIZED"):
+QUICK = not os.environ.get("SO3NTK_TESTS_OPTIMIZED")
+if QUICK:
     # Three quarters of the time went into optimising programs that run for milliseconds: same operations, a quarter of the
     # compilation. With the variable set programs are those of users; .ci/run does so for a part of the tests.
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes that tests start
     if jax.__version_info__ < (0, 11):  # later ones end the process at a flag they do not know
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+gc.set_threshold(100_000, 50, 100)  # tracing makes many objects and leaves few that go in circles
 # A worker has one of two cores: threads of linear algebra that wait for each other would take more than they give
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of libraries that are loaded later
 threadpoolctl.threadpool_limits(1, user_api="blas")
@@ -77,6 +79,16 @@ def pytest_collection_modifyitems(items):
         if test in tests_seen:
             item.add_marker(pytest.mark.usefixtures("wrong_arguments"))
         tests_seen.add(test)
+
+
+@pytest.fixture
+def optimized():
+    """For tests that compute much: programs as users' are."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", QUICK)
 
 
 @pytest.fixture(autouse=True)

@@ -41,12 +41,14 @@ def run(make):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("make", [lifted, convolved])
 def test_finite_networks(make):
     compare(*run(make))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(("make", "angles"), [(lifted, (None,)), (convolved, (None, 0.8))])
 def test_filters_on_the_whole_sphere_fail(make, angles):
     """The comparison tells the lifting filter from a global one; what the second changes here is below the noise."""

@@ -275,6 +275,15 @@ def test_calibration_on_environments_of_atoms(activation):
     assert error_of(np.asarray(x.coefficients), grid, activation, 1).max() < 1.5 * net.rtol
 
 
+def test_calibration_on_nothing_but_zeros():
+    """Any grid has their kernels right: the finest one would be taken, after all others, and would tell nothing."""
+    net, nothing = serial(Lift(), Relu(), GroupPool()), SphereSignal(np.zeros((3, 9, 1)), 3)
+    with pytest.raises(ValueError, match=r"calibrate: all signals are zero.*Pass signals like those"):
+        net.calibrate(nothing)
+    one = SphereSignal(np.concatenate([np.zeros((2, 9, 1)), white_signals(1, 3, 1, seed=0)]), 3)
+    assert net.calibrate(one).quadrature == net.calibrate(one[2:]).quadrature
+
+
 def test_calibration_takes_the_coarsest_grid():
     f, tolerances = batch(3), (1e-3, 1e-4, 1e-5)
     grids = [network("relu", 1, rtol=rtol).calibrate(signal(f)).quadrature for rtol in tolerances]

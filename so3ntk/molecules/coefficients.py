@@ -28,6 +28,7 @@ from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, check_geometry, pairs_in_molecules
 from so3ntk.rotations import check_bandlimit
+from so3ntk.shapes import rounded_up
 
 #: The width at which a neighbour's profile has fallen to 5 % at 45 degrees from its direction.
 DEFAULT_ANGULAR_WIDTH = -((math.cos(math.pi / 4) - 1) ** 2) / math.log(0.05)
@@ -35,6 +36,9 @@ DEFAULT_ANGULAR_WIDTH = -((math.cos(math.pi / 4) - 1) ** 2) / math.log(0.05)
 MIN_ANGULAR_WIDTH = 1e-7
 #: The switch s(r) leaves 1 at this fraction of the cutoff.
 SWITCH_START = 0.8
+
+#: Smaller batches are filled up to this, so that molecules of up to 16 atoms share one program.
+LEAST_EDGES, LEAST_ATOMS = 256, 16
 
 _QUADRATURE_NODES = 256
 _CHUNK_NUMBERS = 2**19  # of one array (edges, L^2, powers): 4 MiB, which stays in a cache
@@ -105,16 +109,21 @@ def environment_coefficients(
     if concrete is not None and _concrete(edges.offsets) is not None:
         check_geometry(concrete, molecule, edges, where)
 
-    vectors = positions[edges.neighbour] - positions[edges.centre]
+    on_host = concrete is not None and _concrete(edges.offsets) is not None
+    host: Any = concrete if on_host else positions
+    vectors = host[edges.neighbour] - host[edges.centre]
     if edges.offsets is not None:
-        vectors = vectors + jnp.asarray(edges.offsets, positions.dtype)
+        vectors = vectors + (np if on_host else jnp).asarray(edges.offsets, positions.dtype)
     charges = (numbers[edges.centre] * numbers[edges.neighbour]).astype(positions.dtype)
     rows = edges.centre * len(elements) + row[edges.neighbour]
-    sums = _sum_over_edges(vectors, charges, rows, len(positions) * len(elements), powers, bandlimit, cutoff)
-    sums = sums * np.asarray([float(length) ** p for p in powers], positions.dtype)
-    sums = sums.reshape(len(positions), len(elements), bandlimit**2, len(powers)).swapaxes(1, 2)
-    degrees = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
-    return gains[degrees, None] * sums.reshape(len(positions), bandlimit**2, len(elements) * len(powers))
+    lengths = np.asarray([float(length) ** p for p in powers], positions.dtype)
+    settings = (len(elements), powers, bandlimit, cutoff)
+    if not on_host:  # within a transformation shapes are the caller's
+        return _coefficients(vectors, charges, rows, gains, lengths, len(positions), *settings)
+    size = rounded_up(len(rows), LEAST_EDGES)
+    vectors, charges, rows = _padded(vectors, charges, rows, size - len(rows))
+    found = _coefficients(vectors, charges, rows, gains, lengths, rounded_up(len(positions), LEAST_ATOMS), *settings)
+    return found[: len(positions)] if _concrete(found) is None else jnp.asarray(np.asarray(found)[: len(positions)])
 
 
 def profile_gains(angular_width: Any, bandlimit: int, dtype) -> Float[Array, " l"]:
@@ -147,7 +156,23 @@ def _profile_table(bandlimit: int) -> tuple[np.ndarray, np.ndarray]:
     return 4 * s**4, (4 * np.pi * weights * s)[:, None] * legendre  # |dt| = 4 s ds, ds = dnodes / 2
 
 
-@partial(jax.jit, static_argnames=("n_rows", "powers", "bandlimit", "cutoff"))
+@partial(jax.jit, static_argnames=("n_atoms", "n_elements", "powers", "bandlimit", "cutoff"))
+def _coefficients(
+    vectors, charges, rows, gains, lengths, n_atoms, n_elements, powers, bandlimit, cutoff
+) -> Float[Array, "atoms lm channels"]:
+    sums = _sum_over_edges(vectors, charges, rows, n_atoms * n_elements, powers, bandlimit, cutoff) * lengths
+    sums = sums.reshape(n_atoms, n_elements, bandlimit**2, len(powers)).swapaxes(1, 2)
+    degrees = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
+    return gains[degrees, None] * sums.reshape(n_atoms, bandlimit**2, n_elements * len(powers))
+
+
+def _padded(vectors: Any, charges: Any, rows: Any, padding: int) -> tuple[Any, Any, Any]:
+    """More edges: of charge 0 and with a direction, so that one adds zero and its derivative is zero, not NaN."""
+    numpy: Any = np if isinstance(vectors, np.ndarray) else jnp
+    up = np.broadcast_to(np.eye(3, dtype=vectors.dtype)[2], (padding, 3))
+    return numpy.concatenate([vectors, up]), *(numpy.pad(array, (0, padding)) for array in (charges, rows))
+
+
 def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -> Array:
     """Sum of w Y_lm over the edges of each row: (n_rows, L^2, powers), in chunks of edges of bounded size."""
     total = jnp.zeros((n_rows, bandlimit**2, len(powers)), vectors.dtype)
@@ -155,10 +180,7 @@ def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -
     if n_edges == 0:
         return total
     size = min(n_edges, max(1, _CHUNK_NUMBERS // (bandlimit**2 * len(powers))))
-    padding = -n_edges % size
-    # A padded edge has charge 0 and a direction, so that it adds zero and its derivative is zero, not NaN.
-    vectors = jnp.concatenate([vectors, jnp.broadcast_to(jnp.eye(3, dtype=vectors.dtype)[2], (padding, 3))])
-    charges, rows = jnp.pad(charges, (0, padding)), jnp.pad(rows, (0, padding))
+    vectors, charges, rows = _padded(vectors, charges, rows, -n_edges % size)
 
     # Recomputed in the backward pass: what would be stored is (all edges, L^2, powers).
     @jax.checkpoint

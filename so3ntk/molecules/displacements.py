@@ -24,12 +24,13 @@ from so3ntk.molecules.elements import species_numbers
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, pairs_in_molecules, pairs_within
+from so3ntk.shapes import rounded_up
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Edges whose terms are differentiated at a time: one compiled program, 25 MiB at bandlimit 4 and four powers.
-CHUNK = 4096
+#: Edges whose terms are differentiated at a time, at most and at least: 25 MiB at bandlimit 4 and four powers.
+CHUNK, LEAST = 4096, 64
 
 
 class Moving(NamedTuple):
@@ -130,10 +131,11 @@ def _all_slopes(vectors, charges, powers, settings, bandlimit) -> Float[np.ndarr
     parts = [np.zeros((0, bandlimit**2, len(powers), 3))]
     for start in range(0, len(vectors), CHUNK):
         part = slice(start, start + CHUNK)
-        padding = CHUNK - len(vectors[part])
+        size = min(CHUNK, rounded_up(len(vectors[part]), LEAST))
+        padding = size - len(vectors[part])
         padded = np.concatenate([vectors[part], np.tile([[0.0, 0.0, 1.0]], (padding, 1))])
         slopes = _slopes(padded, np.pad(charges[part], (0, padding)), powers, bandlimit, settings.get("cutoff"))
-        parts.append(np.asarray(slopes)[: CHUNK - padding] * factor[..., None])
+        parts.append(np.asarray(slopes)[: size - padding] * factor[..., None])
     return np.concatenate(parts)
 
 

@@ -12,7 +12,6 @@ from so3ntk import Dense, Erf, FanInSum, FanOut, GroupPool, Lift, ProductGrid, R
 from so3ntk.molecules import AtomSum, Environments
 from tests.finite.cases import images, sphere_signals
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 EPS = np.finfo(np.float64).eps
 SPHERE = serial(Lift(width=6, b_std=0.3), Relu(), GroupPool(), Dense(3), quadrature=ProductGrid(4))
 IMAGES = serial(planar.Lift((3, 3), width=6, b_std=0.3), Erf(), GroupPool(), Dense(3))

@@ -12,7 +12,6 @@ from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Relu, Sp
 from tests.finite.cases import images, sphere_signals
 from tests.oracles.harmonics import rotated, wigner
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROTATIONS = Rotation.random(20, random_state=0).as_matrix()
 
 

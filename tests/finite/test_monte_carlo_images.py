@@ -15,7 +15,7 @@ from so3ntk import Dense, Erf, FanInSum, FanOut, GroupPool, Identity, Relu, para
 from so3ntk.network import Kernels
 from tests.finite.cases import ACTIVATIONS, NAMES, average, compare, finite_twin, images, kernels_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 WIDTH = 64
 
 

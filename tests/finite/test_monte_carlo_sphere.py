@@ -29,7 +29,7 @@ from so3ntk.molecules import AtomSum, Environments
 from so3ntk.network import Kernels
 from tests.finite.cases import ACTIVATIONS, NAMES, average, compare, finite_twin, kernels_of, sphere_signals
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 GRID = ProductGrid(8)
 VARIANCES, WEIGHTS = np.array([1.0, 0.6, 0.3]), np.array([0.5, 1.5])
 

@@ -30,7 +30,7 @@ GRID = ProductGrid(8)
 RANDOM = np.random.default_rng(0)
 SPHERE = RANDOM.normal(size=(4, 9, 2)), RANDOM.normal(size=(2, 9, 2))
 IMAGES = RANDOM.normal(size=(4, 5, 5, 2)), RANDOM.normal(size=(2, 5, 5, 2))
-ADVICE = r"0\.5\.0 to 0\.5\.3.*pip install 'so3ntk\[neural-tangents\]'"
+ADVICE = r"0\.5\.0 to 0\.5\.3.*pip install 'neural-tangents==0\.6\.5' 'jax==0\.5\.3'"
 #: On the diagonal rounding of a cosine changes a kinked NTK by its root, at one of the motions averaged over.
 DIAGONAL = 8 * EPS**0.5
 
