@@ -106,11 +106,14 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
         raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
     sample = _sample(layers, [batch], signals)
-    if not any(np.any(leaf) for leaf in jax.tree.leaves(sample.signals)):
+    leaves = jax.tree.leaves(sample.signals)
+    zero = ~np.any([np.any(leaf.reshape(len(leaf), -1), axis=1) for leaf in leaves], axis=0)
+    if zero.all():
         raise ValueError(
             "calibrate: all signals are zero, whose kernels any grid has right: they say nothing of others. Pass signals like "
             "those that the network is for; atoms alone, beyond the cutoff of all others, have the zero signal."
         )
+    told = ~(zero[sample.i] | zero[sample.j])  # any grid has the others right
     collapses = sample.nodes is not None
     chosen: dict[bool, int] = {}
     results: list[Measured] = []
@@ -125,10 +128,10 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
         errors = np.maximum(*(_relative_errors(tried, now, sample, get) for get in ("nngp", "ntk")))
         aligned = now.alignment > ALIGNED if collapses else np.ones(len(errors), bool)
         for kind in (False, True):
-            measured = errors[aligned == kind]
+            measured = errors[told & (aligned == kind)]
             if kind not in chosen and len(measured) and measured.max() <= net.rtol:
                 chosen[kind] = levels[len(results) - 3]
-        if True in chosen and (False in chosen or aligned.all()):
+        if True in chosen and (False in chosen or aligned[told].all()):
             break
     else:
         warn(

@@ -39,10 +39,11 @@ def test_counts():
         estimate(NET, signals(3), memory=1)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_time():
     """Within a factor of four of a run, on a machine that does other work."""
     net = serial(Lift(b_std=0.3), Relu(), GroupPool(), Dense(), quadrature=ProductGrid(12), rtol=0.9)
-    x = signals(700)
+    x = signals(500)
     guess = estimate(net, x, seconds=0.3)
     start = time.perf_counter()
     gram(net, x, progress=False)  # its program was compiled for the estimate

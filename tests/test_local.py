@@ -136,6 +136,7 @@ FIRST_RELU_ORACLE = [("lift", 0.8, 1.0, 0.0), "relu", ("conv", None, 1.0, 0.0)]
     [(DEEP, DEEP_ORACLE, local.Rule(), 2), (FIRST_RELU, FIRST_RELU_ORACLE, local.Rule(16, 24), 1)],
     ids=["local-local", "local-global"],
 )
+@pytest.mark.usefixtures("optimized")
 def test_nonlinear_layers_agree_as_the_grid_is_refined(layers, oracle, rule, places):
     """After a global convolution all positions are alike, and one is enough."""
     errors = [deviation(serial(*layers, quadrature=LocalGrid(FEW, SphereGrid(n))), oracle, CHOSEN[-places:], rule)

@@ -23,6 +23,7 @@ from tests.oracles.harmonics import white_signals
 
 GRID = LocalGrid(ProductGrid(8), SphereGrid(8))
 WIDTH = 128
+NARROW = 64  # of two layers on the group, whose time is its square
 
 
 def lifted(support=1.0):
@@ -30,7 +31,7 @@ def lifted(support=1.0):
 
 
 def convolved(first=1.2, second=0.8):
-    return (Lift(width=WIDTH, support=first, b_std=0.3), Erf(), GroupConv(width=WIDTH, support=second, b_std=0.2), Erf(),
+    return (Lift(width=NARROW, support=first, b_std=0.3), Erf(), GroupConv(width=NARROW, support=second, b_std=0.2), Erf(),
             GroupPool(), Dense(1))  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def test_covariance_of_linear_features_is_the_oracles(group):
     chosen = rng.integers(len(grid), size=12) + len(grid) * (np.arange(12) % 2) * (group == "O3")
     matrices = grid.rotations.as_matrix()[chosen % len(grid)] * np.where(chosen < len(grid), 1, -1)[:, None, None]
     features = lambda second: net.apply_fn(((first, None), (second, None)), x)[:, chosen, 0]  # noqa: E731
-    slopes = jax.tree.leaves(jax.jacobian(features)(second))
+    slopes = jax.tree.leaves(jax.jit(jax.jacobian(features))(second))
     slopes = np.concatenate([leaf.reshape(2, 12, -1) for leaf in slopes], axis=-1)
     at, to = np.meshgrid(range(6), range(6, 12), indexing="ij")
     found = np.sum(slopes[0, at] * slopes[1, to], axis=-1)

@@ -121,6 +121,7 @@ def test_networks_are_evaluated_on_the_grid_of_the_rule():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.usefixtures("optimized")
 def test_six_digits_at_depth_three(activation):
     net = network(activation, 3, rtol=1e-6)
     x = signal(np.concatenate([batch(4, seed=1), white_signals(3, 4, 1, 2)]))
@@ -265,6 +266,7 @@ def test_estimate_of_two_batches_and_of_molecules():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.usefixtures("optimized")
 def test_calibration_on_environments_of_atoms(activation):
     """The criterion compares with a grid two levels finer, which sees two thirds of an error that falls as n^-4."""
     build = pytest.importorskip("ase.build")

@@ -104,6 +104,7 @@ def test_flatten_is_the_dense_network_on_pixels():
     np.testing.assert_array_equal(net.kernel_fn(x, None, "ntk"), rows.kernel_fn(x.reshape(3, -1), None, "ntk"))
 
 
+@pytest.mark.usefixtures("optimized")
 def test_regression_and_classification():
     data = planar.datasets.load_digits()
     split = planar.datasets.stratified_split(data, 60, 60, seed=0)
