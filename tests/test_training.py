@@ -233,7 +233,7 @@ def test_progress_is_shown(capsys):
 
 def test_without_optax(monkeypatch):
     monkeypatch.setitem(sys.modules, "optax", None)
-    with pytest.raises(ImportError, match=r"Install pip install optax"):
+    with pytest.raises(ImportError, match=r"training needs optax: pip install optax\."):
         teach()
 
 

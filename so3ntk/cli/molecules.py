@@ -27,6 +27,8 @@ from so3ntk.cli.results import (
 )
 
 LABELS = {"so3": "SO(3) kernel", "mlp": "MLP kernel", "composition": "composition alone"}
+#: Seconds beyond which a run says beforehand what it will take.
+LONG = 30
 #: Units of energies; "other" is for numbers that are none.
 UNITS = ("eV", "meV", "kcal/mol", "kJ/mol", "Hartree", "other")
 #: What ase calls energies, and has in eV.
@@ -81,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_enable_x64", args.precision == "float64")
+    from so3ntk.estimate import estimate
     from so3ntk.gram import gram
     from so3ntk.molecules.energies import energy_network, learning_curve, mlp_network
     from so3ntk.plots import require_matplotlib
@@ -99,6 +102,10 @@ def run(args: argparse.Namespace) -> int:
     for name, net in (("mlp", mlp_network(args.depth, activation)), ("so3", so3)):
         begun = time.perf_counter()
         say(args, LABELS[name])
+        if not args.quiet and name == "so3":  # its program is the matrix's: half a second
+            guess = estimate(net, x, get=args.kernel, memory=args.memory, seconds=0.3)
+            if guess.seconds > LONG:
+                say(args, guess)
         kernels[name] = gram(net, x, get=args.kernel, memory=args.memory, progress=not args.quiet)
         seconds[name] = time.perf_counter() - begun
     points = learning_curve(kernels, data.atoms, data.targets, args.sizes, args.test)

@@ -12,6 +12,7 @@ from so3ntk.activations.angles import _balanced_arc, determinant
 from so3ntk.activations.elementwise import expectation
 from so3ntk.activations.trigonometric import cosines, sines
 from tests.activations.cases import CASES, FORMULAS, KINKED
+from tests.activations.derivatives import all_derivatives, outputs
 
 SCALES = [1.0, 1e6, 1e-6]
 
@@ -43,50 +44,52 @@ def pairs(dtype):
     return np.concatenate([table * dtype(s) for s in SCALES])
 
 
-def outputs(activation):
-    """(c, q1, q2) to the three functions of an activation."""
-
-    def function(triple):
-        c, q1, q2 = triple
-        values = [activation.dual(c, q1, q2), activation.derivative_dual(c, q1, q2), activation.variance(q1)]
-        return jnp.stack(values)
-
-    return function
-
-
-@partial(jax.jit, static_argnums=0)
-def all_derivatives(function, table):
-    """Value, jvp, vjp, and second derivatives by forward and by reverse over reverse, at each row."""
-    jvp, vjp = jax.jacfwd(function), jax.jacrev(function)
-    functions = {"value": function, "jvp": jvp, "vjp": vjp}
-    functions |= {"forward over reverse": jax.jacfwd(vjp), "reverse over reverse": jax.jacrev(vjp)}
-    return {name: jax.vmap(f)(table) for name, f in functions.items()}
+#: Generic points, and for each the six a step away along an axis.
+GENERIC, STEP = np.array([[0.3, 0.8, 1.3], [-0.6, 1.1, 0.9], [0.0, 1.0, 0.7]]), 1e-5
+MOVED = (GENERIC[:, None] + STEP * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])).reshape(-1, 3)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", FORMULAS, ids=str)
-def test_finite(case, dtype):
+def test_derivatives(case, dtype):
+    """To second order: finite everywhere, and right at generic points."""
     table = pairs(dtype)
     if case.name.startswith("Elementwise with"):
         table = table[: len(table) // len(SCALES)]  # exp(u / 3) has no finite moments at variance 1e6
     if case.name == "Monomial(6)" and dtype == np.float32:
         table = table[np.abs(table).max(axis=1) < 1e5]  # its variance, 10395 q^6, is beyond the largest float32
     activation = case.activation
-    if isinstance(activation, Elementwise):
+    if isinstance(activation, Elementwise) and dtype == np.float32:
         activation = Elementwise(activation.fn, nodes=4, derivative=activation.derivative)  # faster to compile
-    for name, values in all_derivatives(outputs(activation), jnp.asarray(table)).items():
+    table = np.concatenate([table, MOVED]).astype(dtype)
+    found = {name: np.asarray(a) for name, a in all_derivatives(outputs(activation), jnp.asarray(table)).items()}
+    for name, values in found.items():
         assert values.dtype == dtype
-        finite = np.isfinite(np.asarray(values).reshape(len(table), -1)).all(axis=1)
+        finite = np.isfinite(values.reshape(len(table), -1)).all(axis=1)
         assert finite.all(), f"{name} is not finite at (c, q1, q2) = {table[~finite]}"
+    if dtype == np.float64:
+        check_at_generic_points({name: a[-len(MOVED) :].reshape(3, 7, *a.shape[1:]) for name, a in found.items()})
+
+
+def check_at_generic_points(found):
+    """All modes agree, and with central differences of values and of gradients: step^2, and eps / step."""
+    value, jvp, vjp = found["value"], found["jvp"], found["vjp"]
+    forward, reverse = found["forward over reverse"], found["reverse over reverse"]
+    scale = np.maximum(1, np.abs(forward).max())
+    for one, other in ((jvp, vjp), (forward, reverse)):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-13 * scale)
+    for derivative, function in ((vjp, value), (reverse, vjp)):
+        difference = np.moveaxis((function[:, 1:4] - function[:, 4:]) / (2 * STEP), 1, -1)
+        np.testing.assert_allclose(derivative[:, 0], difference, rtol=0, atol=1e-8 * scale)
 
 
 @pytest.mark.parametrize("case", KINKED, ids=str)
 def test_kinked_derivatives_at_the_end_points_are_the_true_ones_or_zero(case):
     """At c = +-sqrt(q1 q2) the dual has the slope derivative_dual in c (Sign: infinite, so zero)."""
+    value, derivative = jax.jit(outputs(case.activation)), jax.jit(jax.jacfwd(outputs(case.activation)))
     for c in (1.0, -1.0):
         triple = jnp.asarray([c, 1.0, 1.0])
-        jacobian = jax.jacfwd(outputs(case.activation))(triple)
-        slope = outputs(case.activation)(triple)[1]
+        jacobian, slope = derivative(triple), value(triple)[1]
         np.testing.assert_array_equal(jacobian[0, 0], slope)
         np.testing.assert_array_equal(jacobian[0, 1:], 0)
         np.testing.assert_array_equal(jacobian[1], 0)
