@@ -4,6 +4,7 @@ On the grid that holds the identity alone, a network that lifts and pools is the
 coefficients, and its kernel is the tower at a single correlation: signals at a chosen angle probe any correlation.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +58,11 @@ def signals_at(angles, variance1, variance2, dtype=np.float64):
             for a, q in ((first, variance1), (second, variance2)))  # fmt: skip
 
 
+@eqx.filter_jit
+def activated(layer, kernel, q1, q2):
+    return *layer.duals(kernel, q1, q2), layer.variance(q1), layer.variance(q2)
+
+
 def by_layers(layers, c, q1, q2):
     """NNGP and NTK of a lifted kernel c after the layers, in float64, written out."""
     kernel, tangent = c, c
@@ -66,8 +72,8 @@ def by_layers(layers, c, q1, q2):
             kernel, q1, q2 = (weight * a + bias for a in (kernel, q1, q2))
             tangent = kernel + weight * tangent
         else:
-            kernel, tangent = layer.dual(kernel, q1, q2), layer.derivative_dual(kernel, q1, q2) * tangent
-            q1, q2 = (layer.variance(q) for q in (q1, q2))
+            kernel, slope, q1, q2 = activated(layer, kernel, q1, q2)
+            tangent = slope * tangent
     return kernel, tangent
 
 

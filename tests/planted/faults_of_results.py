@@ -232,8 +232,8 @@ MOLECULES = (
     Fault(
         "power-of-the-length",
         "so3ntk/molecules/coefficients.py",
-        "sums = sums * np.asarray([float(length) ** p for p in powers], positions.dtype)",
-        "sums = sums * np.asarray([float(length) for p in powers], positions.dtype)",
+        "lengths = np.asarray([float(length) ** p for p in powers], positions.dtype)",
+        "lengths = np.asarray([float(length) for p in powers], positions.dtype)",
         (
             "tests/molecules/test_coefficients.py::test_length_is_the_unit_of_distances",
             "tests/molecules/test_coefficients.py",
