@@ -281,6 +281,7 @@ def test_finite_networks_refuse_the_same():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_finite_network():
     """Equivariant outputs, whose products over many channels average to the kernel's blocks."""
     x, turn = signal(VALUES[:2]), random_rotations(1, seed=9).as_matrix()

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +23,16 @@ def parameters(net, x, dtype=None):
     return net.init_fn(jax.random.key(1), x.shape, dtype)[1]
 
 
+@eqx.filter_jit
+def outputs_and_jacobian(net, params, x):
+    return net.apply_fn(params, x), jax.jacobian(net.apply_fn)(params, x)
+
+
 def by_hand(net, params, x, y):
     """Both kernels from the whole Jacobians."""
-    f, g = (np.asarray(net.apply_fn(params, z)) for z in (x, y))
-    jacobians = [jax.tree.leaves(jax.jacobian(net.apply_fn)(params, z)) for z in (x, y)]
+    both = [outputs_and_jacobian(net, params, z) for z in (x, y)]
+    f, g = (np.asarray(outputs) for outputs, _ in both)
+    jacobians = [jax.tree.leaves(jacobian) for _, jacobian in both]
     flat = [np.concatenate([np.asarray(j).reshape(len(z), f.shape[1], -1) for j in leaves], axis=2)
             for leaves, z in zip(jacobians, (x, y), strict=True)]  # fmt: skip
     return f @ g.T / f.shape[1], np.einsum("ncp,mcp->nm", *flat) / f.shape[1]

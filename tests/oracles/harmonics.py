@@ -25,8 +25,9 @@ def harmonics(points: np.ndarray, degrees) -> np.ndarray:
     phi = np.arctan2(points[..., 1], points[..., 0])
     columns = []
     for degree in degrees:
+        positive = [sph_harm_y(degree, m, theta, phi) for m in range(degree + 1)]
         for m in range(-degree, degree + 1):
-            y = sph_harm_y(degree, abs(m), theta, phi)
+            y = positive[abs(m)]
             columns.append(y.real if m == 0 else np.sqrt(2) * (-1) ** m * (y.real if m > 0 else y.imag))
     return np.stack(columns, axis=-1)
 
