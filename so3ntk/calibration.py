@@ -128,7 +128,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
         errors = np.maximum(*(_relative_errors(tried, now, sample, get) for get in ("nngp", "ntk")))
         aligned = now.alignment > ALIGNED if collapses else np.ones(len(errors), bool)
         for kind in (False, True):
-            measured = errors[told & (aligned == kind)]
+            measured = errors[told & np.equal(aligned, kind)]
             if kind not in chosen and len(measured) and measured.max() <= net.rtol:
                 chosen[kind] = levels[len(results) - 3]
         if True in chosen and (False in chosen or aligned[told].all()):

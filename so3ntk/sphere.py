@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
 from so3ntk import sampling as grids
@@ -237,7 +238,7 @@ def concatenate(signals: Iterable[SphereSignal]) -> SphereSignal:
 
 def _to_host(coefficients: Array, index: Any = None) -> Any:
     """As an array of NumPy, where nothing is traced: JAX compiles a program for each new number of rows."""
-    traced = any(isinstance(value, jax.core.Tracer) for value in (coefficients, index))
+    traced = any(isinstance(value, Tracer) for value in (coefficients, index))
     return coefficients if traced or not isinstance(coefficients, jax.Array) else np.asarray(coefficients)
 
 
