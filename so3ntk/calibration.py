@@ -113,7 +113,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             "calibrate: all signals are zero, whose kernels any grid has right: they say nothing of others. Pass signals like "
             "those that the network is for; atoms alone, beyond the cutoff of all others, have the zero signal."
         )
-    told = ~(zero[sample.i] | zero[sample.j])  # any grid has the others right
+    told: np.ndarray = np.logical_not(np.logical_or(zero[sample.i], zero[sample.j]))  # any grid has the others right
     collapses = sample.nodes is not None
     chosen: dict[bool, int] = {}
     results: list[Measured] = []
