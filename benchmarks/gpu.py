@@ -45,19 +45,14 @@ def install(wheels: Path | None) -> None:
         return
     if wheels is None:
         raise SystemExit(f"gpu.py: {', '.join(missing)} are missing. Install them, or pass --wheels DIR.")
+    files = {file.name.partition("-")[0].lower().replace("_", "-"): str(file) for file in wheels.glob("*.whl")}
+    absent = [name for name in missing if name not in files]
+    if absent:
+        raise SystemExit(f"gpu.py: {wheels} holds no wheels of {', '.join(absent)}.")
     target = tempfile.mkdtemp(prefix="so3ntk-wheels-")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-        "--find-links",
-        str(wheels),
-    ]
-    subprocess.run([*command, "--target", target, *missing], check=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target",
+               target]  # fmt: skip
+    subprocess.run([*command, *(files[name] for name in missing)], check=True)
     sys.path.insert(1, target)
 
 
