@@ -55,6 +55,14 @@ def as_floats(values: Any, what: str) -> Array:
     return jnp.asarray(numbers.astype(jax.dtypes.canonicalize_dtype(np.float64)))  # before JAX cuts them to 32 bits
 
 
+def concrete(array: Any) -> np.ndarray | None:
+    """The array as one of NumPy, or None if it is traced."""
+    try:
+        return np.asarray(array)
+    except jax.errors.TracerArrayConversionError:
+        return None
+
+
 def on_host(values: Any, what: str) -> np.ndarray | None:
     """The values as an array of NumPy, or None if they are traced: see ``as_numbers``."""
     try:

@@ -99,8 +99,9 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
 
     Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
-    itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its difference
-    from the grid two levels finer. Raises ValueError for signals that are all zero. Warns (QuadratureWarning) if the finest level does not reach the tolerance.
+    itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its
+    difference from the grid two levels finer. Raises ValueError for signals that are all zero. Warns (QuadratureWarning) if
+    the finest level does not reach the tolerance.
     """
     layers, (batch,) = _before_reduction(net, [x])
     if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
@@ -113,7 +114,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             "calibrate: all signals are zero, whose kernels any grid has right: they say nothing of others. Pass signals like "
             "those that the network is for; atoms alone, beyond the cutoff of all others, have the zero signal."
         )
-    told: np.ndarray = np.logical_not(np.logical_or(zero[sample.i], zero[sample.j]))  # any grid has the others right
+    told = np.logical_and(*(~zero[rows] for rows in (sample.i, sample.j)))  # any grid has the others right
     collapses = sample.nodes is not None
     chosen: dict[bool, int] = {}
     results: list[Measured] = []

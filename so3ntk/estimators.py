@@ -212,6 +212,7 @@ def _prior(estimator: Any, X: Any, diagonal: Any) -> Float[np.ndarray, " m"]:
                 "test input with itself, as from so3ntk.diagonal.kernel_diagonal(net, x_test)."
             )
         diagonal = kernel_diagonal(network_of(estimator), X, estimator.kernel)
+    refuse_masked(diagonal, f"{where}: the entries of diagonal")
     diagonal = np.asarray(diagonal, np.float64)
     if diagonal.shape != (len(X),) or not np.all(np.isfinite(diagonal)):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def rounded_up(n: int, least: int = 16) -> int:
+def rounded_up(n: int, least: int) -> int:
     """The smallest of 4, 5, 6, 7 times a power of two that is at least n and ``least``: by up to a quarter more than n.
 
     Four sizes for each doubling: numbers up to a million come down to some sixty.

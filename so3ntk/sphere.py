@@ -15,11 +15,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
 from so3ntk import sampling as grids
-from so3ntk.arrays import as_numbers, on_host, refuse_masked
+from so3ntk.arrays import as_numbers, concrete, on_host, refuse_masked
 from so3ntk.rotations import check_bandlimit, matrices_of, real_wigner_D
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -119,7 +118,8 @@ class SphereSignal(eqx.Module):
             index = index[0]  # scikit-learn's spelling
         if not isinstance(index, slice):
             index = _row_indices(index, len(self))
-        return SphereSignal(_to_host(self.coefficients, index)[index], self.bandlimit)
+        values = self.coefficients if isinstance(index, jax.Array) else _on_host(self.coefficients)
+        return SphereSignal(values[index], self.bandlimit)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -231,15 +231,15 @@ def concatenate(signals: Iterable[SphereSignal]) -> SphereSignal:
                 f"concatenate: entry 0 has {signals[0].channels} channels, entry {i} has {signal.channels}. "
                 "Signals of one batch need the same channels in the same order."
             )
-    parts = [_to_host(signal.coefficients) for signal in signals]
+    parts = [_on_host(signal.coefficients) for signal in signals]
     numpy: Any = np if all(isinstance(part, np.ndarray) for part in parts) else jnp
     return SphereSignal(numpy.concatenate(parts), signals[0].bandlimit)
 
 
-def _to_host(coefficients: Array, index: Any = None) -> Any:
-    """As an array of NumPy, where nothing is traced: JAX compiles a program for each new number of rows."""
-    traced = any(isinstance(value, Tracer) for value in (coefficients, index))
-    return coefficients if traced or not isinstance(coefficients, jax.Array) else np.asarray(coefficients)
+def _on_host(coefficients: Array) -> Any:
+    """As an array of NumPy, unless traced: of its own arrays JAX compiles a program for each new number of rows."""
+    known = concrete(coefficients)
+    return coefficients if known is None else known
 
 
 def _float_dtype(dtype: np.dtype) -> np.dtype:

@@ -144,6 +144,8 @@ class TensorKernelRegressor(BaseEstimator):
             raise ValueError(
                 f"{where}: expected diagonal to be a mapping from l = {list(expected)} to K(x, x), got {given!r:.80}. {remedy}"
             )
+        for degree in expected:
+            refuse_masked(given[degree], f"{where}: the entries of diagonal[{degree}]")
         found = {degree: np.asarray(given[degree], np.float64) for degree in expected}
         if (shapes_given := {degree: values.shape for degree, values in found.items()}) != expected:
             raise ValueError(f"{where}: expected diagonal of the shapes {expected}, got {shapes_given}. {remedy}")
@@ -180,6 +182,8 @@ class TensorKernelRegressor(BaseEstimator):
                 'TensorKernelRegressor: with net="precomputed" X is a mapping from l to kernels, '
                 f"irrep_grams(net, {degrees}, x1, x2); got {type(X).__name__}."
             )
+        for degree in degrees:
+            refuse_masked(X[degree], f"TensorKernelRegressor: the kernels of l = {degree}")
         return {degree: np.asarray(X[degree], np.float64) for degree in degrees}
 
 

@@ -19,6 +19,7 @@ Y = np.ma.array([0.5, -1.0, 1e20, 2.0], mask=MASK)
 LABELS = np.ma.array([0, 1, 7, 0], mask=MASK)
 VECTORS = np.ma.array(np.ones((4, 3)), mask=np.multiply.outer(MASK, np.eye(3)[1] > 0))
 TABLE = np.ma.array(X, mask=np.multiply.outer(MASK, np.eye(3)[1] > 0))
+BLOCKS = np.einsum("ij,ab->ijab", GRAM, np.eye(3))
 ATOMS = [g2("H2O"), g2("H2"), g2("H2O"), g2("O2")]
 FORCES = [np.zeros((len(a), 3)) for a in ATOMS]
 MASKED_FORCES = [np.ma.array(f, mask=np.full(f.shape, i == 2)) for i, f in enumerate(FORCES)]
@@ -40,6 +41,21 @@ def potential():
         (lambda: KernelClassifier().fit(TABLE, [0, 1, 0, 1]), "(2, 1)"),
         (lambda: TensorKernelRegressor("precomputed").fit({1: np.zeros((4, 4, 3, 3))}, VECTORS), "(2, 1)"),
         (lambda: so3ntk.solvers.solve(GRAM, Y, 0.1), "(2,)"),
+        (lambda: so3ntk.solvers.solve(np.ma.array(GRAM, mask=GRAM > 2), np.ones(4), 0.1), ""),
+        (lambda: KernelRegressor(ridge=0.1).fit(X, np.ones(4), gram=np.ma.array(GRAM, mask=GRAM > 2)), ""),
+        (lambda: KernelRegressor("precomputed", ridge=0.1).fit(GRAM, np.ones(4)).predict(GRAM, True, Y), "(2,)"),
+        (
+            lambda: TensorKernelRegressor("precomputed").fit({1: np.ma.array(BLOCKS, mask=True)}, np.ones((4, 3))),
+            "(0, 0, 0, 0)",
+        ),
+        (
+            lambda: (
+                TensorKernelRegressor("precomputed", ridge=0.1)
+                .fit({1: BLOCKS}, np.ones((4, 3)))
+                .predict({1: BLOCKS}, True, {1: np.ma.array(np.ones((4, 3, 3)), mask=True)})
+            ),
+            "(0, 0, 0)",
+        ),
         (lambda: so3ntk.predict.gradient_flow(GRAM, GRAM, Y, 1.0), "(2,)"),
         (lambda: so3ntk.predict.gradient_flow(np.ma.array(GRAM, mask=GRAM > 2), GRAM, [1, 2, 3, 4], 1.0), ""),
         (lambda: so3ntk.training.train(NET, X, Y, learning_rate=0.1, steps=1, key=0), "(2,)"),

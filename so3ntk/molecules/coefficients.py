@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.arrays import as_numbers, refuse_masked
+from so3ntk.arrays import as_numbers, concrete, refuse_masked
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, check_geometry, pairs_in_molecules
@@ -77,7 +77,7 @@ def environment_coefficients(
     cutoff. Periodic cells need it, for their images (:func:`so3ntk.molecules.neighbours.pairs_within` makes
     it).
 
-    Memory: the output, and a few MiB for the pairs, which are summed in chunks; also under reverse-mode
+    Memory: a few times the output, and a few MiB for the pairs, which are summed in chunks; also under reverse-mode
     derivatives.
 
     Raises ValueError for wrong shapes, masked arrays, an element not among the species, ghost atoms, a power, length, cutoff or
@@ -105,25 +105,25 @@ def environment_coefficients(
     gains = profile_gains(angular_width, bandlimit, positions.dtype)
     edges = pairs_in_molecules(molecule) if edges is None else edges
     edges.check(len(positions), where)
-    concrete = _concrete(positions)
-    if concrete is not None and _concrete(edges.offsets) is not None:
-        check_geometry(concrete, molecule, edges, where)
+    places: Any = concrete(positions)
+    traced = places is None or concrete(edges.offsets) is None
+    numpy, places = (jnp, positions) if traced else (np, places)
+    if not traced:
+        check_geometry(places, molecule, edges, where)
 
-    on_host = concrete is not None and _concrete(edges.offsets) is not None
-    host: Any = concrete if on_host else positions
-    vectors = host[edges.neighbour] - host[edges.centre]
+    vectors = places[edges.neighbour] - places[edges.centre]
     if edges.offsets is not None:
-        vectors = vectors + (np if on_host else jnp).asarray(edges.offsets, positions.dtype)
+        vectors = vectors + numpy.asarray(edges.offsets, positions.dtype)
     charges = (numbers[edges.centre] * numbers[edges.neighbour]).astype(positions.dtype)
     rows = edges.centre * len(elements) + row[edges.neighbour]
     lengths = np.asarray([float(length) ** p for p in powers], positions.dtype)
     settings = (len(elements), powers, bandlimit, cutoff)
-    if not on_host:  # within a transformation shapes are the caller's
+    if traced:  # shapes are the caller's
         return _coefficients(vectors, charges, rows, gains, lengths, len(positions), *settings)
-    size = rounded_up(len(rows), LEAST_EDGES)
-    vectors, charges, rows = _padded(vectors, charges, rows, size - len(rows))
-    found = _coefficients(vectors, charges, rows, gains, lengths, rounded_up(len(positions), LEAST_ATOMS), *settings)
-    return found[: len(positions)] if _concrete(found) is None else jnp.asarray(np.asarray(found)[: len(positions)])
+    padded = _padded(vectors, charges, rows, rounded_up(len(rows), LEAST_EDGES) - len(rows))
+    found = _coefficients(*padded, gains, lengths, rounded_up(len(positions), LEAST_ATOMS), *settings)
+    on_host = concrete(found)  # else the angular width is traced; slices of JAX's arrays are programs of their own
+    return found[: len(positions)] if on_host is None else jnp.asarray(on_host[: len(positions)])
 
 
 def profile_gains(angular_width: Any, bandlimit: int, dtype) -> Float[Array, " l"]:
@@ -134,8 +134,8 @@ def profile_gains(angular_width: Any, bandlimit: int, dtype) -> Float[Array, " l
     """
     width = DEFAULT_ANGULAR_WIDTH if angular_width is None else angular_width
     width = as_numbers(width, "environment_coefficients: the angular width")
-    concrete = _concrete(width)
-    if concrete is not None and (concrete.ndim or not MIN_ANGULAR_WIDTH <= concrete < np.inf):
+    known = concrete(width)
+    if known is not None and (known.ndim or not MIN_ANGULAR_WIDTH <= known < np.inf):
         raise ValueError(
             "environment_coefficients: expected an angular width (a scalar) of at least "
             f"{MIN_ANGULAR_WIDTH}, got {width}. The profile has fallen to 5 % at 45 degrees for "
@@ -222,7 +222,7 @@ def _check_cutoff(cutoff, where: str) -> float | None:
 
 def _host_integers(array, name: str, n: int, where: str) -> np.ndarray:
     refuse_masked(array, f"{where}: {name}")
-    host = _concrete(array)
+    host = concrete(array)
     if host is None:
         raise TypeError(
             f"{where}: {name} is traced, but the list of pairs is made from it on the host. Under jax.jit "
@@ -233,11 +233,3 @@ def _host_integers(array, name: str, n: int, where: str) -> np.ndarray:
             f"{where}: expected {name} to hold {n} integers, one per position, got {host.dtype}{list(host.shape)}."
         )
     return host.astype(np.int64)
-
-
-def _concrete(array) -> np.ndarray | None:
-    """The array on the host, or None if it is traced."""
-    try:
-        return np.asarray(array)
-    except jax.errors.TracerArrayConversionError:
-        return None

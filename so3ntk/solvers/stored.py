@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from so3ntk.arrays import refuse_masked
 from so3ntk.errors import PrecisionError
 from so3ntk.predict.inputs import ASYMMETRY, first_not_finite, symmetric
 
@@ -26,6 +27,7 @@ def check_kernel(kernel: Any, where: str) -> Any:
     """
     if hasattr(kernel, "nngp") and hasattr(kernel, "ntk"):
         raise TypeError(f"{where}: expected one kernel, got a {type(kernel).__name__}. Pass its .ntk or .nngp.")
+    refuse_masked(kernel, f"{where}: the entries of the kernel")
     if not hasattr(kernel, "shape") or not hasattr(kernel, "__getitem__"):
         kernel = np.asarray(kernel)
     if len(kernel.shape) != 2 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] == 0:

@@ -46,7 +46,7 @@ def test_sizes():
     sizes = [rounded_up(n, least=4) for n in range(1, 5000)]
     assert all(n <= size <= max(4, 1.25 * n) for n, size in enumerate(sizes, 1))
     assert len(set(sizes)) == 4 * 10 + 2
-    assert rounded_up(3) == 16
+    assert rounded_up(3, least=16) == 16
     assert all(rounded_up(size, least=4) == size for size in sizes)
 
 

@@ -59,7 +59,7 @@ ALL = {a.name: a for a in (LINEAR, LOCAL, POOLED, GLOBAL, *OTHERS)}
 
 SMALL = architecture("small", Lift((3, 3), "SAME", W_std=1.2), Relu(), GroupPool(), depth=1, kinked=True, moved=TURN)
 DEEP = architecture("local", Lift((3, 3), "SAME", b_std=0.3), Relu(), GroupConv((3, 3), "SAME", W_std=1.2), Relu(),
-                    GroupPool(), depth=2, kinked=True, moved=TURN)  # fmt: skip
+                    AvgPool((2, 2)), GroupPool(), depth=2, kinked=True, moved=TURN)  # fmt: skip
 VALID = architecture("valid", Lift((2, 2), "VALID"), Relu(), GroupConv((2, 2), "VALID", W_std=1.2, b_std=0.2), Relu(),
                      AvgPool((2, 2)), GroupPool(), depth=2, kinked=True, moved=TURN)  # fmt: skip
 
@@ -93,8 +93,8 @@ def test_derivatives(subject):
     conformance.check_derivatives(subject)
 
 
-SHRINKING = architecture("shrinking", Lift((2, 2), "VALID", b_std=0.2), Relu(), GroupPool(), depth=1, kinked=True,
-                         moved=TURN)  # fmt: skip
+SHRINKING = architecture("shrinking", Lift((3, 3), "VALID", b_std=0.2), Relu(), AvgPool((2, 2)), GroupPool(), depth=1,
+                         kinked=True, moved=TURN)  # fmt: skip
 
 
 @pytest.mark.slow
