@@ -2,8 +2,9 @@
 
     python benchmarks/gpu.py [--wheels DIR] [--small] [--markdown FILE]
 
-Needs a JAX that sees the GPU, no network and no data. Packages that are missing there are installed from a folder of wheels
-(``--wheels``) into a temporary folder, without dependencies: so ``pip download --no-deps -d DIR s2fft equinox jaxtyping ...``.
+Needs a JAX that sees the GPU, no network and no data. Where packages are missing, all wheels of a folder (``--wheels``) are
+unpacked into a temporary one, behind what is installed: JAX stays the machine's. Make it with the same Python elsewhere, by
+``pip download -d DIR s2fft equinox jaxtyping scikit-learn tqdm ase``.
 On a CPU, or with --small, sizes are small: that is a test of the script, and its figures mean little. Under six minutes.
 
 Of a pair at n rotations, bandlimit L and C channels the operations counted are 85 n + 2 C sum (2l + 1)^2 (docs/scaling.md),
@@ -24,10 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Modules, and the distributions that bring them.
-NEEDED = {"equinox": "equinox", "jaxtyping": "jaxtyping", "wadler_lindig": "wadler-lindig", "s2fft": "s2fft",
-          "sklearn": "scikit-learn", "joblib": "joblib", "threadpoolctl": "threadpoolctl", "tqdm": "tqdm", "scipy": "scipy",
-          "ase": "ase"}  # fmt: skip
+#: Modules that the packages import, and the distributions that bring them.
+NEEDED = {"equinox": "equinox", "jaxtyping": "jaxtyping", "s2fft": "s2fft", "sklearn": "scikit-learn", "tqdm": "tqdm",
+          "scipy": "scipy", "ase": "ase"}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -38,22 +38,21 @@ class Row(NamedTuple):
 
 
 def install(wheels: Path | None) -> None:
-    """Put missing packages on the path, from wheels; say which are missing where there are none."""
+    """Put what is missing on the path, from wheels, behind all that is there; say what is missing where there are none."""
     sys.path.insert(0, str(ROOT))
     missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
     if not missing:
         return
-    if wheels is None:
-        raise SystemExit(f"gpu.py: {', '.join(missing)} are missing. Install them, or pass --wheels DIR.")
-    files = {file.name.partition("-")[0].lower().replace("_", "-"): str(file) for file in wheels.glob("*.whl")}
-    absent = [name for name in missing if name not in files]
-    if absent:
-        raise SystemExit(f"gpu.py: {wheels} holds no wheels of {', '.join(absent)}.")
+    files = [] if wheels is None else sorted(map(str, wheels.glob("*.whl")))
+    if not files:
+        raise SystemExit(
+            f"gpu.py: {', '.join(missing)} are missing. Install them, or pass --wheels DIR with their wheels."
+        )
     target = tempfile.mkdtemp(prefix="so3ntk-wheels-")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target",
                target]  # fmt: skip
-    subprocess.run([*command, *(files[name] for name in missing)], check=True)
-    sys.path.insert(1, target)
+    subprocess.run([*command, *files], check=True)
+    sys.path.append(target)
 
 
 # --- values
