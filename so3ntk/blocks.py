@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.evaluate import block_kernels
+from so3ntk.evaluate import Motions, block_kernels
+from so3ntk.layers.base import Layer
+from so3ntk.layers.reduction import Parts
 from so3ntk.plan import Plan
 from so3ntk.scaling import Scaling, rescaled_in_jax, underflowing
 
@@ -41,48 +44,67 @@ def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
     sums = {name: jnp.zeros((plan.rows.count, plan.columns.count, *plan.shape), plan.dtype) for name in needed}
     for rows, columns in groups_of(plan.rows.kind, plan.columns.kind):
         if len(rows) and len(columns):
-            values = _whole(plan, needed, rows, columns)
-            for name, value in zip(needed, values, strict=True):
-                block = _as_they_were(plan, value[: len(rows), : len(columns)], rows, columns)
-                if plan.reduces:
-                    by_row = jax.ops.segment_sum(block, plan.rows.owner[rows], plan.rows.count)
-                    block = jax.ops.segment_sum(by_row.swapaxes(0, 1), plan.columns.owner[columns], plan.columns.count)
-                    block = block.swapaxes(0, 1)
-                sums[name] = sums[name] + block
+            tile = plan.tile(len(rows), len(columns))
+            each = [(name,) for name in needed] if plan.one_by_one else [needed]
+            sides = (_side(plan.f, plan.rows, rows), _side(plan.g, plan.columns, columns))
+            for some in each:
+                blocks = _group_kernels(plan.layers, plan.motions, sides, plan.scaling, plan.reduces, some, tile)
+                sums |= {name: sums[name] + block for name, block in zip(some, blocks, strict=True)}
     return tuple(plan.finish(names, sums))
 
 
-def _as_they_were(plan: Plan, block: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
-    """The kernels of the signals before scaling; NaN where they, or variances on the way, are not representable."""
-    if plan.scaling is not None:
-        k, m, degree = plan.scaling
-        return rescaled_in_jax(block, Scaling(k[rows], m[columns], degree))
-    if plan.reduces:
-        return block
-    for signals, indices, axis in ((plan.f, rows, 0), (plan.g, columns, 1)):
-        lost = underflowing(plan.layers, signals)
+class _Side(NamedTuple):
+    """The signals of one batch, those of a group among them, who owns these, and how many owners there are."""
+
+    signals: Any
+    indices: np.ndarray
+    owner: np.ndarray
+    count: int
+
+
+def _side(signals: Any, parts: Parts, indices: np.ndarray) -> _Side:
+    return _Side(signals, indices, parts.owner[indices], parts.count)
+
+
+@eqx.filter_jit
+def _group_kernels(layers: tuple[Layer, ...], motions: Motions, sides: tuple[_Side, _Side], scaling: Scaling | None,
+                   reduces: bool, names: tuple[str, ...], tile: tuple[int, int]) -> list[Array]:  # fmt: skip
+    """The kernels of a group's signals, summed over parts: one program, also where only derivatives are asked for."""
+    rows, columns = sides
+    f, g = (_padded(side, size) for side, size in zip(sides, tile, strict=True))
+    blocks = []
+    for value in block_kernels(layers, motions, f, g, names, tile):
+        block = value[: len(rows.indices), : len(columns.indices)]
+        if scaling is not None:
+            k, m, degree = scaling
+            block = rescaled_in_jax(block, Scaling(jnp.asarray(k)[rows.indices], jnp.asarray(m)[columns.indices], degree))
+        elif not reduces:
+            block = _nan_where_lost(layers, block, sides)
+        if reduces:
+            by_row = jax.ops.segment_sum(block, rows.owner, rows.count)
+            block = jax.ops.segment_sum(by_row.swapaxes(0, 1), columns.owner, columns.count).swapaxes(0, 1)
+        blocks.append(block)
+    return blocks
+
+
+def _nan_where_lost(layers: tuple[Layer, ...], block: Array, sides: tuple[_Side, _Side]) -> Array:
+    """NaN where variances on the way are not representable."""
+    for axis, side in enumerate(sides):
+        lost = underflowing(layers, side.signals)
         if lost is not None:
             shape = [1] * block.ndim
             shape[axis] = -1
-            block = jnp.where(jnp.asarray(lost)[indices].reshape(shape), jnp.nan, block)
+            block = jnp.where(jnp.asarray(lost)[side.indices].reshape(shape), jnp.nan, block)
     return block
 
 
-def _whole(plan: Plan, names: tuple[str, ...], rows: np.ndarray, columns: np.ndarray) -> tuple[Array, " ..."]:
-    tile = plan.tile(len(rows), len(columns))
-    f = _padded(plan.f, rows, tile[0])
-    g = _padded(plan.g, columns, tile[1])
-    if plan.one_by_one:
-        return tuple(block_kernels(plan.layers, plan.motions, f, g, (name,), tile)[0] for name in names)
-    return block_kernels(plan.layers, plan.motions, f, g, names, tile)
-
-
-def _padded(signals: Any, indices: np.ndarray, tile: int) -> Any:
-    """The signals at the indices, repeated up to a power of two of tiles so that few shapes are compiled."""
-    tiles = -(-len(indices) // tile)
-    size = tile * 2 ** max(0, (tiles - 1).bit_length())
-    padded = np.concatenate([indices, np.full(size - len(indices), indices[0])])
-    return jax.tree.map(lambda a: a[padded], signals)
+def _padded(side: _Side, tile: int) -> Any:
+    """A group's signals, repeated up to a power of two of tiles so that few shapes are compiled."""
+    count = len(side.indices)
+    tiles = -(-count // tile)
+    repeated = np.arange(tile * 2 ** max(0, (tiles - 1).bit_length()))
+    indices = jnp.asarray(side.indices)[np.where(repeated < count, repeated, 0)]
+    return jax.tree.map(lambda a: jnp.asarray(a)[indices], side.signals)
 
 
 def add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.activations.base import Activation
 from so3ntk.geometry import Geometry, Point, Signal
 from so3ntk.layers.base import Layer, flatten
 from so3ntk.layers.coarsening import Coarsening
@@ -152,10 +153,10 @@ def lifts_separately(layers: tuple[Layer, ...]) -> bool:
     return any(isinstance(layer, Lifting) and layer.separate for layer in flatten(layers))
 
 
-def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[Any], State], Any]:
-    """The state after the layers as a function of the motion, and all motions: no field of several motions is held.
+def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[Any], State], Any, Geometry]:
+    """The state after the layers as a function of the motion, all motions, and the geometry of one of them.
 
-    Except at a ``Coarsening``, which couples motions: it holds those of its coarse lattice.
+    No field of several motions is held, except at a ``Coarsening``, which couples motions: those of its coarse lattice.
     """
     cuts = [i for i, layer in enumerate(layers) if isinstance(layer, Coarsening)]
     selves = bool(cuts) and needs_selves(layers)
@@ -164,23 +165,27 @@ def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[A
     def state_at(motion: Any) -> State:
         return run_layers(first, Pair(pair.f, pair.g, motion, selves))
 
-    states, motions = state_at, pair.grid
+    states, motions, last = state_at, pair.grid, 0
     for start, end in pairwise([*cuts, len(layers)]):
         coarse, motions = layers[start].collect(states, motions)  # pyright: ignore[reportAttributeAccessIssue]
         states = lambda motion, coarse=coarse, body=layers[start + 1 : end]: run_layers(body, coarse(motion))  # noqa: E731
-    return states, motions
+        last = start + 1
+    # Nonlinearities leave the geometry as it is, and tracing them would take as long as all else
+    begin = coarse if cuts else lambda motion: Pair(pair.f, pair.g, motion, selves)
+    linear = [layer for layer in layers[last:] if not isinstance(layer, Activation)]
+    outline = jax.eval_shape(lambda motion: run_layers(linear, begin(motion)), jax.tree.map(lambda a: a[0], motions))
+    return states, motions, outline.geometry
 
 
 def motion_kernels(layers: tuple[Layer, ...], pair: Pair, get: tuple[str, ...]) -> Result:
     """The kernels up to the readout, the last of the layers, motion by motion."""
     readout: Any = layers[-1]
-    states, motions = states_by_motion(layers[:-1], pair)
+    states, motions, geometry = states_by_motion(layers[:-1], pair)
 
     def add(sums, motion):
         state = states(motion)
         return sums + jnp.stack([readout.read(state.geometry, getattr(state, name)) for name in get]), None
 
-    geometry = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions)).geometry
     # In reverse mode each motion's field is computed again instead of stored.
     batch = (len(pair.f), len(pair.g)) if is_batched(layers) else ()
     nothing = jnp.zeros((len(get), *batch, *readout.shape), jax.tree.leaves(pair.f)[0].dtype)
@@ -304,7 +309,8 @@ def block_kernels(layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Sig
     n and m must be multiples of the tile's. Derivatives are those of the layers, tile by tile: a tower's polynomial in
     an angle has none at c = +-1, and reverse mode recomputes each tile instead of storing it.
     """
-    return _with_derivatives_of_layers(layers, motions, f, g, get, tile)
+    evaluate = _tiles if motions.nodes is None else _with_derivatives_of_layers
+    return evaluate(layers, motions, f, g, get, tile)
 
 
 def _tiles(layers, motions, f, g, get, tile):
@@ -330,11 +336,11 @@ _with_derivatives_of_layers = eqx.filter_custom_jvp(_tiles)
 def _tiles_jvp(primals, tangents):
     # Around the loop over tiles, not inside it: where JAX splits a loop (forward over reverse) it drops custom rules.
     layers, motions, f, g, get, tile = primals
+    # The values are those of the layers, too: the tower's would be a second program for the same numbers.
     by_layers = dataclasses.replace(motions, nodes=None)
-    _, tangent = eqx.filter_jvp(
+    return eqx.filter_jvp(
         lambda layers, f, g: _tiles(layers, by_layers, f, g, get, tile), (layers, f, g), (tangents[0], *tangents[2:4])
     )
-    return _with_derivatives_of_layers(*primals), tangent
 
 
 @eqx.filter_jit

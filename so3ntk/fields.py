@@ -90,8 +90,8 @@ def _whole_field(layers, grid, f, g, names):
 
 def _field_motion_by_motion(layers, grid, f, g, names):
     batched = is_batched(layers)
-    states, motions = states_by_motion(layers, Pair(f[None], g[None], grid) if batched else Pair(f, g, grid))
-    geometry = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions)).geometry
+    pair = Pair(f[None], g[None], grid) if batched else Pair(f, g, grid)
+    states, motions, geometry = states_by_motion(layers, pair)
     kernels = jax.lax.map(lambda motion: tuple(getattr(states(motion), name) for name in names), motions)
     gathered = (geometry.gather(kernel) for kernel in kernels)
     return tuple(kernel[..., 0, 0] if batched else kernel for kernel in gathered)

@@ -48,10 +48,18 @@ def balance(layers: tuple[Layer, ...], f: Any, g: Any) -> tuple[Any, Any, Scalin
     degree = degree_of(layers)
     if degree is None:
         return f, g, None
-    scaling = Scaling(exponents(f), exponents(g), degree)
-    if not is_traced((f, g)) and not np.any(scaling.rows) and not np.any(scaling.columns):
+    (scaled_f, rows), (scaled_g, columns) = (_scaled_in_jax(s) if is_traced(s) else _scaled(s) for s in (f, g))
+    if not is_traced((f, g)) and not np.any(rows) and not np.any(columns):
         return f, g, None
-    return _divided(f, scaling.rows), _divided(g, scaling.columns), scaling
+    return scaled_f, scaled_g, Scaling(rows, columns, degree)
+
+
+def _scaled(f: Any) -> tuple[Any, Any]:
+    exponent = exponents(f)
+    return _divided(f, exponent), exponent
+
+
+_scaled_in_jax = jax.jit(_scaled)
 
 
 def exponents(f: Any) -> Int[Array | np.ndarray, " n"]:
