@@ -46,7 +46,7 @@ def white_signals(n: int, bandlimit: int, dtype):
 
 def runner(net, base, x, y, side: int, nodes: int = 0) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x and y, and their number."""
-    from so3ntk.evaluate import Motions, block_kernels
+    from so3ntk.engine.evaluation.evaluate import Motions, block_kernels
 
     motions = Motions(base, None, None, nodes)
     return lambda: jax.block_until_ready(block_kernels(net.layers, motions, x, y, ("ntk",), (side, side))), len(
@@ -96,8 +96,8 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", args.float64)
     from so3ntk import ProductGrid, SphereGrid
-    from so3ntk.so3 import Grid
-    from so3ntk.so3_local import Turn
+    from so3ntk.sphere.global_support import Grid
+    from so3ntk.sphere.local_support import Turn
 
     dtype = np.float64 if args.float64 else np.float32
     rotations = ProductGrid(16, 7)

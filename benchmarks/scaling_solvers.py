@@ -21,8 +21,8 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 import so3ntk  # noqa: E402
-from so3ntk.estimator_inputs import default_network  # noqa: E402
-from so3ntk.solvers import BlockedCholesky, Cholesky, ConjugateGradients, Eigen, Nystrom  # noqa: E402
+from so3ntk.learning.inputs import default_network  # noqa: E402
+from so3ntk.learning.solvers import BlockedCholesky, Cholesky, ConjugateGradients, Eigen, Nystrom  # noqa: E402
 
 METHODS = (
     Cholesky(),
@@ -81,7 +81,7 @@ def solvers(n: int, memory: str) -> list[dict]:
 
 def gradient(count: int) -> dict:
     """Seconds of a Gram matrix and of one loss with its gradient, both without compiling, for QM9 molecules."""
-    from so3ntk.hyperparameters import marginal_likelihood_loss
+    from so3ntk.learning.hyperparameters import marginal_likelihood_loss
     from so3ntk.molecules import environments, load_qm9
     from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, energy_network
 

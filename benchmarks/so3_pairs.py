@@ -38,8 +38,8 @@ def white_signals(n: int, bandlimit: int, channels: int, dtype):
 
 def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x, and their number; nodes = 0 goes layer by layer."""
-    from so3ntk.evaluate import Motions, block_kernels
-    from so3ntk.tower import Nodes
+    from so3ntk.engine.evaluation.evaluate import Motions, block_kernels
+    from so3ntk.engine.evaluation.tower import Nodes
 
     motions = Motions(grid, None, None, Nodes(nodes) if nodes else None)
     tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
@@ -52,7 +52,7 @@ def neural_tangents_runner(depth: int, rotations, weights, x, bandlimit: int) ->
         from neural_tangents import stax
     except ImportError:
         return None
-    from so3ntk.rotations import real_wigner_D
+    from so3ntk.sphere.rotations import real_wigner_D
 
     layers = [stax.Dense(1)] + [layer for _ in range(depth) for layer in (stax.Relu(), stax.Dense(1))]
     kernel = jax.jit(stax.serial(*layers)[2], static_argnames="get")
@@ -104,8 +104,8 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", args.float64)
     import so3ntk
-    from so3ntk.haar import ProductGrid
-    from so3ntk.so3 import Grid
+    from so3ntk.sphere.global_support import Grid
+    from so3ntk.sphere.haar import ProductGrid
 
     dtype = np.float64 if args.float64 else np.float32
     rotation_grid = ProductGrid(args.n, args.n_beta)

@@ -5,7 +5,7 @@
 
 Two ensembles of finite networks are trained by full-batch gradient descent: ordinary CNNs on all quarter turns of the
 training images, and C4 networks on the images themselves. At infinite width the mean outputs of both are equal at every
-time t and every input (``so3ntk.augmentation``); that is computed from the kernels first. The means of finite ensembles
+time t and every input (``so3ntk.learning.augmentation``); that is computed from the kernels first. The means of finite ensembles
 differ: by chance, as 1 / sqrt(members), and by what the width leaves, O(1 / width), which no ensemble removes.
 
 Inputs: the training images, test images, and three sets off the data: other digits at twice the brightness, noise, and
@@ -32,8 +32,8 @@ import scipy.ndimage
 import planar
 import so3ntk
 from planar.datasets import ImageData, load_images, stratified_split
+from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
-from so3ntk.plots import require_matplotlib
 
 FINITE = ("CNN, augmented", "C4")
 #: Times of the table and the picture, as shares of all.
@@ -110,7 +110,7 @@ def train_ensembles(
     sets: dict[str, np.ndarray], y: np.ndarray, times: np.ndarray, rate: float, args: argparse.Namespace, out: Path
 ) -> dict[str, np.ndarray]:
     """The outputs (times, members, inputs, classes) of both finite ensembles."""
-    from so3ntk.training import train
+    from so3ntk.finite.training import train
 
     moved, moved_y = so3ntk.augment_dataset(sets["training"], y, planar.motions("C4"))
     lessons = {"CNN, augmented": ("C1", moved, moved_y, 0), "C4": ("C4", sets["training"], y, 1)}

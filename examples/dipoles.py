@@ -30,9 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import so3ntk
+from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import format_table, not_negative, output_folder, positive, replace_file, settings, write_json
 from so3ntk.molecules import AtomSum, environments
-from so3ntk.plots import require_matplotlib
 
 
 class Molecules(NamedTuple):

@@ -29,10 +29,10 @@ from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 import so3ntk
+from so3ntk.basics.plots import plot_learning_curves, require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, read_forces
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, covering_order
-from so3ntk.plots import plot_learning_curves, require_matplotlib
 
 METHODS = {"zero": "forces zero", "energies": "from energies alone", "both": "from energies and forces"}
 

@@ -20,9 +20,9 @@ import time
 
 from planar.datasets.source import load_images
 from planar.experiments import LABELS, compare, draw, image_network
+from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.images import describe, write_accuracies
 from so3ntk.cli.results import not_negative, output_folder, positive
-from so3ntk.plots import require_matplotlib
 
 
 def read_arguments() -> argparse.Namespace:

@@ -24,8 +24,8 @@ import numpy as np
 
 import planar
 import so3ntk
+from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import output_folder, positive, replace_file, settings, write_json
-from so3ntk.plots import require_matplotlib
 
 KERNELS = ("nngp", "ntk")
 

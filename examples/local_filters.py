@@ -32,8 +32,8 @@ import time
 import numpy as np
 
 import so3ntk
+from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import format_table, not_negative, output_folder, positive, replace_file, settings, write_json
-from so3ntk.plots import require_matplotlib
 
 TITLES = {"near": "near: mean of f(x)³", "far": "far: mean of f(x)² f(−x)"}
 

@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import so3ntk
-from so3ntk.geometry import Geometry
-from so3ntk.layers.base import Layer, Scalar
-from so3ntk.layers.source import Lifting
-from so3ntk.parametrization import check_parametrization
+from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.layers.base import Layer, Scalar
+from so3ntk.engine.layers.source import Lifting
+from so3ntk.engine.parametrization import check_parametrization
 
 # --- the group
 

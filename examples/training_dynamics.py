@@ -29,8 +29,8 @@ import numpy as np
 import planar
 import so3ntk
 from planar.datasets import load_images, stratified_split
+from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
-from so3ntk.plots import require_matplotlib
 
 #: Test inputs of which the picture shows the outputs.
 SHOWN = 4
@@ -159,7 +159,7 @@ def joined(task: Task) -> Any:
 
 def experiment(task: Task, rate: float, times: np.ndarray, args: argparse.Namespace) -> Dynamics:
     """The same of a trained ensemble, in single precision."""
-    from so3ntk.training import train
+    from so3ntk.finite.training import train
 
     x, inputs = (jax.tree.map(lambda leaf: leaf.astype(np.float32), batch) for batch in (task.x, joined(task)))
     trained = train(task.finite, x, task.y, learning_rate=rate, steps=args.steps, members=args.members,

@@ -6,7 +6,7 @@ from planar.augmentation import ImageMotion, ImageMotions, motions
 from planar.groups import GROUPS
 from planar.layers import Flatten, GroupConv, Lift
 from planar.pooling import AvgPool
-from so3ntk.layers import GroupPool
+from so3ntk.engine.layers import GroupPool
 
 __all__ = [
     "GROUPS",

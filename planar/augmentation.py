@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from planar.groups import GROUPS, check_group
 from planar.layers import read_images
-from so3ntk.augmentation import MotionList
+from so3ntk.learning.augmentation import MotionList
 
 
 class ImageMotion(NamedTuple):

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 from planar.geometry import GlobalGeometry, LocalGeometry
 from planar.groups import GROUPS, views
 from planar.layers import Flatten, Lift
-from so3ntk.geometry import Point
+from so3ntk.engine.geometry import Point
+from so3ntk.engine.state import State
 from so3ntk.interop.covariances import Known, first_state
-from so3ntk.state import State
 
 
 @first_state.register

@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 
 from planar.datasets import ImageData, stratified_split
 from planar.layers import GroupConv, Lift
-from so3ntk.activations import Activation, Relu
-from so3ntk.classifier import KernelClassifier
-from so3ntk.gram import gram
-from so3ntk.layers import Dense, GroupPool
-from so3ntk.network import Network, serial
+from so3ntk.engine.activations import Activation, Relu
+from so3ntk.engine.layers import Dense, GroupPool
+from so3ntk.engine.network import Network, serial
+from so3ntk.learning.classifier import KernelClassifier
+from so3ntk.matrices.gram import gram
 
 #: Names of the kernels, by group.
 LABELS = {"C1": "CNN kernel (C1)", "C2": "C2 kernel", "C4": "C4 kernel", "D4": "D4 kernel"}

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from planar.groups import GROUPS
 from planar.windows import Window, check_fits
-from so3ntk.features import HIGHEST, Features, Vectors
+from so3ntk.engine.features import HIGHEST, Features, Vectors
 
 
 class ImageFeatures(Features):

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from planar.groups import views
 from planar.windows import HIGHEST, Window, check_fits, window_mean
-from so3ntk.geometry import Geometry
+from so3ntk.engine.geometry import Geometry
 
 
 class Motion(eqx.Module):

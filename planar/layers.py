@@ -15,13 +15,13 @@ from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, views
 from planar.pooling import AvgPool, all_motions
 from planar.windows import Window, check_centred, check_window
-from so3ntk.arrays import as_floats
-from so3ntk.features import Inputs, Linear, Vectors
-from so3ntk.geometry import Geometry, Point
-from so3ntk.layers.base import Layer, Scalar, flatten
-from so3ntk.layers.source import Lifting, Source
-from so3ntk.parametrization import Scales, check_parametrization
-from so3ntk.state import Pair, State
+from so3ntk.basics.arrays import as_floats
+from so3ntk.engine.features import Inputs, Linear, Vectors
+from so3ntk.engine.geometry import Geometry, Point
+from so3ntk.engine.layers.base import Layer, Scalar, flatten
+from so3ntk.engine.layers.source import Lifting, Source
+from so3ntk.engine.parametrization import Scales, check_parametrization
+from so3ntk.engine.state import Pair, State
 
 
 class Lift(Lifting):

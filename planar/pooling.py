@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from planar.features import ImageFeatures
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion, Tiles
-from so3ntk.layers.coarsening import Coarsening
-from so3ntk.state import State
+from so3ntk.engine.layers.coarsening import Coarsening
+from so3ntk.engine.state import State
 
 HIGHEST = jax.lax.Precision.HIGHEST
 

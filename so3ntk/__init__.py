@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from so3ntk.activations import (
+from so3ntk.basics.version import __version__ as __version__
+from so3ntk.engine.activations import (
     Abs,
     Activation,
     Cos,
@@ -23,9 +24,9 @@ from so3ntk.activations import (
     Sign,
     Sin,
 )
-from so3ntk.augmentation import augment_dataset, augmented
-from so3ntk.calibration import QuadratureWarning
-from so3ntk.diagonal import kernel_diagonal
+from so3ntk.engine.fields import Fields
+from so3ntk.engine.layers import Dense, FanInSum, FanOut, GroupPool, Identity, Layer, parallel
+from so3ntk.engine.network import Kernels, Network, serial
 from so3ntk.errors import (
     DamagedTileError,
     NotPositiveDefiniteError,
@@ -33,52 +34,50 @@ from so3ntk.errors import (
     RidgePathWarning,
     StoreMismatchError,
 )
-from so3ntk.estimate import Estimate, estimate
-from so3ntk.fields import Fields
-from so3ntk.gram import gram
-from so3ntk.haar import ExplicitGrid, ProductGrid, RotationGrid
-from so3ntk.layers import (
-    Dense,
-    FanInSum,
-    FanOut,
-    Flatten,
-    GroupConv,
-    GroupPool,
-    Identity,
-    IrrepPool,
-    Layer,
-    Lift,
-    parallel,
-)
-from so3ntk.network import Kernels, Network, serial
-from so3ntk.positions import SphereGrid
-from so3ntk.quadrature import AdaptiveGrid, LocalGrid
-from so3ntk.rotations import random_rotations
-from so3ntk.sphere import SphereSignal, concatenate, rotate
-from so3ntk.stored import StoredGram, open_gram
+from so3ntk.learning.augmentation import augment_dataset, augmented
+from so3ntk.matrices.diagonal import kernel_diagonal
+from so3ntk.matrices.estimate import Estimate, estimate
+from so3ntk.matrices.gram import gram
+from so3ntk.matrices.stored import StoredGram, open_gram
+from so3ntk.sphere.calibration import QuadratureWarning
+from so3ntk.sphere.haar import ExplicitGrid, ProductGrid, RotationGrid
+from so3ntk.sphere.layers import Flatten, GroupConv, IrrepPool, Lift
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid
+from so3ntk.sphere.rotations import random_rotations
+from so3ntk.sphere.signals import SphereSignal, concatenate, rotate
 
 if TYPE_CHECKING:
-    from so3ntk import empirical, hyperparameters, interop, molecules, predict, saving, solvers, training
-    from so3ntk.classifier import KernelClassifier
-    from so3ntk.estimators import KernelRegressor
-    from so3ntk.hyperparameters import fit_hyperparameters
+    from so3ntk import interop, molecules, saving
+    from so3ntk.finite import empirical, training
+    from so3ntk.learning import hyperparameters, predict, solvers
+    from so3ntk.learning.classifier import KernelClassifier
+    from so3ntk.learning.hyperparameters import fit_hyperparameters
+    from so3ntk.learning.regressor import KernelRegressor
+    from so3ntk.learning.solvers import solve
+    from so3ntk.learning.tensors import TensorKernelRegressor, irrep_grams
     from so3ntk.saving import load, save
-    from so3ntk.solvers import solve
-    from so3ntk.tensors import TensorKernelRegressor, irrep_grams
 
-__version__ = "0.1.0"
-
-#: What is imported when it is first asked for: sub-packages, and names with the module that holds them.
-_PACKAGES = ("empirical", "hyperparameters", "interop", "molecules", "predict", "saving", "solvers", "training")
+#: What is imported when it is first asked for: sub-packages and modules, and names with the module that holds them.
+_MODULES = {
+    "empirical": "finite.empirical",
+    "hyperparameters": "learning.hyperparameters",
+    "interop": "interop",
+    "molecules": "molecules",
+    "predict": "learning.predict",
+    "saving": "saving",
+    "solvers": "learning.solvers",
+    "training": "finite.training",
+}
 _LATER = {
-    "KernelClassifier": "classifier",
-    "KernelRegressor": "estimators",
-    "TensorKernelRegressor": "tensors",
-    "fit_hyperparameters": "hyperparameters",
-    "irrep_grams": "tensors",
+    "KernelClassifier": "learning.classifier",
+    "KernelRegressor": "learning.regressor",
+    "TensorKernelRegressor": "learning.tensors",
+    "fit_hyperparameters": "learning.hyperparameters",
+    "irrep_grams": "learning.tensors",
     "load": "saving",
     "save": "saving",
-    "solve": "solvers",
+    "solve": "learning.solvers",
 }
 
 __all__ = [
@@ -153,13 +152,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Names of ``_LATER`` and ``_PACKAGES``, which are imported now."""
-    if name in _PACKAGES:
-        return importlib.import_module(f"so3ntk.{name}")
-    if name in _LATER:
-        value = globals()[name] = getattr(importlib.import_module(f"so3ntk.{_LATER[name]}"), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Names of ``_LATER`` and ``_MODULES``, which are imported now."""
+    if name in _MODULES:
+        value = importlib.import_module(f"so3ntk.{_MODULES[name]}")
+    elif name in _LATER:
+        value = getattr(importlib.import_module(f"so3ntk.{_LATER[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

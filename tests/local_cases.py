@@ -16,8 +16,8 @@ from so3ntk import (
     Relu,
     SphereSignal,
 )
-from so3ntk.positions import SphereGrid
-from so3ntk.quadrature import LocalGrid
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.quadrature import LocalGrid
 from tests.oracles.harmonics import white_signals
 
 EPS = np.finfo(np.float64).eps

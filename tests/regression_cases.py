@@ -7,7 +7,7 @@ from sklearn.gaussian_process.kernels import RBF
 
 import so3ntk
 from so3ntk import Dense, Flatten, GroupPool, Lift, ProductGrid, Relu, SphereSignal, serial
-from so3ntk.estimators import KernelRegressor
+from so3ntk.learning.regressor import KernelRegressor
 from so3ntk.molecules import AtomSum, Environments
 
 EPS = np.finfo(np.float64).eps

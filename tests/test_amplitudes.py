@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from so3ntk import KernelRegressor, TensorKernelRegressor
-from so3ntk.block_ridge import as_matrix
-from so3ntk.hyperparameters import marginal_likelihood_loss
-from so3ntk.tensors import assemble
+from so3ntk.learning.block_ridge import as_matrix
+from so3ntk.learning.hyperparameters import marginal_likelihood_loss
+from so3ntk.learning.tensors import assemble
 from tests.regression_cases import problem, variant
 
 RIDGE, DRAWS = 0.3, 4000

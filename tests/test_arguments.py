@@ -10,9 +10,9 @@ import pytest
 
 import so3ntk
 from so3ntk import Dense, Flatten, Lift, Relu, SphereSignal, serial
-from so3ntk.arguments import is_address
-from so3ntk.caller import warn
-from so3ntk.tolerance import check_rtol
+from so3ntk.basics.arguments import is_address
+from so3ntk.basics.caller import warn
+from so3ntk.cli.tolerance import check_rtol
 
 X = np.random.default_rng(0).normal(size=(3, 2))
 
@@ -77,7 +77,7 @@ def test_addresses():
 
 def test_warnings_point_at_the_caller():
     """Whatever lies between: here a function of ours, in a module whose annotations are checked."""
-    from so3ntk.ridge import warn_if_flat
+    from so3ntk.learning.ridge import warn_if_flat
 
     for call in (lambda: warn("said"), lambda: warn_if_flat(np.zeros(1), "here")):
         with warnings.catch_warnings(record=True) as caught:

@@ -26,10 +26,10 @@ from so3ntk import (
     augmented,
     serial,
 )
-from so3ntk.augmentation import Rotations, inverses
+from so3ntk.engine.network import Kernels
+from so3ntk.learning.augmentation import Rotations, inverses
+from so3ntk.learning.predict import gradient_flow
 from so3ntk.molecules import AtomSum, Environments
-from so3ntk.network import Kernels
-from so3ntk.predict import gradient_flow
 from tests.oracles.rotation_mean import rotation_mean
 
 EPS = np.finfo(np.float64).eps

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from so3ntk import Dense, Flatten, KernelClassifier, KernelRegressor, Relu, SphereSignal, gram, serial
+from so3ntk.engine.layers.source import Source
 from so3ntk.errors import NotPositiveDefiniteError, PrecisionError, RidgePathWarning
-from so3ntk.layers.source import Source
 from tests.regression_cases import MLP, problem, signals
 
 

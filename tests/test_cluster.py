@@ -11,7 +11,7 @@ import pytest
 
 import so3ntk
 from so3ntk import Dense, Elementwise, Erf, Flatten, SphereSignal, gram, open_gram, serial
-from so3ntk.store import GramStore
+from so3ntk.matrices.store import GramStore
 from tests.oracles.harmonics import white_signals
 
 distributed = pytest.importorskip("distributed")
@@ -43,7 +43,9 @@ def test_in_memory(client):
     found, expected = gram(net, X, client=client, **OPTIONS), gram(net, X, **OPTIONS)
     for kernel, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(kernel, other)
-    ran = client.run(lambda: (__import__("os").getpid(), len(__import__("so3ntk.cluster").cluster._loaded)))
+    ran = client.run(
+        lambda: (__import__("os").getpid(), len(__import__("so3ntk.matrices.cluster").matrices.cluster._loaded))
+    )
     assert len(ran) == 2
     assert sorted(loaded for _, loaded in ran.values()) in ([0, 1], [1, 1])
     assert os.getpid() not in {pid for pid, _ in ran.values()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from so3ntk import gram
-from so3ntk.diagonal import kernel_diagonal
+from so3ntk.matrices.diagonal import kernel_diagonal
 from tests.regression_cases import EPS, INVARIANT, MLP, MOLECULAR, molecules, signals
 
 

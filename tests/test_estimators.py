@@ -28,7 +28,7 @@ from so3ntk import (
     serial,
 )
 from so3ntk.errors import PrecisionError
-from so3ntk.estimators import KernelRegressor, default_network
+from so3ntk.learning.regressor import KernelRegressor, default_network
 from so3ntk.molecules import Environments
 from tests.regression_cases import INVARIANT, MLP, MOLECULAR, molecules, problem, signals
 

@@ -12,17 +12,18 @@ from ase.build import molecule as g2
 
 import planar
 from planar.datasets import ImageData
-from so3ntk import arrays
-from so3ntk.activations import Relu
-from so3ntk.classifier import KernelClassifier
-from so3ntk.estimators import KernelRegressor
-from so3ntk.gram import gram
-from so3ntk.layers import Dense, Flatten, GroupPool
+from so3ntk.basics import arrays
+from so3ntk.engine.activations import Relu
+from so3ntk.engine.layers import Dense, GroupPool
+from so3ntk.engine.network import serial
+from so3ntk.learning.classifier import KernelClassifier
+from so3ntk.learning.regressor import KernelRegressor
+from so3ntk.matrices.gram import gram
 from so3ntk.molecules import Environments, MoleculeData, environment_coefficients, environments
 from so3ntk.molecules.coefficients import profile_gains
 from so3ntk.molecules.neighbours import Edges
-from so3ntk.network import serial
-from so3ntk.sphere import SphereSignal, rotate
+from so3ntk.sphere.layers import Flatten
+from so3ntk.sphere.signals import SphereSignal, rotate
 
 RNG = np.random.default_rng(0)
 SAMPLES = RNG.normal(size=(3, 6, 5, 2))  # Driscoll-Healy, bandlimit 3

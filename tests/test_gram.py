@@ -27,13 +27,13 @@ from so3ntk import (
     SphereSignal,
     gram,
     serial,
-    tiles,
 )
+from so3ntk.engine.evaluation import tiles
+from so3ntk.engine.evaluation.tiles import make_tiling
+from so3ntk.engine.plan import make_plan
 from so3ntk.molecules import AtomSum, Environments
-from so3ntk.plan import make_plan
-from so3ntk.positions import SphereGrid
-from so3ntk.quadrature import LocalGrid
-from so3ntk.tiles import make_tiling
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.quadrature import LocalGrid
 from tests import conformance
 from tests.conformance import Architecture
 from tests.oracles.harmonics import white_signals
@@ -62,7 +62,7 @@ def test_the_program_for_many_pairs_has_the_same_kernels(net, monkeypatch):
     """Its sums are unrolled, and its grid padded to whole vectors with rotations of weight zero."""
     x = signals(6)
     expected = gram(net, x, progress=False)
-    monkeypatch.setattr("so3ntk.so3.MANY", 1)
+    monkeypatch.setattr("so3ntk.sphere.global_support.MANY", 1)
     grid = make_plan(net.layers, net.quadrature, net.rtol, x, None).motions.base
     assert grid.unrolled
     assert len(grid.weights) % 8 == 0

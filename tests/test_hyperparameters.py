@@ -9,9 +9,14 @@ from scipy.stats import multivariate_normal
 
 from so3ntk import Dense, Erf, Flatten, GroupPool, Lift, ProductGrid, Relu, SphereSignal, serial
 from so3ntk.errors import PrecisionError
-from so3ntk.hyperparameters import fit_hyperparameters, fit_kernel, leave_one_out_loss, marginal_likelihood_loss
+from so3ntk.learning.hyperparameters import (
+    fit_hyperparameters,
+    fit_kernel,
+    leave_one_out_loss,
+    marginal_likelihood_loss,
+)
+from so3ntk.learning.ridge import Spectrum, rms, solve
 from so3ntk.molecules import AtomSum, Environments, environment_coefficients
-from so3ntk.ridge import Spectrum, rms, solve
 from tests.regression_cases import problem
 
 LOSSES = {"likelihood": marginal_likelihood_loss, "loo": leave_one_out_loss}

@@ -25,10 +25,10 @@ from so3ntk import (
     parallel,
     serial,
 )
-from so3ntk.layers.base import Layer
-from so3ntk.positions import SphereGrid, cap_multipliers
-from so3ntk.quadrature import LocalGrid
-from so3ntk.so3_local import Cap, LocalSphereGeometry
+from so3ntk.engine.layers.base import Layer
+from so3ntk.sphere.local_support import Cap, LocalSphereGeometry
+from so3ntk.sphere.positions import SphereGrid, cap_multipliers
+from so3ntk.sphere.quadrature import LocalGrid
 from tests.activations.cases import CASES
 from tests.local_cases import ERF, FEW, GRID, RELU, TAIL, A, B, kernels, signal
 from tests.oracles import local

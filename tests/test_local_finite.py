@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Relu, SphereSignal, serial
-from so3ntk.local_filters import convolution_root, lifting_root
-from so3ntk.positions import SphereGrid, cap_multipliers
-from so3ntk.quadrature import LocalGrid
-from so3ntk.rotations import block_indices
+from so3ntk.sphere.local_filters import convolution_root, lifting_root
+from so3ntk.sphere.positions import SphereGrid, cap_multipliers
+from so3ntk.sphere.quadrature import LocalGrid
+from so3ntk.sphere.rotations import block_indices
 from tests.finite.cases import average, compare, kernels_of, sphere_signals
 from tests.oracles import local
 from tests.oracles.harmonics import white_signals

@@ -23,11 +23,11 @@ from so3ntk import (
     parallel,
     serial,
 )
-from so3ntk.evaluate import block_kernels
-from so3ntk.plan import choose_grid, make_plan
-from so3ntk.positions import SphereGrid
-from so3ntk.quadrature import LocalGrid, position_rings
-from so3ntk.so3_local import COLUMNS
+from so3ntk.engine.evaluation.evaluate import block_kernels
+from so3ntk.engine.plan import choose_grid, make_plan
+from so3ntk.sphere.local_support import COLUMNS
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.quadrature import LocalGrid, position_rings
 from tests.local_cases import GRID, TAIL, A, kernels, relative, signal
 from tests.oracles.harmonics import white_signals
 

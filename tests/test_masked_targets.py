@@ -8,8 +8,8 @@ from ase.build import molecule as g2
 
 import so3ntk
 from so3ntk import Dense, Flatten, KernelClassifier, KernelRegressor, Relu, serial
+from so3ntk.learning.tensors import TensorKernelRegressor
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, check_forces
-from so3ntk.tensors import TensorKernelRegressor
 from tests.molecules.springs import SETTINGS, small_network
 
 X = np.random.default_rng(0).normal(size=(4, 3))

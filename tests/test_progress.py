@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from so3ntk import progress
-from so3ntk.progress import show_progress
+from so3ntk.basics import progress
+from so3ntk.basics.progress import show_progress
 
 
 class Terminal(io.StringIO):

@@ -28,7 +28,7 @@ LATE = (
     "matplotlib",
     "optax",
     "so3ntk.molecules",
-    "so3ntk.predict",
+    "so3ntk.learning.predict",
 )
 
 FRESH = f"""

@@ -26,10 +26,10 @@ from so3ntk import (
     gram,
     serial,
 )
+from so3ntk.engine.plan import choose_grid
 from so3ntk.molecules import AtomSum, environments
-from so3ntk.plan import choose_grid
-from so3ntk.quadrature import MAX_POINTS, choose, position_rings
-from so3ntk.rotations import block_indices, real_wigner_table
+from so3ntk.sphere.quadrature import MAX_POINTS, choose, position_rings
+from so3ntk.sphere.rotations import block_indices, real_wigner_table
 from tests.oracles import field
 from tests.oracles.duals import mlp
 from tests.oracles.harmonics import rotated, white_signals
@@ -298,7 +298,7 @@ def test_calibration_takes_the_coarsest_grid():
 
 
 def test_calibration_that_runs_out_of_levels(monkeypatch):
-    monkeypatch.setattr("so3ntk.calibration.LEVELS", (8, 12, 16))
+    monkeypatch.setattr("so3ntk.sphere.calibration.LEVELS", (8, 12, 16))
     x = signal(batch(3))
     with pytest.warns(QuadratureWarning, match=r"up to 16 points.*rtol=1e-09.*finest is used"):
         net = network("relu", 1, rtol=1e-9).calibrate(x)
@@ -313,7 +313,7 @@ def test_calibration_that_runs_out_of_levels(monkeypatch):
 
 @pytest.fixture
 def _nothing_warned_yet(monkeypatch):
-    monkeypatch.setattr("so3ntk.calibration._checked", set())
+    monkeypatch.setattr("so3ntk.sphere.calibration._checked", set())
 
 
 def caught(call):
@@ -375,7 +375,7 @@ IGNORED = [  # filters as ``warnings.filterwarnings`` takes them, first to last,
 @pytest.mark.parametrize(("filters", "ignored"), IGNORED)
 def test_nothing_is_estimated_where_the_warning_is_ignored(filters, ignored, monkeypatch):
     estimated = []
-    monkeypatch.setattr("so3ntk.calibration.quadrature_error", lambda *_, **__: estimated.append(1) or 0.0)
+    monkeypatch.setattr("so3ntk.sphere.calibration.quadrature_error", lambda *_, **__: estimated.append(1) or 0.0)
     with warnings.catch_warnings():
         warnings.resetwarnings()
         for each in filters:
@@ -387,7 +387,7 @@ def test_nothing_is_estimated_where_the_warning_is_ignored(filters, ignored, mon
 @pytest.mark.usefixtures("_nothing_warned_yet")
 @pytest.mark.parametrize("call", ["kernel_fn", "gram", "calibrate"])
 def test_warning_points_to_the_caller(call, monkeypatch):
-    monkeypatch.setattr("so3ntk.calibration.LEVELS", (8, 12))
+    monkeypatch.setattr("so3ntk.sphere.calibration.LEVELS", (8, 12))
     net, x = network("relu", 1, quadrature=ProductGrid(8)), signal(batch(3)[:4])
     calls = {
         "kernel_fn": lambda: net.kernel_fn(x, None, "ntk"),

@@ -12,7 +12,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import r2_score
 
 from so3ntk.errors import NotPositiveDefiniteError, RidgePathWarning
-from so3ntk.estimators import RELATIVE_RIDGES, KernelRegressor
+from so3ntk.learning.regressor import RELATIVE_RIDGES, KernelRegressor
 from tests.regression_cases import EPS, bordered, problem, variant
 
 

@@ -8,9 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import sph_harm_y
 
-from so3ntk import rotations as rot
-from so3ntk import sampling as grids
-from so3ntk.sphere import SphereSignal, rotate
+from so3ntk.sphere import rotations as rot
+from so3ntk.sphere import sampling as grids
+from so3ntk.sphere.signals import SphereSignal, rotate
 
 EPS = np.finfo(np.float64).eps
 OCTAHEDRAL = Rotation.create_group("O")

@@ -32,12 +32,12 @@ from so3ntk import (
     save,
     serial,
 )
+from so3ntk.engine.layers.base import Layer
 from so3ntk.errors import ModelFileError, PrecisionError
-from so3ntk.layers.base import Layer
+from so3ntk.learning.solvers import Nystrom
 from so3ntk.molecules import AtomSum, CompositionBaseline
 from so3ntk.saving import archive, register
 from so3ntk.saving.registry import _subclasses, entry_named, entry_of, fields_of
-from so3ntk.solvers import Nystrom
 from tests.regression_cases import INVARIANT, MLP, MOLECULAR, molecules, problem, signals
 from tests.saved_files import rewritten, set_at
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.special import sph_harm_y
 
-from so3ntk import sampling as grids
-from so3ntk.rotations import random_rotations
-from so3ntk.sphere import SphereSignal, concatenate, rotate
+from so3ntk.sphere import sampling as grids
+from so3ntk.sphere.rotations import random_rotations
+from so3ntk.sphere.signals import SphereSignal, concatenate, rotate
 
 EPS = np.finfo(np.float64).eps
 #: The sample axes of each sampling at bandlimit 8; HEALPix at nside 4.

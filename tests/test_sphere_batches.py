@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold, train_test_split
 
-from so3ntk.rotations import random_rotations
-from so3ntk.sphere import SphereSignal, concatenate, rotate
+from so3ntk.sphere.rotations import random_rotations
+from so3ntk.sphere.signals import SphereSignal, concatenate, rotate
 from tests.test_sphere import EPS, SHAPES, assert_close, random_signal, unit_vectors
 
 

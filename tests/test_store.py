@@ -16,9 +16,9 @@ import pytest
 
 import so3ntk
 from so3ntk import Dense, Elementwise, Erf, Flatten, SphereSignal, gram, open_gram, serial
-from so3ntk.fingerprint import describe, differences
+from so3ntk.matrices.fingerprint import describe, differences
+from so3ntk.matrices.store import GramStore, open_store
 from so3ntk.molecules import AtomSum, Environments
-from so3ntk.store import GramStore, open_store
 from tests.oracles.harmonics import white_signals
 
 zarr = pytest.importorskip("zarr")
@@ -334,7 +334,7 @@ def test_functions_have_names(tmp_path):
 
 def test_another_version_of_jax_is_said(tmp_path, monkeypatch):
     run(tmp_path / "run", share=(0, 2))
-    monkeypatch.setattr("so3ntk.store.versions", lambda: {"so3ntk": so3ntk.__version__, "jax": "0.0"})
+    monkeypatch.setattr("so3ntk.matrices.store.versions", lambda: {"so3ntk": so3ntk.__version__, "jax": "0.0"})
     with pytest.warns(UserWarning, match=f"jax {jax.__version__}, now 0.0: new tiles agree with it to rounding"):
         run(tmp_path / "run")
 

@@ -21,7 +21,7 @@ from so3ntk import (
     rotate,
     serial,
 )
-from so3ntk.tensors import assemble, components
+from so3ntk.learning.tensors import assemble, components
 from tests.oracles.harmonics import white_signals
 
 NET = serial(Lift(), Erf(), IrrepPool(1), Dense(), quadrature=ProductGrid(12))

@@ -27,11 +27,11 @@ from so3ntk import (
     SphereSignal,
     serial,
 )
-from so3ntk.evaluate import tower_span
-from so3ntk.geometry import Probe
-from so3ntk.nodes import tabulation
-from so3ntk.state import State
-from so3ntk.tower import STRETCHES, Nodes, Tower, from_s, probe_points, to_s
+from so3ntk.engine.evaluation.evaluate import tower_span
+from so3ntk.engine.evaluation.nodes import tabulation
+from so3ntk.engine.evaluation.tower import STRETCHES, Nodes, Tower, from_s, probe_points, to_s
+from so3ntk.engine.geometry import Probe
+from so3ntk.engine.state import State
 from tests.oracles import field
 from tests.oracles.harmonics import white_signals
 

@@ -16,8 +16,8 @@ from so3ntk.errors import PrecisionError
 from tests.finite.cases import images, sphere_signals
 
 optax = pytest.importorskip("optax", reason="training needs optax: so3ntk[train]")
-from so3ntk.training import run, train  # noqa: E402
-from so3ntk.training.descent import batch_rows  # noqa: E402
+from so3ntk.finite.training import run, train  # noqa: E402
+from so3ntk.finite.training.descent import batch_rows  # noqa: E402
 
 EPS = np.finfo(np.float64).eps
 #: A seed of the generator that compiles fastest.

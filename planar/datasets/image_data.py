@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from so3ntk.arrays import refuse_masked
+from so3ntk.basics.arrays import refuse_masked
 
 
 @dataclass(frozen=True, eq=False)

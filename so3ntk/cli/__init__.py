@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from so3ntk.basics.version import __version__
 from so3ntk.cli import gram, images, molecules
 
 __all__ = ["build_parser", "main"]
@@ -28,10 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    import so3ntk
-
     parser = argparse.ArgumentParser(prog="so3ntk", description="Kernels of infinitely wide equivariant networks.")
-    parser.add_argument("--version", action="version", version=f"so3ntk {so3ntk.__version__}")
+    parser.add_argument("--version", action="version", version=f"so3ntk {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     molecules.add_command(commands)
     images.add_command(commands)

@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_enable_x64", args.precision == "float64")
-    from so3ntk.estimate import estimate
-    from so3ntk.gram import gram
+    from so3ntk.matrices.estimate import estimate
+    from so3ntk.matrices.gram import gram
+    from so3ntk.matrices.store import check_place, require_zarr
     from so3ntk.molecules.energies import energy_network
-    from so3ntk.store import check_place, require_zarr
 
     require_zarr("so3ntk gram")  # now, not after minutes of work
     check_place(args.store)
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def load_structures(args: argparse.Namespace) -> Sequence[Any]:
     """The molecules that --data, --molecules and --seed ask for."""
     from so3ntk.molecules import load_qm9
-    from so3ntk.molecules.data import read_structures, sample_rows
+    from so3ntk.molecules.datasets.data import read_structures, sample_rows
 
     if is_qm9(args):
         return load_qm9(args.molecules, seed=args.seed, path=args.data).atoms

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from planar.datasets import quarter_turns
     from planar.datasets.source import load_images
     from planar.experiments import LABELS, compare, draw, image_network
-    from so3ntk.plots import require_matplotlib
+    from so3ntk.basics.plots import require_matplotlib
 
     require_matplotlib("so3ntk images")  # now, not after minutes of work
     check_options(args)
@@ -91,7 +91,7 @@ def write_accuracies(
 ) -> None:
     """Print the table of a ``planar.experiments.Comparison``, write accuracy.png and accuracy.json."""
     from planar.experiments import LABELS
-    from so3ntk.plots import plot_learning_curves
+    from so3ntk.basics.plots import plot_learning_curves
 
     values = [(p.method, p.size, 100 * p.accuracy) for p in found.points]
     print(format_table("accuracy [%]", [(LABELS[method], size, value) for method, size, value in values], digits=1))

@@ -83,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_enable_x64", args.precision == "float64")
-    from so3ntk.estimate import estimate
-    from so3ntk.gram import gram
+    from so3ntk.basics.plots import require_matplotlib
+    from so3ntk.matrices.estimate import estimate
+    from so3ntk.matrices.gram import gram
     from so3ntk.molecules.energies import energy_network, learning_curve, mlp_network
-    from so3ntk.plots import require_matplotlib
 
     require_matplotlib("so3ntk molecules")  # now, not after minutes of work
     check_options(args)
@@ -140,7 +140,7 @@ def is_qm9(args: argparse.Namespace) -> bool:
 
 def to_angstrom(frames: Sequence[Any], length_unit: str | None) -> Sequence[Any]:
     """The frames of a file, with positions and cells in Angstrom; warns of distances that say otherwise."""
-    from so3ntk.molecules.consistency import BOHR, check_distances
+    from so3ntk.molecules.forces.consistency import BOHR, check_distances
 
     if length_unit == "Bohr":
         for frame in frames:
@@ -194,7 +194,7 @@ def _check_forces(data: Any, args: argparse.Namespace) -> None:
 
     Forces are in the unit of the energies or in ase's, eV.
     """
-    from so3ntk.molecules.consistency import BOHR, ENERGIES, check_forces, compare_forces
+    from so3ntk.molecules.forces.consistency import BOHR, ENERGIES, check_forces, compare_forces
 
     found = [({} if frame.calc is None else frame.calc.results) | frame.arrays for frame in data.atoms]
     if data.unit not in ENERGIES or any(np.shape(f.get("forces")) != (len(f["numbers"]), 3) for f in found):
@@ -207,7 +207,7 @@ def _check_forces(data: Any, args: argparse.Namespace) -> None:
 
 def _report(points: Sequence[Any], data: Any, test: int, out: Path) -> Path:
     """Print the tables, draw the picture in the first unit."""
-    from so3ntk.plots import plot_learning_curves
+    from so3ntk.basics.plots import plot_learning_curves
 
     units = _units(data.unit)
     for unit, factor in units:
@@ -222,7 +222,7 @@ def _report(points: Sequence[Any], data: Any, test: int, out: Path) -> Path:
 
 def _units(unit: str) -> list[tuple[str, float]]:
     """The units of the tables, and what numbers in the data's unit are multiplied by: energies in two that are usual."""
-    from so3ntk.molecules.consistency import ENERGIES
+    from so3ntk.molecules.forces.consistency import ENERGIES
 
     if unit not in ENERGIES:
         return [(unit, 1.0)]

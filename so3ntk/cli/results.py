@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from so3ntk.files import output_folder as output_folder
-from so3ntk.files import replace_file as replace_file
-from so3ntk.plan import parse_memory
-from so3ntk.tolerance import check_rtol
+from so3ntk.basics.files import output_folder as output_folder
+from so3ntk.basics.files import replace_file as replace_file
+from so3ntk.cli.tolerance import check_rtol
+from so3ntk.engine import activations
+from so3ntk.engine.plan import parse_memory
 
 #: The class of so3ntk behind each name of an activation, and its arguments.
 ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = MappingProxyType({
@@ -65,10 +66,8 @@ def not_negative(text: str) -> int:
 
 def make_activation(name: str) -> Any:
     """The activation of one of the names ``ACTIVATIONS``."""
-    import so3ntk
-
     kind, arguments = ACTIVATIONS[name]
-    return getattr(so3ntk, kind)(*arguments)
+    return getattr(activations, kind)(*arguments)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -101,7 +100,7 @@ def format_table(title: str, rows: Iterable[tuple[str, int, float]], digits: int
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:
     """The results and the versions they came from, as one file."""
-    from so3ntk.fingerprint import versions
+    from so3ntk.matrices.fingerprint import versions
 
     text = json.dumps({**results, "versions": versions()}, indent=1) + "\n"
     return replace_file(path, lambda temporary: Path(temporary).write_text(text))

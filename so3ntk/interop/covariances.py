@@ -19,12 +19,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.evaluate import by_motion, is_batched, motion_kernels, needs_selves, pool_position, run_layers, width_after
-from so3ntk.geometry import Point
-from so3ntk.layers.base import Layer
-from so3ntk.layers.source import Source
-from so3ntk.plan import choose_grid, load_motions, own_motions, read_signals
-from so3ntk.state import Pair, State
+from so3ntk.engine.evaluation.evaluate import (
+    by_motion,
+    is_batched,
+    motion_kernels,
+    needs_selves,
+    pool_position,
+    run_layers,
+    width_after,
+)
+from so3ntk.engine.geometry import Point
+from so3ntk.engine.layers.base import Layer
+from so3ntk.engine.layers.source import Source
+from so3ntk.engine.plan import choose_grid, load_motions, own_motions, read_signals
+from so3ntk.engine.state import Pair, State
 
 
 class Covariances(eqx.Module):

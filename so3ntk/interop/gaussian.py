@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
-from so3ntk.activations.base import Activation
-from so3ntk.layers.base import Layer
-from so3ntk.layers.combinators import FanInSum, FanOut, Parallel
-from so3ntk.network import Network
+from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.layers.base import Layer
+from so3ntk.engine.layers.combinators import FanInSum, FanOut, Parallel
+from so3ntk.engine.network import Network
 
 
 def stays_gaussian(layers: Sequence[Layer], gaussian: Any) -> Any:

@@ -47,19 +47,19 @@ from jaxtyping import Array, Float
 
 import planar.covariances  # noqa: F401 - registers how images are read
 import so3ntk.interop.sphere  # noqa: F401 - and signals on the sphere
-from so3ntk import network
-from so3ntk.evaluate import Motions, by_motion, lifts_separately, pair_kernels, width_after
+from so3ntk.engine import network
+from so3ntk.engine.evaluation.evaluate import Motions, by_motion, lifts_separately, pair_kernels, width_after
+from so3ntk.engine.layers.base import Layer, flatten
+from so3ntk.engine.layers.reduction import Reduction
+from so3ntk.engine.layers.source import Source
+from so3ntk.engine.network import Network
+from so3ntk.engine.plan import ends_in_field, make_plan
+from so3ntk.engine.scaling import Scaling, rescaled_in_jax
+from so3ntk.engine.state import Pair
 from so3ntk.interop.covariances import as_signals, load_grid, output_kernels
 from so3ntk.interop.gaussian import stays_gaussian
-from so3ntk.layers.base import Layer, flatten
-from so3ntk.layers.flatten import Flatten
-from so3ntk.layers.reduction import Reduction
-from so3ntk.layers.source import Source
-from so3ntk.network import Network
-from so3ntk.plan import ends_in_field, make_plan
-from so3ntk.quadrature import Quadrature
-from so3ntk.scaling import Scaling, rescaled_in_jax
-from so3ntk.state import Pair
+from so3ntk.sphere.layers.flatten import Flatten
+from so3ntk.sphere.quadrature import Quadrature
 
 try:
     # By name, and untyped: where it is not installed a type checker takes this file for it.

@@ -16,18 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.geometry import Point
-from so3ntk.harmonics import real_harmonics
+from so3ntk.engine.geometry import Point
+from so3ntk.engine.parametrization import Scales
+from so3ntk.engine.state import State
 from so3ntk.interop.covariances import Known, as_signals, first_state
-from so3ntk.layers.flatten import Flatten
-from so3ntk.layers.lift import Lift
-from so3ntk.parametrization import Scales
-from so3ntk.positions import SphereGrid
-from so3ntk.rotations import block_indices
-from so3ntk.so3 import HIGHEST, Blocks
-from so3ntk.so3_local import Cap, LocalSphereGeometry, Turn
-from so3ntk.sphere import SphereSignal
-from so3ntk.state import State
+from so3ntk.sphere.global_support import HIGHEST, Blocks
+from so3ntk.sphere.harmonics import real_harmonics
+from so3ntk.sphere.layers.flatten import Flatten
+from so3ntk.sphere.layers.lift import Lift
+from so3ntk.sphere.local_support import Cap, LocalSphereGeometry, Turn
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.rotations import block_indices
+from so3ntk.sphere.signals import SphereSignal
 
 
 @first_state.register

@@ -3,12 +3,12 @@
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.coefficients import environment_coefficients
-from so3ntk.molecules.consistency import check_forces
-from so3ntk.molecules.data import MoleculeData, read_molecules
+from so3ntk.molecules.datasets.data import MoleculeData, read_molecules
+from so3ntk.molecules.datasets.forces import ForceData, read_forces
+from so3ntk.molecules.datasets.qm9 import load_qm9
 from so3ntk.molecules.environments import Environments, environments
-from so3ntk.molecules.force_data import ForceData, read_forces
-from so3ntk.molecules.force_regressor import EnergyForceRegressor, force_network
-from so3ntk.molecules.qm9 import load_qm9
+from so3ntk.molecules.forces.consistency import check_forces
+from so3ntk.molecules.forces.regressor import EnergyForceRegressor, force_network
 
 __all__ = [
     "AtomSum",
@@ -31,7 +31,7 @@ __all__ = [
 def __getattr__(name: str):
     """``Calculator``, which is a class of ase's, when first asked for: nothing else here needs ase at import."""
     if name == "Calculator":
-        from so3ntk.molecules.calculator import Calculator
+        from so3ntk.molecules.forces.calculator import Calculator
 
         return Calculator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

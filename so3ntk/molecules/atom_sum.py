@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from so3ntk.layers.reduction import Parts, Reduction
+from so3ntk.engine.layers.reduction import Parts, Reduction
 from so3ntk.molecules.environments import Environments
 from so3ntk.molecules.settings import require_equal
 

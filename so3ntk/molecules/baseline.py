@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.arrays import refuse_masked
+from so3ntk.basics.arrays import refuse_masked
 from so3ntk.molecules.elements import SYMBOLS
 
 if TYPE_CHECKING:

@@ -23,12 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.arrays import as_numbers, concrete, refuse_masked
+from so3ntk.basics.arrays import as_numbers, concrete, refuse_masked
+from so3ntk.basics.shapes import rounded_up
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, check_geometry, pairs_in_molecules
-from so3ntk.rotations import check_bandlimit
-from so3ntk.shapes import rounded_up
+from so3ntk.sphere.rotations import check_bandlimit
 
 #: The width at which a neighbour's profile has fallen to 5 % at 45 degrees from its direction.
 DEFAULT_ANGULAR_WIDTH = -((math.cos(math.pi / 4) - 1) ** 2) / math.log(0.05)

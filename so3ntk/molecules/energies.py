@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.activations import Activation, Relu
-from so3ntk.estimators import KernelRegressor
-from so3ntk.gram import gram
-from so3ntk.layers import Dense, Flatten, GroupConv, GroupPool, Lift
+from so3ntk.engine.activations import Activation, Relu
+from so3ntk.engine.layers import Dense, GroupPool
+from so3ntk.engine.network import Network, serial
+from so3ntk.learning.regressor import KernelRegressor
+from so3ntk.matrices.gram import gram
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
-from so3ntk.network import Network, serial
+from so3ntk.sphere.layers import Flatten, GroupConv, Lift
 
 #: The environments for energies: ``environments(atoms, **ENERGY_ENVIRONMENTS)``.
 ENERGY_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}

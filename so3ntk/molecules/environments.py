@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from so3ntk.arrays import refuse_masked
-from so3ntk.double import double_precision
+from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.double import double_precision
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.elements import atomic_number, species_numbers
 from so3ntk.molecules.neighbours import pairs_within
 from so3ntk.molecules.settings import EnvironmentSettings, require_equal
 from so3ntk.molecules.structures import check_structures, require_ase
-from so3ntk.rotations import check_bandlimit
-from so3ntk.sphere import SphereSignal, concatenate
+from so3ntk.sphere.rotations import check_bandlimit
+from so3ntk.sphere.signals import SphereSignal, concatenate
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -1,6 +1,6 @@
 r"""Real spherical harmonics of directions, as polynomials in the unit vector: differentiable, with no poles.
 
-With (x, y, z) the unit vector and (x + iy)^m = A_m + i B_m, the harmonics of :mod:`so3ntk.rotations` are
+With (x, y, z) the unit vector and (x + iy)^m = A_m + i B_m, the harmonics of :mod:`so3ntk.sphere.rotations` are
 
 .. math:: Y_{lm} = \sqrt 2\, Q_{lm}(z) A_m \ (m > 0), \quad Y_{l0} = Q_{l0}(z), \quad
           Y_{lm} = \sqrt 2\, Q_{l|m|}(z) B_{|m|} \ (m < 0),
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.rotations import check_bandlimit
+from so3ntk.sphere.rotations import check_bandlimit
 
 
 def real_harmonics(vectors: Any, bandlimit: int) -> Float[Array, "*batch lm"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
-from so3ntk.arrays import as_numbers
+from so3ntk.basics.arrays import as_numbers
 from so3ntk.molecules.structures import atom_name
 
 if TYPE_CHECKING:

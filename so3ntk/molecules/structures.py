@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from so3ntk.arrays import refuse_masked
+from so3ntk.basics.arrays import refuse_masked
 
 if TYPE_CHECKING:
     from ase import Atoms

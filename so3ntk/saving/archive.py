@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from so3ntk.basics.files import replace_file
 from so3ntk.errors import ModelFileError
-from so3ntk.files import replace_file
 
 DOCUMENT = "model.json"
 

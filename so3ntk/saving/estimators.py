@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from so3ntk.classifier import KernelClassifier
 from so3ntk.errors import ModelFileError
-from so3ntk.estimator_inputs import cross_kernel, is_precomputed
-from so3ntk.estimators import KernelRegressor
-from so3ntk.molecules.displacements import moving_environments
-from so3ntk.molecules.force_regressor import EnergyForceRegressor
+from so3ntk.learning.classifier import KernelClassifier
+from so3ntk.learning.inputs import cross_kernel, is_precomputed
+from so3ntk.learning.regressor import KernelRegressor
+from so3ntk.learning.ridge import EPS, RidgeFit
+from so3ntk.learning.tensors import DEGREES, Part, TensorKernelRegressor
+from so3ntk.molecules.forces.displacements import moving_environments
+from so3ntk.molecules.forces.regressor import EnergyForceRegressor
 from so3ntk.molecules.structures import from_arrays, to_arrays
-from so3ntk.ridge import EPS, RidgeFit
-from so3ntk.tensors import DEGREES, Part, TensorKernelRegressor
 
 #: Training inputs whose predictions are kept, to see later whether a loaded model still makes them.
 KEPT = 3

@@ -6,17 +6,17 @@ from typing import Any
 
 from scipy.spatial.transform import Rotation
 
-from so3ntk import solvers
-from so3ntk.haar import ExplicitGrid, ProductGrid
+from so3ntk.engine.network import Network, serial
+from so3ntk.learning import solvers
+from so3ntk.learning.ridge import Spectrum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.environments import Environments
 from so3ntk.molecules.settings import EnvironmentSettings
-from so3ntk.network import Network, serial
-from so3ntk.positions import SphereGrid
-from so3ntk.quadrature import AdaptiveGrid, LocalGrid
-from so3ntk.ridge import Spectrum
 from so3ntk.saving.registry import register
-from so3ntk.sphere import SphereSignal
+from so3ntk.sphere.haar import ExplicitGrid, ProductGrid
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid
+from so3ntk.sphere.signals import SphereSignal
 
 
 def _network(layers: Any, quadrature: Any, rtol: Any) -> Network:

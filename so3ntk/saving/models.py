@@ -11,11 +11,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 import so3ntk.saving.known  # noqa: F401 - the classes of files
-from so3ntk.arguments import check_flag
+from so3ntk.basics.arguments import check_flag
+from so3ntk.basics.files import writable_file
+from so3ntk.basics.version import __version__
+from so3ntk.engine.network import Network
 from so3ntk.errors import ModelFileError, PrecisionError
-from so3ntk.files import writable_file
 from so3ntk.molecules.baseline import CompositionBaseline
-from so3ntk.network import Network
 from so3ntk.saving import archive
 from so3ntk.saving.codec import decode, encode
 from so3ntk.saving.estimators import ESTIMATORS, is_double, record_of
@@ -147,7 +148,5 @@ def _check_predictions(model: Any, spec: dict[str, Any], arrays: dict[str, np.nd
 
 def _versions() -> dict[str, str]:
     """Of so3ntk and of what predictions depend on."""
-    import so3ntk
-
     others = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scikit-learn", "s2fft")}
-    return {"so3ntk": so3ntk.__version__, **others}
+    return {"so3ntk": __version__, **others}

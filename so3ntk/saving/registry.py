@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from so3ntk.layers.base import Layer
+from so3ntk.engine.layers.base import Layer
 
 #: Packages whose layers are known; and modules whose functions are known, by the names in files.
 PACKAGES = ("so3ntk", "planar")

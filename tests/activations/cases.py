@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import erf, erfc
 
-from so3ntk.activations import (
+from so3ntk.engine.activations import (
     Abs,
     Activation,
     Cos,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk.activations import Activation, Cos, Erf, LeakyRelu, Monomial, Sin
+from so3ntk.engine.activations import Activation, Cos, Erf, LeakyRelu, Monomial, Sin
 from tests.activations.cases import CASES, KINKED, SMOOTH, angle
 
 EPS = np.finfo(np.float64).eps

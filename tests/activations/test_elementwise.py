@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import special_ortho_group
 
-from so3ntk.activations import Elementwise, Erf, Gelu, Monomial, Relu
-from so3ntk.activations.elementwise import hermite_table
+from so3ntk.engine.activations import Elementwise, Erf, Gelu, Monomial, Relu
+from so3ntk.engine.activations.elementwise import hermite_table
 from tests.activations.cases import trapezoid_expectation
 
 TRIPLES = jnp.asarray(

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk.activations import Cos, Elementwise, Erf, Relu, Sin
-from so3ntk.activations.angles import _balanced_arc, determinant
-from so3ntk.activations.elementwise import expectation
-from so3ntk.activations.trigonometric import cosines, sines
+from so3ntk.engine.activations import Cos, Elementwise, Erf, Relu, Sin
+from so3ntk.engine.activations.angles import _balanced_arc, determinant
+from so3ntk.engine.activations.elementwise import expectation
+from so3ntk.engine.activations.trigonometric import cosines, sines
 from tests.activations.cases import CASES, FORMULAS, KINKED
 from tests.activations.derivatives import all_derivatives, outputs
 

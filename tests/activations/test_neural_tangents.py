@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk.activations import Abs, Cos, Erf, Gelu, LeakyRelu, Monomial, Relu, SigmoidLike, Sign, Sin
+from so3ntk.engine.activations import Abs, Cos, Erf, Gelu, LeakyRelu, Monomial, Relu, SigmoidLike, Sign, Sin
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "activation_values.json").read_text())
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from so3ntk import SphereSignal, empirical
-from so3ntk.layers.base import Layer
-from so3ntk.network import Kernels
+from so3ntk.engine.layers.base import Layer
+from so3ntk.engine.network import Kernels
 from tests.activations.cases import CASES
 from tests.oracles.harmonics import white_signals
 

@@ -12,7 +12,7 @@ import pytest
 
 import planar
 from so3ntk import Dense, Erf, FanInSum, FanOut, GroupPool, Identity, Relu, parallel, serial
-from so3ntk.network import Kernels
+from so3ntk.engine.network import Kernels
 from tests.finite.cases import ACTIVATIONS, NAMES, average, compare, finite_twin, images, kernels_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]

@@ -25,8 +25,8 @@ from so3ntk import (
     parallel,
     serial,
 )
+from so3ntk.engine.network import Kernels
 from so3ntk.molecules import AtomSum, Environments
-from so3ntk.network import Kernels
 from tests.finite.cases import ACTIVATIONS, NAMES, average, compare, finite_twin, kernels_of, sphere_signals
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]

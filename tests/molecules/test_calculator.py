@@ -76,9 +76,9 @@ def test_relaxation_finds_the_minimum(model):
 def test_without_ase(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "ase"]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "so3ntk.molecules.calculator")
+    monkeypatch.delitem(sys.modules, "so3ntk.molecules.forces.calculator")
     with pytest.raises(ImportError, match=r"Calculator: needs ase, .*pip install -e '\.\[molecules\]' in the checkout"):
-        importlib.import_module("so3ntk.molecules.calculator")
+        importlib.import_module("so3ntk.molecules.forces.calculator")
 
 
 def test_wrong_arguments(model):

@@ -13,7 +13,7 @@ from so3ntk.molecules import coefficients as module
 from so3ntk.molecules import environment_coefficients
 from so3ntk.molecules.coefficients import DEFAULT_ANGULAR_WIDTH, profile_gains
 from so3ntk.molecules.neighbours import Edges
-from so3ntk.rotations import random_rotations, real_wigner_D
+from so3ntk.sphere.rotations import random_rotations, real_wigner_D
 
 SPECIES = ("H", "C", "N", "O", "F")
 EPS = np.finfo(np.float64).eps

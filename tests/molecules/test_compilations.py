@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.build import molecule as g2
 
 from so3ntk import Dense, Erf, GroupPool, KernelRegressor, Lift, ProductGrid, serial
+from so3ntk.basics.shapes import rounded_up
 from so3ntk.molecules import AtomSum, Calculator, EnergyForceRegressor, environments
-from so3ntk.shapes import rounded_up
 from tests.molecules.springs import SETTINGS, small_network, springs, waters
 
 EVENT = "/jax/core/compile/backend_compile_duration"

@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 
 from so3ntk import random_rotations
 from so3ntk.molecules import check_forces
-from so3ntk.molecules.consistency import check_distances
+from so3ntk.molecules.forces.consistency import check_distances
 from tests.molecules.springs import springs, waters
 
 WATERS = waters(12, seed=0, amplitude=0.04)

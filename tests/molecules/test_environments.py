@@ -11,11 +11,11 @@ from ase.build import molecule as g2
 from sklearn.model_selection import KFold, train_test_split
 
 from so3ntk import Dense, Flatten, gram, serial
-from so3ntk.augmentation import Rotations
+from so3ntk.learning.augmentation import Rotations
 from so3ntk.molecules import AtomSum, Environments, environment_coefficients, environments
 from so3ntk.molecules.coefficients import DEFAULT_ANGULAR_WIDTH
 from so3ntk.molecules.neighbours import pairs_in_molecules, pairs_within
-from so3ntk.sphere import SphereSignal
+from so3ntk.sphere.signals import SphereSignal
 
 EPS = np.finfo(np.float64).eps
 NAMES = ("CH3CH2OH", "HCN", "H2O", "CF3CN", "CH4")

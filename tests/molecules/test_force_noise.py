@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from so3ntk import NotPositiveDefiniteError, ProductGrid
 from so3ntk.molecules import EnergyForceRegressor, force_network
-from so3ntk.molecules.force_noise import factorise
+from so3ntk.molecules.forces.noise import factorise
 from tests.molecules.springs import SETTINGS, springs, waters
 
 

@@ -14,9 +14,9 @@ from so3ntk.molecules import (
     force_network,
     read_forces,
 )
-from so3ntk.molecules.displacements import moving_environments
-from so3ntk.molecules.force_kernels import Side
-from so3ntk.molecules.force_noise import (
+from so3ntk.molecules.forces.displacements import moving_environments
+from so3ntk.molecules.forces.kernels import Side
+from so3ntk.molecules.forces.noise import (
     composition_basis,
     negative_log_likelihood,
     relative_candidates,
@@ -155,9 +155,9 @@ def test_the_amplitude_of_targets_from_the_model_is_one_in_the_mean(with_forces,
     model = regressor(baseline=baseline, **noises)
     moving = moving_environments(pool, SETTINGS)
     gram = model._gram(Side(moving, with_forces), None)
-    monkeypatch.setattr("so3ntk.molecules.force_regressor.moving_environments", lambda *_: moving)
+    monkeypatch.setattr("so3ntk.molecules.forces.regressor.moving_environments", lambda *_: moving)
     monkeypatch.setattr(EnergyForceRegressor, "_gram", lambda *_: gram)
-    monkeypatch.setattr("so3ntk.molecules.force_regressor.check_consistency", lambda *_: None)
+    monkeypatch.setattr("so3ntk.molecules.forces.regressor.check_consistency", lambda *_: None)
     factor = np.linalg.cholesky(gram + 0.1 * np.eye(len(gram)))
     rng, squares = np.random.default_rng(0), []
     counts = np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in pool])
@@ -176,7 +176,7 @@ def test_noises_are_chosen_by_what_no_composition_changes(monkeypatch):
     pool, model = [*waters(3, seed=3), *dimers], regressor()
     moving = moving_environments(pool, SETTINGS)
     gram = model._gram(Side(moving, False), None)
-    monkeypatch.setattr("so3ntk.molecules.force_regressor.moving_environments", lambda *_: moving)
+    monkeypatch.setattr("so3ntk.molecules.forces.regressor.moving_environments", lambda *_: moving)
     monkeypatch.setattr(EnergyForceRegressor, "_gram", lambda *_: gram)
     counts = np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in pool])
     contrasts = np.linalg.svd(counts.T)[2][2:].T

@@ -25,9 +25,9 @@ from so3ntk import (
     serial,
 )
 from so3ntk.molecules import AtomSum, Environments, environment_coefficients
-from so3ntk.molecules.displacements import moving_environments
-from so3ntk.molecules.force_kernels import Side, energy_force_gram
-from so3ntk.molecules.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
+from so3ntk.molecules.forces.displacements import moving_environments
+from so3ntk.molecules.forces.kernels import Side, energy_force_gram
+from so3ntk.molecules.forces.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
 
 SETTINGS = {"species": ("O", "H", "C", "N"), "powers": (1.0, 3.0), "bandlimit": 3}
 
@@ -121,7 +121,7 @@ def test_closed_form_equals_automatic_differentiation(name, directions):
     net, kernel = CLOSED[name][0](), CLOSED[name][1]
     rng = np.random.default_rng(2)
     a, b, db = (jnp.asarray(rng.normal(size=s)) for s in ((9, 2), (3, 9, 2), (3, 9, 2, directions)))
-    grid = so3ntk.so3.Grid.load(net.quadrature, net.layers[0].kept_bandlimit(3), np.float64)
+    grid = so3ntk.sphere.global_support.Grid.load(net.quadrature, net.layers[0].kept_bandlimit(3), np.float64)
     closed = pair_derivatives(net.layers[:-1], grid, kernel)
     assert isinstance(closed, TowerDerivatives)
     found = jax.jit(closed.__call__)(a, b, db)
@@ -188,8 +188,8 @@ def test_covariances_do_not_depend_on_batches_and_are_positive(monkeypatch):
     assert values[0] >= -1e-5 * values[-1]  # the quadrature's
     np.testing.assert_array_equal(gram[-3:], 0)  # nothing acts on an atom alone
     monkeypatch.setattr(TowerDerivatives, "batch", 4)
-    monkeypatch.setattr("so3ntk.molecules.force_kernels.SLOTS", 2)
-    monkeypatch.setattr("so3ntk.molecules.force_kernels.COORDINATES", 6)
+    monkeypatch.setattr("so3ntk.molecules.forces.kernels.SLOTS", 2)
+    monkeypatch.setattr("so3ntk.molecules.forces.kernels.COORDINATES", 6)
     again = energy_force_gram(net, Side(moving), Side(moving), "ntk", progress=False)
     np.testing.assert_allclose(again, gram, rtol=0, atol=1e-13 * np.abs(gram).max())
     velocities = np.random.default_rng(0).normal(size=(11, 3))

@@ -6,7 +6,7 @@ from jax.test_util import check_grads
 from scipy.special import eval_legendre, sph_harm_y
 
 from so3ntk.molecules.harmonics import real_harmonics
-from so3ntk.rotations import random_rotations, real_wigner_D
+from so3ntk.sphere.rotations import random_rotations, real_wigner_D
 
 AXES = np.concatenate([np.eye(3), -np.eye(3)])
 # The poles, where angles lose their meaning, and their neighbourhoods at every scale.
@@ -19,7 +19,7 @@ def random_directions(n, seed=0):
 
 
 def scipy_harmonics(vectors, bandlimit):
-    """Real harmonics from scipy's complex ones and the definition in so3ntk.rotations."""
+    """Real harmonics from scipy's complex ones and the definition in so3ntk.sphere.rotations."""
     x, y, z = vectors.T
     theta, phi = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)
     columns = []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from so3ntk.molecules.polarizability import FILE, anisotropies
+from so3ntk.molecules.datasets.polarizability import FILE, anisotropies
 
 ROWS = """XYZ_file,A_xx,A_xy,A_yy,A_xz,A_yz,A_zz
 "dsgdb9nsd_000001.xyz",13.211,0.000,13.211,0.000,0.000,13.211

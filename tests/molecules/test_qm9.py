@@ -11,8 +11,9 @@ from ase import Atoms
 from ase.build import molecule as g2
 from ase.units import Hartree
 
-from so3ntk.molecules import load_qm9, qm9
-from so3ntk.molecules.archive import read_archive, write_archive
+from so3ntk.molecules import load_qm9
+from so3ntk.molecules.datasets import qm9
+from so3ntk.molecules.datasets.archive import read_archive, write_archive
 
 HEADER = (
     "XYZ_file,Index,SMILES,InChi,N_atoms,Stoichiometry,Elements,XYZ_Ang,Mulliken_pop,Harmonic_Freq_cmi,"

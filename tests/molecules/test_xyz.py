@@ -10,8 +10,9 @@ from ase import Atoms
 from ase.build import molecule as g2
 from ase.units import Hartree
 
-from so3ntk.molecules import environments, load_qm9, qm9, read_forces, read_molecules, xyz
-from so3ntk.molecules.data import read_structures
+from so3ntk.molecules import environments, load_qm9, read_forces, read_molecules
+from so3ntk.molecules.datasets import qm9, xyz
+from so3ntk.molecules.datasets.data import read_structures
 
 #: The first file of QM9, with one coordinate of the second as Mathematica writes it.
 QM9 = """5

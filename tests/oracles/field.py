@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import so3ntk
-from so3ntk.activations import Activation
-from so3ntk.layers import Parallel
-from so3ntk.network import Network
+from so3ntk.engine.activations import Activation
+from so3ntk.engine.layers import Parallel
+from so3ntk.engine.network import Network
 from tests.oracles.harmonics import rotated, wigner
 
 

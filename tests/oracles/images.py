@@ -17,9 +17,9 @@ import numpy as np
 
 import planar
 import so3ntk
-from so3ntk.activations import Activation
-from so3ntk.layers import Layer, Parallel
-from so3ntk.network import Network
+from so3ntk.engine.activations import Activation
+from so3ntk.engine.layers import Layer, Parallel
+from so3ntk.engine.network import Network
 from tests.oracles.duals import DUALS
 
 TURNS = {"C1": [(0, 0)], "C2": [(0, 0), (2, 0)], "C4": [(k, 0) for k in range(4)],

@@ -10,8 +10,8 @@ import pytest
 import planar
 from planar.groups import views
 from so3ntk import Activation, Dense, Erf, GroupPool, Relu, augment_dataset, augmented, serial
-from so3ntk.augmentation import inverses
-from so3ntk.predict import gradient_flow
+from so3ntk.learning.augmentation import inverses
+from so3ntk.learning.predict import gradient_flow
 
 EPS = np.finfo(np.float64).eps
 TIMES = [0.5, 5.0, 100.0, math.inf]

@@ -9,8 +9,8 @@ import pytest
 
 from planar import GroupConv, GroupPool, Lift
 from so3ntk import Dense, Relu, serial
-from so3ntk.evaluate import block_kernels
-from so3ntk.plan import TILE_BYTES, make_plan
+from so3ntk.engine.evaluation.evaluate import block_kernels
+from so3ntk.engine.plan import TILE_BYTES, make_plan
 from tests.processes import optimized_environment
 
 PROCESS = """

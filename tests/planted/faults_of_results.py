@@ -5,28 +5,28 @@ from fault import Fault
 FINITE = (
     Fault(
         "finite-filter-variance",  # of convolutions with a spectrum
-        "so3ntk/so3_features.py",
+        "so3ntk/sphere/features.py",
         "* jnp.sqrt(v / (2 * degree + 1))",
         "* v / jnp.sqrt(2 * degree + 1)",
         ("tests/finite/test_monte_carlo_sphere.py::test_deep[erf-relu]", "tests/finite/test_monte_carlo_sphere.py"),
     ),
     Fault(
         "empirical-sum-over-channels",  # right for one output
-        "so3ntk/empirical.py",
+        "so3ntk/finite/empirical.py",
         "total = jnp.sum(jax.lax.map(channel, jnp.arange(channels)), axis=0) / channels",
         "total = jnp.sum(jax.lax.map(channel, jnp.arange(channels)), axis=0)",
         ("tests/finite/test_empirical.py",),
     ),
     Fault(
         "standard-error-of-many-draws",  # right for one block of draws
-        "so3ntk/empirical.py",
+        "so3ntk/finite/empirical.py",
         "step**2 * (before * new / self.count)",
         "step**2 * new",
         ("tests/finite/test_empirical.py::test_average", "tests/finite/test_empirical.py"),
     ),
     Fault(
         "batches-not-shuffled-anew",  # every epoch has the batches of the first
-        "so3ntk/training/descent.py",
+        "so3ntk/finite/training/descent.py",
         "jax.random.permutation(jax.random.fold_in(key, index // per_epoch), n)",
         "jax.random.permutation(key, n)",
         ("tests/test_training.py::test_batches_are_without_replacement_and_seeded", "tests/test_training.py"),
@@ -36,7 +36,7 @@ FINITE = (
 MATRICES = (
     Fault(
         "last-dispatch-skipped",  # of a tile with more cells than one dispatch, if it is not full
-        "so3ntk/tiles.py",
+        "so3ntk/engine/evaluation/tiles.py",
         "for start in [*range(0, len(cells), tiling.cells), None]:",
         "for start in [*range(0, max(1, len(cells) - tiling.cells + 1), tiling.cells), None]:",
         (
@@ -48,49 +48,49 @@ MATRICES = (
     ),
     Fault(
         "tile-not-mirrored",  # above the diagonal of a matrix with several tiles
-        "so3ntk/tiles.py",
+        "so3ntk/engine/evaluation/tiles.py",
         "matrix[columns, rows] = mirrored(kernel)",
         "matrix[columns, rows] = kernel.reshape(mirrored(kernel).shape)",
         ("tests/test_gram.py::test_tiles", "tests/test_gram.py"),
     ),
     Fault(
         "option-tile-ignored",
-        "so3ntk/gram.py",
+        "so3ntk/matrices/gram.py",
         "tiling = make_tiling(plan, tile, memory, _workers(client))\n",
         "tiling = make_tiling(plan, None, memory, _workers(client))\n",
         ("tests/test_gram.py::test_progress", "tests/test_gram.py"),
     ),
     Fault(
         "checksum-not-compared",
-        "so3ntk/store.py",
+        "so3ntk/matrices/store.py",
         "if checksum(kernel) != mark:",
         "if checksum(kernel) < 0:",
         ("tests/test_store.py::test_damaged_files", "tests/test_store.py"),
     ),
     Fault(
         "one-difference-is-none",  # a store of another configuration is resumed
-        "so3ntk/store.py",
+        "so3ntk/matrices/store.py",
         "        if lines:\n            raise StoreMismatchError(",
         "        if len(lines) > 1:\n            raise StoreMismatchError(",
         ("tests/test_store.py::test_another_run", "tests/test_store.py"),
     ),
     Fault(
         "damaged-tile-kept",  # said, and not computed again
-        "so3ntk/gram.py",
+        "so3ntk/matrices/gram.py",
         "todo = [tile for tile in own if tile in missing or tile in damaged]",
         "todo = [tile for tile in own if tile in missing]",
         ("tests/test_store.py::test_damaged_files", "tests/test_store.py"),
     ),
     Fault(
         "worker-writes-the-mirror-tile",
-        "so3ntk/cluster.py",
+        "so3ntk/matrices/cluster.py",
         "    store.write(i, j, kernels)\n",
         "    store.write(j, i, kernels)\n",
         ("tests/test_cluster.py::test_workers_write_the_store", "tests/test_cluster.py"),
     ),
     Fault(
         "stored-tile-not-mirrored",  # read above the diagonal: right for tiles of one size and symmetric blocks
-        "so3ntk/stored.py",
+        "so3ntk/matrices/stored.py",
         "return mirrored(self._store.read(self.name, j, i))",
         "return self._store.read(self.name, j, i).reshape(mirrored(self._store.read(self.name, j, i)).shape)",
         ("tests/test_store.py::test_read_lazily", "tests/test_store.py"),
@@ -100,49 +100,49 @@ MATRICES = (
 REGRESSION = (
     Fault(
         "posterior-without-the-ridge",  # a small term of the variance, with an intercept
-        "so3ntk/ridge.py",
+        "so3ntk/learning/ridge.py",
         "+ spectrum.row_means.mean() + ridge / cross.shape[1]",
         "+ spectrum.row_means.mean()",
         ("tests/test_ridge.py::test_std_with_an_intercept_is_the_limit_of_a_wide_prior_on_it", "tests/test_ridge.py"),
     ),
     Fault(
         "leave-one-out-without-the-intercept",  # of one solver, by 1 / n
-        "so3ntk/solvers/nystrom.py",
+        "so3ntk/learning/solvers/nystrom.py",
         "leverage = self.vectors**2 @ kept + (1 / len(self.y) if self.intercept else 0.0)",
         "leverage = self.vectors**2 @ kept",
         ("tests/solvers/test_solve.py::test_leave_one_out_is_a_refit_without_the_row", "tests/solvers"),
     ),
     Fault(
         "prior-of-the-other-kernel",  # standard deviations with kernel="nngp"
-        "so3ntk/estimators.py",
+        "so3ntk/learning/regressor.py",
         "diagonal = kernel_diagonal(network_of(estimator), X, estimator.kernel)",
         "diagonal = kernel_diagonal(network_of(estimator), X)",
         ("tests/test_estimators.py::test_networks_are_their_precomputed_kernels", "tests/test_estimators.py"),
     ),
     Fault(
         "option-fit-intercept-ignored",
-        "so3ntk/estimators.py",
+        "so3ntk/learning/regressor.py",
         "spectrum = Spectrum.of(kernel, bool(self.fit_intercept))",
         "spectrum = Spectrum.of(kernel, True)",
         ("tests/test_ridge.py",),
     ),
     Fault(
         "labels-of-two-classes-swapped",
-        "so3ntk/classifier.py",
+        "so3ntk/learning/classifier.py",
         "return outputs[:, 1] if outputs.shape[1] == 2 else outputs",
         "return outputs[:, 0] if outputs.shape[1] == 2 else outputs",
         ("tests/test_classifier.py::test_it_is_regression_on_centred_one_hot_targets", "tests/test_classifier.py"),
     ),
     Fault(
         "rank-of-the-likelihood",  # one more than the degrees of freedom, with an intercept
-        "so3ntk/hyperparameters.py",
+        "so3ntk/learning/hyperparameters.py",
         "rank = n - 1 if intercept else n",
         "rank = n",
         ("tests/test_hyperparameters.py::test_values", "tests/test_hyperparameters.py"),
     ),
     Fault(
         "lower-triangle-once",  # products with a stored kernel
-        "so3ntk/solvers/stored.py",
+        "so3ntk/learning/solvers/stored.py",
         "if rows.start != columns.start:",
         "if rows.start > columns.stop:",
         (
@@ -152,7 +152,7 @@ REGRESSION = (
     ),
     Fault(
         "converged-a-hundred-times-too-early",
-        "so3ntk/solvers/conjugate_gradients.py",
+        "so3ntk/learning/solvers/conjugate_gradients.py",
         "iteration = Iteration(problem, precondition, self.tolerance, self.max_steps)",
         "iteration = Iteration(problem, precondition, 100 * self.tolerance, self.max_steps)",
         ("tests/solvers/test_solve.py", "tests/solvers"),
@@ -162,49 +162,49 @@ REGRESSION = (
 DYNAMICS = (
     Fault(
         "time-without-the-outputs",  # right for one output
-        "so3ntk/predict/flow.py",
+        "so3ntk/learning/predict/flow.py",
         "* t.ravel() / y.size",
         "* t.ravel() / len(y)",
         ("tests/predict/test_gradient_flow.py", "tests/predict"),
     ),
     Fault(
         "covariance-of-two-networks",  # one of the two mixed terms
-        "so3ntk/predict/ensembles.py",
+        "so3ntk/learning/predict/ensembles.py",
         'change = blocks.train["nngp"] @ dual - 2 * blocks.test["nngp"].T',
         'change = blocks.train["nngp"] @ dual - blocks.test["nngp"].T',
         ("tests/predict/test_ensembles.py",),
     ),
     Fault(
         "spread-at-half-the-time",  # of networks whose last layer alone is trained; right at the end
-        "so3ntk/predict/ensembles.py",
+        "so3ntk/learning/predict/ensembles.py",
         "for dual in regularised.relaxed(cross, 2 * taus):",
         "for dual in regularised.relaxed(cross, taus):",
         ("tests/predict/test_ensembles.py",),
     ),
     Fault(
         "option-diag-reg-ignored",  # in the losses, not in the predictions
-        "so3ntk/predict/training.py",
+        "so3ntk/learning/predict/training.py",
         "return loss_per_mode(k_train, y_train, t, learning_rate, diag_reg, f0_train=f0_train)",
         "return loss_per_mode(k_train, y_train, t, learning_rate, f0_train=f0_train)",
         ("tests/predict/test_training.py",),
     ),
     Fault(
         "momentum-raises-the-rate-too-much",
-        "so3ntk/predict/training.py",
+        "so3ntk/learning/predict/training.py",
         "return 2 * (1 + momentum) * n * int(outputs) / largest if largest > 0 else math.inf",
         "return 2 / (1 - momentum) * n * int(outputs) / largest if largest > 0 else math.inf",
         ("tests/predict/test_training.py",),
     ),
     Fault(
         "half-of-the-motions-once",  # of a batch with itself, where a motion stands for its inverse too
-        "so3ntk/augmentation.py",
+        "so3ntk/learning/augmentation.py",
         "else 2 * (index < inverse[index])",
         "else 1 * (index < inverse[index])",
         ("tests/test_augmentation.py::test_a_batch_with_itself", "tests/test_augmentation.py"),
     ),
     Fault(
         "augmentation-without-one-element",
-        "so3ntk/augmentation.py",
+        "so3ntk/learning/augmentation.py",
         "        return (self.move(x, index) for index in range(len(self)))",
         "        return (self.move(x, max(index, 1) if len(self) > 1 else 0) for index in range(len(self)))",
         ("tests/test_augmentation.py", "tests/planar/test_augmentation.py"),
@@ -248,7 +248,7 @@ MOLECULES = (
     ),
     Fault(
         "force-sign",  # of the covariances with energies
-        "so3ntk/molecules/force_kernels.py",
+        "so3ntk/molecules/forces/kernels.py",
         "return pad(moving.signals(self.atoms)), -pad(slopes), slot",
         "return pad(moving.signals(self.atoms)), pad(slopes), slot",
         (
@@ -258,7 +258,7 @@ MOLECULES = (
     ),
     Fault(
         "padded-atoms-counted",
-        "so3ntk/molecules/force_kernels.py",
+        "so3ntk/molecules/forces/kernels.py",
         "slot = np.concatenate([self.slot, np.full(size - len(self.slot), -1)])",
         "slot = np.concatenate([self.slot, np.full(size - len(self.slot), self.slot[0])])",
         (
@@ -268,7 +268,7 @@ MOLECULES = (
     ),
     Fault(
         "derivative-without-the-length",  # right for a length of one
-        "so3ntk/molecules/displacements.py",
+        "so3ntk/molecules/forces/displacements.py",
         'lengths = np.asarray([float(settings.get("length", 1.0)) ** p for p in powers])',
         "lengths = np.ones(len(powers))",
         (
@@ -278,14 +278,14 @@ MOLECULES = (
     ),
     Fault(
         "forces-in-the-unit-of-the-model",
-        "so3ntk/molecules/calculator.py",
+        "so3ntk/molecules/forces/calculator.py",
         '"forces": found.forces[0] * self.unit}',
         '"forces": found.forces[0]}',
         ("tests/molecules/test_calculator.py",),
     ),
     Fault(
         "anisotropy-factor",
-        "so3ntk/molecules/polarizability.py",
+        "so3ntk/molecules/datasets/polarizability.py",
         "return np.sqrt(1.5 * np.sum(traceless**2, axis=(1, 2)))",
         "return np.sqrt(np.sum(traceless**2, axis=(1, 2)))",
         ("tests/molecules/test_polarizability.py",),

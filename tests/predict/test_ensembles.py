@@ -10,9 +10,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 import so3ntk
+from so3ntk.engine.network import Kernels
 from so3ntk.errors import NotPositiveDefiniteError
-from so3ntk.network import Kernels
-from so3ntk.predict import ensemble, gp_posterior, gradient_flow
+from so3ntk.learning.predict import ensemble, gp_posterior, gradient_flow
 from tests.predict.cases import features
 
 DRAWS = 20000

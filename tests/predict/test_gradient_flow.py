@@ -8,8 +8,8 @@ import scipy.integrate
 
 import so3ntk
 from so3ntk.errors import NotPositiveDefiniteError
-from so3ntk.predict import gradient_flow, max_learning_rate
-from so3ntk.predict.relaxation import relaxation
+from so3ntk.learning.predict import gradient_flow, max_learning_rate
+from so3ntk.learning.predict.relaxation import relaxation
 from tests.predict.cases import EPS, features, ill_conditioned
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from so3ntk import predict
-from so3ntk.network import Kernels
+from so3ntk.engine.network import Kernels
 from tests.predict.cases import features
 
 A, B, Y = features()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from so3ntk import predict
-from so3ntk.network import Kernels
+from so3ntk.engine.network import Kernels
 
 FOLDER = Path(__file__).parents[1] / "reference"
 REFERENCE = json.loads((FOLDER / "predict_values.json").read_text())

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from so3ntk import KernelClassifier, KernelRegressor
 from so3ntk.errors import NotPositiveDefiniteError
-from so3ntk.predict import gradient_flow
+from so3ntk.learning.predict import gradient_flow
 from tests.regression_cases import MLP, problem, signals, variant
 
 

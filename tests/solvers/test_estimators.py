@@ -7,7 +7,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 import planar
 from so3ntk import Dense, Flatten, GroupPool, KernelClassifier, KernelRegressor, Relu, gram, serial
 from so3ntk.errors import NotConvergedError, RidgePathWarning
-from so3ntk.solvers import BlockedCholesky, Cholesky, ConjugateGradients, Nystrom
+from so3ntk.learning.solvers import BlockedCholesky, Cholesky, ConjugateGradients, Nystrom
 from tests.regression_cases import MLP, MOLECULAR, molecules, problem, signals
 from tests.solvers.problems import Slices
 
@@ -94,7 +94,7 @@ def test_predictions_in_batches_are_the_same_and_bounded(monkeypatch):
     model = KernelRegressor(MLP, ridge=0.1).fit(x[:20], y[:20])
     whole, spread = model.predict(x, return_std=True)
     sizes = []
-    from so3ntk import estimator_inputs
+    from so3ntk.learning import inputs as estimator_inputs
 
     original = estimator_inputs.gram
     monkeypatch.setattr(estimator_inputs, "gram", lambda net, a, b, *args, **kwargs: (

@@ -12,7 +12,7 @@ import pytest
 import so3ntk
 from so3ntk import gram, solve
 from so3ntk.errors import NotConvergedError, NotPositiveDefiniteError, PrecisionError
-from so3ntk.solvers import (
+from so3ntk.learning.solvers import (
     BlockedCholesky,
     Cholesky,
     ConjugateGradients,
@@ -23,7 +23,7 @@ from so3ntk.solvers import (
     loo_path,
     pivoted_cholesky,
 )
-from so3ntk.solvers.stored import multiply, stripes
+from so3ntk.learning.solvers.stored import multiply, stripes
 from tests.regression_cases import MOLECULAR, bordered, molecules
 from tests.solvers.problems import EPS, Slices, Tiles, ill_conditioned, kernel_with, smooth_kernel
 

@@ -1,0 +1,67 @@
+"""What a nonlinearity is to the kernels: the two Gaussian expectations of its dual."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from so3ntk.engine.features import Features
+from so3ntk.engine.layers.base import Layer
+from so3ntk.engine.state import State, or_nan
+
+
+class Activation(Layer):
+    r"""A pointwise nonlinearity phi. For (u, v) ~ N(0, [[q1, c], [c, q2]]) an author writes
+
+    .. math:: \mathrm{dual} = E[\phi(u)\phi(v)], \qquad
+              \mathrm{derivative\_dual} = E[\phi'(u)\phi'(v)] = \partial\,\mathrm{dual} / \partial c,
+
+    both for arrays c, q1, q2 that broadcast against each other, and ``variance`` = E[phi(u)^2] for q1 alone.
+    The layer maps K <- dual(K, q1, q2) and Theta <- derivative_dual(K, q1, q2) Theta.
+    """
+
+    @abstractmethod
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """The nonlinearity itself, pointwise."""
+
+    def apply(self, params: Any, features: Features) -> Features:
+        """phi of the features."""
+        return features.activate(self.phi)
+
+    @abstractmethod
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """E[phi(u) phi(v)]."""
+
+    @abstractmethod
+    def derivative_dual(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
+        """E[phi'(u) phi'(v)]."""
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """``dual`` and ``derivative_dual``; for authors whose two have much in common."""
+        return self.dual(c, q1, q2), self.derivative_dual(c, q1, q2)
+
+    @abstractmethod
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """E[phi(u)^2] for u ~ N(0, q): ``dual`` at c = q1 = q2 = q, in closed form."""
+
+    @property
+    def uses_variances(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    @abstractmethod
+    def homogeneity(self) -> float | None:
+        """p if phi(s u) = s^p phi(u) for s > 0, else None."""
+
+    def __call__(self, state: State) -> State:
+        """The state after the nonlinearity; NaN where a variance falls below the smallest number on the way."""
+        if not self.homogeneity:  # others have a scale, beside which that is nothing
+            return state.activate(self.duals, self.variance)
+        return state.activate(self.duals, lambda q: or_nan(self.variance(q), q > 0))

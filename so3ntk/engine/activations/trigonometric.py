@@ -1,0 +1,147 @@
+r"""Sine and cosine, from two expectations: for (u, v) ~ N(0, [[q1, c], [c, q2]])
+
+.. math:: E[\sin(bu) \sin(bv)] = e^{-y} \sinh x, \qquad E[\cos(bu) \cos(bv)] = e^{-y} \cosh x, \qquad
+          x = b^2 c, \quad y = b^2 (q_1 + q_2) / 2,
+
+called S and C below; that of a sine with a cosine is zero. Source: E[exp(i b (u +- v))] = exp(-y -+ x).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.layers.base import Scalar
+
+
+class Sin(Activation):
+    r"""phi(u) = a sin(b u + c) = a (sin(b u) cos(c) + cos(b u) sin(c)). With the expectations S, C above,
+
+    .. math:: \mathrm{dual} = a^2 (S \cos^2 c + C \sin^2 c), \qquad
+              \mathrm{derivative\_dual} = a^2 b^2 (C \cos^2 c + S \sin^2 c).
+
+    a, b and c are differentiable. Analytic everywhere, also at c = +-sqrt(q1 q2) and at zero variances.
+    """
+
+    a: Scalar = 1.0
+    b: Scalar = 1.0
+    c: Scalar = 0.0
+
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a sin(b u + c)."""
+        return self.a * jnp.sin(self.b * u + self.c)
+
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a^2 (S cos^2 + C sin^2)."""
+        return self.duals(c, q1, q2)[0]
+
+    def derivative_dual(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
+        """a^2 b^2 (C cos^2 + S sin^2)."""
+        return self.duals(c, q1, q2)[1]
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of S and C."""
+        sines, cosines = _expectations(self.b, c, q1, q2)
+        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
+        dual, slope = sines * cos2 + cosines * sin2, cosines * cos2 + sines * sin2
+        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
+
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """(a^2 / 2) (1 - cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
+        return self.dual(q, q, q)
+
+    @property
+    def homogeneity(self) -> float | None:
+        """None: the sine has a scale."""
+        return None
+
+
+class Cos(Activation):
+    r"""phi(u) = a cos(b u + c) = a (cos(b u) cos(c) - sin(b u) sin(c)). With the expectations S, C above,
+
+    .. math:: \mathrm{dual} = a^2 (C \cos^2 c + S \sin^2 c), \qquad
+              \mathrm{derivative\_dual} = a^2 b^2 (S \cos^2 c + C \sin^2 c).
+
+    a, b and c are differentiable. Analytic everywhere, also at c = +-sqrt(q1 q2) and at zero variances.
+    """
+
+    a: Scalar = 1.0
+    b: Scalar = 1.0
+    c: Scalar = 0.0
+
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a cos(b u + c)."""
+        return self.a * jnp.cos(self.b * u + self.c)
+
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """a^2 (C cos^2 + S sin^2)."""
+        return self.duals(c, q1, q2)[0]
+
+    def derivative_dual(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
+        """a^2 b^2 (S cos^2 + C sin^2)."""
+        return self.duals(c, q1, q2)[1]
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of S and C."""
+        sines, cosines = _expectations(self.b, c, q1, q2)
+        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
+        dual, slope = cosines * cos2 + sines * sin2, sines * cos2 + cosines * sin2
+        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
+
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """(a^2 / 2) (1 + cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
+        return self.dual(q, q, q)
+
+    @property
+    def homogeneity(self) -> float | None:
+        """None: the cosine has a scale."""
+        return None
+
+
+def _expectations(b, c, q1, q2):
+    """S and C of the head of this file."""
+    x, y = b**2 * c, b**2 * (0.5 * (q1 + q2))
+    return sines(x, y), cosines(x, y)
+
+
+@jax.custom_jvp
+def sines(x: Float[Array, " ..."], y: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    """exp(-y) sinh(x) for |x| <= y: no overflow, and no cancellation where x is small."""
+    # Not abs and sign: written so, the slope at zero is right also where JAX drops the rule below (see ``angles``).
+    sign = jnp.where(x < 0, -1, 1)
+    return -0.5 * sign * _decay(sign * x - y) * jnp.expm1(-2 * sign * x)
+
+
+@jax.custom_jvp
+def cosines(x: Float[Array, " ..."], y: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    """exp(-y) cosh(x) for |x| <= y."""
+    return 0.5 * (_decay(x - y) + _decay(-x - y))
+
+
+@sines.defjvp
+def _sines_jvp(primals, tangents):
+    dx, dy = tangents
+    value = sines(*primals)
+    return value, cosines(*primals) * dx - value * dy
+
+
+@cosines.defjvp
+def _cosines_jvp(primals, tangents):
+    dx, dy = tangents
+    value = cosines(*primals)
+    return value, sines(*primals) * dx - value * dy
+
+
+def _decay(exponent):
+    """exp of what is above zero by rounding alone."""
+    return jnp.exp(jnp.where(exponent > 0, 0, exponent))

@@ -1,0 +1,118 @@
+"""The evaluation of a plan in one traced computation, and what it shares with the evaluation tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from so3ntk.engine.evaluation.evaluate import Motions, block_kernels
+from so3ntk.engine.layers.base import Layer
+from so3ntk.engine.layers.reduction import Parts
+from so3ntk.engine.plan import Plan
+from so3ntk.engine.scaling import Scaling, rescaled_in_jax, underflowing
+
+#: Rows of a matrix that are mirrored at a time.
+BLOCK = 512
+
+
+def groups_of(row_kinds: np.ndarray, column_kinds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns that have kernels with each other: all, or the atoms of each element."""
+    for kind in np.intersect1d(row_kinds, column_kinds):
+        yield np.flatnonzero(row_kinds == kind), np.flatnonzero(column_kinds == kind)
+
+
+def add_by_owner(
+    total: Float[np.ndarray, "n m ..."], block: Float[np.ndarray, "a b ..."], row_owner, column_owner
+) -> None:
+    """total[i, j] += sum of block over rows owned by i and columns owned by j; owners are sorted."""
+    row_first = np.flatnonzero(np.diff(row_owner, prepend=-1))
+    column_first = np.flatnonzero(np.diff(column_owner, prepend=-1))
+    reduced = np.add.reduceat(block.astype(np.float64), row_first, axis=0)
+    reduced = np.add.reduceat(reduced, column_first, axis=1)
+    total[np.ix_(row_owner[row_first], column_owner[column_first])] += reduced
+
+
+def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
+    """The kernels inside a transformation of JAX: jit, vmap, grad."""
+    needed = plan.names_needed(names)
+    sums = {name: jnp.zeros((plan.rows.count, plan.columns.count, *plan.shape), plan.dtype) for name in needed}
+    for rows, columns in groups_of(plan.rows.kind, plan.columns.kind):
+        if len(rows) and len(columns):
+            tile = plan.tile(len(rows), len(columns))
+            each = [(name,) for name in needed] if plan.one_by_one else [needed]
+            sides = (_side(plan.f, plan.rows, rows), _side(plan.g, plan.columns, columns))
+            for some in each:
+                blocks = _group_kernels(plan.layers, plan.motions, sides, plan.scaling, plan.reduces, some, tile)
+                sums |= {name: sums[name] + block for name, block in zip(some, blocks, strict=True)}
+    return tuple(plan.finish(names, sums))
+
+
+class _Side(NamedTuple):
+    """The signals of one batch, those of a group among them, who owns these, and how many owners there are."""
+
+    signals: Any
+    indices: np.ndarray
+    owner: np.ndarray
+    count: int
+
+
+def _side(signals: Any, parts: Parts, indices: np.ndarray) -> _Side:
+    return _Side(signals, indices, parts.owner[indices], parts.count)
+
+
+@eqx.filter_jit
+def _group_kernels(layers: tuple[Layer, ...], motions: Motions, sides: tuple[_Side, _Side], scaling: Scaling | None,
+                   reduces: bool, names: tuple[str, ...], tile: tuple[int, int]) -> list[Array]:  # fmt: skip
+    """The kernels of a group's signals, summed over parts: one program, also where only derivatives are asked for."""
+    rows, columns = sides
+    f, g = (_padded(side, size) for side, size in zip(sides, tile, strict=True))
+    blocks = []
+    for value in block_kernels(layers, motions, f, g, names, tile):
+        block = value[: len(rows.indices), : len(columns.indices)]
+        if scaling is not None:
+            k, m, degree = scaling
+            block = rescaled_in_jax(
+                block, Scaling(jnp.asarray(k)[rows.indices], jnp.asarray(m)[columns.indices], degree)
+            )
+        elif not reduces:
+            block = _nan_where_lost(layers, block, sides)
+        if reduces:
+            by_row = jax.ops.segment_sum(block, rows.owner, rows.count)
+            block = jax.ops.segment_sum(by_row.swapaxes(0, 1), columns.owner, columns.count).swapaxes(0, 1)
+        blocks.append(block)
+    return blocks
+
+
+def _nan_where_lost(layers: tuple[Layer, ...], block: Array, sides: tuple[_Side, _Side]) -> Array:
+    """NaN where variances on the way are not representable."""
+    for axis, side in enumerate(sides):
+        lost = underflowing(layers, side.signals)
+        if lost is not None:
+            shape = [1] * block.ndim
+            shape[axis] = -1
+            block = jnp.where(jnp.asarray(lost)[side.indices].reshape(shape), jnp.nan, block)
+    return block
+
+
+def _padded(side: _Side, tile: int) -> Any:
+    """A group's signals, repeated up to a power of two of tiles so that few shapes are compiled."""
+    count = len(side.indices)
+    tiles = -(-count // tile)
+    repeated = np.arange(tile * 2 ** max(0, (tiles - 1).bit_length()))
+    indices = jnp.asarray(side.indices)[np.where(repeated < count, repeated, 0)]
+    return jax.tree.map(lambda a: jnp.asarray(a)[indices], side.signals)
+
+
+def add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
+    """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
+    for start in range(0, len(matrix), BLOCK):
+        rows = slice(start, start + BLOCK)
+        both = matrix[rows, : start + BLOCK] + matrix[: start + BLOCK, rows].T
+        matrix[rows, : start + BLOCK] = both
+        matrix[: start + BLOCK, rows] = both.T

@@ -1,0 +1,1 @@
+"""Finite networks: their empirical kernels and their training."""

@@ -1,0 +1,1 @@
+"""Learning with kernels: regression, classification, solvers, training for a time, hyperparameters."""

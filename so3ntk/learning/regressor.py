@@ -1,0 +1,227 @@
+"""scikit-learn estimators with the kernels of infinitely wide networks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from so3ntk.basics.arrays import refuse_masked
+from so3ntk.learning.fitting import batches, check_solver, decomposes, dense_kernel, fit_by_solver, keep_inputs
+from so3ntk.learning.inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
+from so3ntk.learning.inputs import (
+    check_inputs,
+    check_parameters,
+    chooses_ridge,
+    cross_kernel,
+    is_precomputed,
+    is_stopped,
+    loo_errors,
+    network_of,
+    trained,
+    untyped,
+)
+from so3ntk.learning.inputs import default_network as default_network
+from so3ntk.learning.ridge import Spectrum, best_ridge, posterior_variance, rms, warn_if_flat
+from so3ntk.matrices.diagonal import kernel_diagonal
+
+
+class KernelRegressor(RegressorMixin, BaseEstimator):
+    r"""Gaussian process and kernel ridge regression with the kernel of a network.
+
+    .. math:: \hat y(x) = b + \sum_i \alpha_i K(x, x_i), \qquad (K + \lambda I)\,\alpha = y - b, \quad
+              1^T \alpha = 0
+
+    Parameters:
+
+    net: a ``Network``, for what its first layer reads (``SphereSignal``, ``Environments``, arrays); None for
+    ``default_network`` on arrays (n, d); "precomputed" if X is the kernel itself: K (n, n) in ``fit``,
+    K(x, x_i) (n_test, n) in ``predict``. Cross-validation computes a network's kernels anew for each fit; it
+    is quicker with ``K = gram(net, x)`` and "precomputed", of which scikit-learn takes rows and columns.
+    kernel: "ntk" or "nngp"; without meaning for "precomputed".
+    ridge: lambda, absolute, the variance added to K's diagonal; None for the candidate with the smallest
+    leave-one-out error, which is exact and needs no refits.
+    ridge_path: the candidates, absolute; None for 45 values from 1e-10 to 10 times the mean of K's diagonal.
+    fit_intercept: whether to fit b, without a penalty (and then without the last equation b = 0).
+    memory, progress: as for ``gram``. Test inputs are predicted in batches whose kernels take a quarter of the memory.
+    solver: None for an eigendecomposition in memory, which gives everything below; "auto" to choose by size and memory,
+    or a method of ``so3ntk.solve``: "cholesky", "blocked", "cg", "jaxmg", which need a ridge, "nystrom", which computes
+    the kernel with its landmarks alone. Without the decomposition there is no ``spectrum_`` and no standard deviation.
+    t, learning_rate: the time at which gradient flow from zero is stopped, as in ``predict.gradient_flow``; None or inf
+    for the end, the solution above. At a finite t b is at its optimum at all times, ridge=None means 0, and errors,
+    amplitude and standard deviations, which belong to the solution above, are NaN or refused.
+
+    After ``fit``: ``ridge_``; ``loo_error_``, the root mean square leave-one-out error over rows and outputs
+    (NaN for one row and an intercept); ``ridge_path_`` and ``loo_path_``, the candidates and their errors (NaN for those too
+    small for K + ridge I to be positive definite); ``dual_coef_``, alpha; ``intercept_``, b; ``amplitude_``,
+    see ``predict``; ``spectrum_``, the eigenvalues and vectors of K; ``X_fit_``, unless "precomputed" (for "nystrom" its
+    landmarks, and ``dual_coef_`` is theirs); ``solution_``, what another solver says of its accuracy;
+    ``n_features_in_``, for 2-D arrays. Several outputs, y (n, k), share one ridge: bring them to one scale.
+    Solves are in float64; kernels have the precision of the signals.
+    """
+
+    def __init__(
+        self,
+        net: Any = None,
+        kernel: str = "ntk",
+        ridge: float | None = None,
+        ridge_path: Any = None,
+        fit_intercept: bool = True,
+        memory: str | int = "2GiB",
+        progress: bool = False,
+        t: float | None = None,
+        learning_rate: float = 1.0,
+        solver: Any = None,
+    ):
+        self.net = net
+        self.kernel = kernel
+        self.ridge = ridge
+        self.ridge_path = ridge_path
+        self.fit_intercept = fit_intercept
+        self.memory = memory
+        self.progress = progress
+        self.t = t
+        self.learning_rate = learning_rate
+        self.solver = solver
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = is_precomputed(self.net)
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any, gram: Any = None) -> KernelRegressor:
+        """Fit to n inputs X, or their kernel (n, n), and targets y (n,) or (n, k).
+
+        gram: the kernel of X with itself where it is there already, in memory or stored: anything with ``shape``,
+        ``dtype`` and slices. Not together with "precomputed".
+
+        Raises ValueError and TypeError for wrong inputs, NotPositiveDefiniteError if K + ridge I is not,
+        PrecisionError if the network's kernel is NaN or infinite, NotConvergedError if an iteration did not. Warns
+        (RidgePathWarning) if the best ridge is at an end of the path.
+        """
+        where = type(self).__name__
+        check_parameters(self)
+        check_solver(self)
+        X = check_inputs(self, X, reset=True)
+        targets = _check_targets(y, len(X), where)
+        columns = targets.reshape(len(targets), -1)
+        if not decomposes(self):
+            return self._fit_by_solver(X, targets, gram)
+        kernel = dense_kernel(self, X, gram)
+        spectrum = Spectrum.of(kernel, bool(self.fit_intercept))
+        ridges, errors = loo_errors(self, kernel, spectrum, columns)
+        self.ridge_path_, self.loo_path_ = ridges, errors
+        best = best_ridge(spectrum, ridges, errors, rms(columns), where) if chooses_ridge(self) else 0
+        self.ridge_, self.loo_error_ = float(ridges[best]), float(errors[best])
+        solution = trained(self, spectrum, columns, self.ridge_)
+        self.dual_coef_ = solution.dual_coef.reshape(targets.shape)
+        self.intercept_ = _like(solution.intercept, targets)
+        self.amplitude_ = _like(solution.amplitude, targets)
+        self.spectrum_ = spectrum
+        if not is_precomputed(self.net):
+            self.X_fit_ = X
+        return self
+
+    def _fit_by_solver(self, X: Any, targets: np.ndarray, gram: Any) -> KernelRegressor:
+        columns = targets.reshape(len(targets), -1)
+        solution, self.ridge_path_, self.loo_path_ = fit_by_solver(self, X, columns, gram, bool(self.fit_intercept))
+        self.ridge_, self.loo_error_ = solution.ridge, float(np.min(self.loo_path_[self.ridge_path_ == solution.ridge]))
+        self.solution_ = keep_inputs(self, X, solution)
+        self.dual_coef_ = self.solution_.coefficients.reshape(-1, *targets.shape[1:])
+        self.intercept_ = _like(solution.intercept, targets)
+        self.__dict__.pop("spectrum_", None)  # of an earlier fit
+        self.amplitude_ = _like(np.full(columns.shape[1], np.nan), targets)
+        return self
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False, diagonal: Any = None) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, return_std: Literal[True], diagonal: Any = None) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(self, X: Any, return_std: bool, diagonal: Any = None) -> Any: ...
+
+    def predict(self, X: Any, return_std: bool = False, diagonal: Any = None) -> Any:
+        r"""The posterior mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation.
+
+        .. math:: s\,\bigl(K(x, x) - k^T A^{-1} k + (1 - 1^T A^{-1} k)^2 / 1^T A^{-1} 1\bigr)^{1/2}, \qquad
+                  s^2 = y^T \alpha / (n - 1), \quad A = K + \lambda I
+
+        In brackets is the variance of b + f in the kernel's units, f being a Gaussian process of covariance K
+        (the NTK itself for kernel="ntk") and b having a flat prior; without an intercept the last term is
+        absent and s^2 is y^T alpha / n. The noise is not added. ``amplitude_`` s, one per output, maximises the
+        marginal likelihood under s^2 (K + ridge I) of what the intercept leaves of y (NaN for one row, of which it
+        leaves nothing), and brings the result to the units of y. diagonal: K(x, x) (m,), needed with "precomputed"
+        and ``return_std``, else computed.
+
+        Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit``. Warns that deviations are
+        zero where the targets were constant.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        if not return_std:
+            return (
+                np.concatenate([cross_kernel(self, part) @ self.dual_coef_ for part in batches(self, X)])
+                + self.intercept_
+            )
+        self._require_posterior()
+        warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
+        prior, means, variances, done = _prior(self, X, diagonal), [], [], 0
+        for part in batches(self, X):
+            cross = cross_kernel(self, part)
+            means.append(cross @ self.dual_coef_ + self.intercept_)
+            variances.append(posterior_variance(self.spectrum_, self.ridge_, cross, prior[done : done + len(part)]))
+            done += len(part)
+        return np.concatenate(means), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def _require_posterior(self) -> None:
+        where = f"{type(self).__name__}.predict"
+        if is_stopped(self):
+            raise ValueError(
+                f"{where}: return_std needs t=None, got t={self.t!r}: the posterior is that of training to the end. "
+                "so3ntk.predict.ensemble has the spread of networks at any time."
+            )
+        if not hasattr(self, "spectrum_"):
+            raise ValueError(
+                f"{where}: return_std needs the eigenvectors of the kernel, which solver={self.solver!r} does not compute "
+                "or which were left out of the saved file. Fit with solver=None."
+            )
+
+
+def _check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
+    """Finite float64 targets (n,) or (n, k)."""
+    if y is None:
+        raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
+    refuse_masked(y, f"{where}: the targets y")
+    targets = untyped(check_array)(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=where)
+    if targets.shape[0] != n:
+        raise ValueError(f"{where}: expected a target for each of the {n} inputs, got y of shape {targets.shape}.")
+    return targets
+
+
+def _prior(estimator: Any, X: Any, diagonal: Any) -> Float[np.ndarray, " m"]:
+    """K(x, x) of test inputs, given or computed, in float64."""
+    where = f"{type(estimator).__name__}.predict"
+    if diagonal is None:
+        if is_precomputed(estimator.net):
+            raise ValueError(
+                f'{where}: return_std with net="precomputed" needs diagonal=, the kernel K(x, x) of each '
+                "test input with itself, as from so3ntk.matrices.diagonal.kernel_diagonal(net, x_test)."
+            )
+        diagonal = kernel_diagonal(network_of(estimator), X, estimator.kernel)
+    refuse_masked(diagonal, f"{where}: the entries of diagonal")
+    diagonal = np.asarray(diagonal, np.float64)
+    if diagonal.shape != (len(X),) or not np.all(np.isfinite(diagonal)):
+        raise ValueError(
+            f"{where}: expected diagonal to be {len(X)} finite numbers, one per test input, got shape "
+            f"{diagonal.shape} with {np.count_nonzero(~np.isfinite(diagonal))} not finite."
+        )
+    return diagonal
+
+
+def _like(values: Float[np.ndarray, " k"], targets: np.ndarray) -> Any:
+    """One number for targets (n,), an array (k,) for (n, k)."""
+    return values if targets.ndim == 2 else float(values[0])

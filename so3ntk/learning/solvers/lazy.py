@@ -1,0 +1,36 @@
+"""The Gram matrix of a network as an array that computes what is read of it and keeps nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from so3ntk.matrices.diagonal import kernel_diagonal
+from so3ntk.matrices.gram import gram
+
+
+class LazyGram:
+    """K(x, x) of a network: ``g[rows, columns]`` with slices or arrays of indices computes these kernels.
+
+    For ``solve(LazyGram(net, x), y, ridge, method="nystrom")``, which reads n rank of its entries. Conjugate gradients
+    work too, but compute all n^2 anew in each step: store the matrix instead.
+    """
+
+    #: For ``stored.take_rows``: any rows can be read at the cost of these rows.
+    takes_indices = True
+
+    def __init__(self, net: Any, x: Any, kernel: str = "ntk", memory: str | int = "2GiB", progress: bool = False):
+        self.net, self.x, self.kernel = net, x, kernel
+        self.options = {"memory": memory, "progress": progress}
+        self.shape = (len(x), len(x))
+        self.dtype = np.dtype(gram(net, x[:0], get=kernel, progress=False).dtype)
+
+    def __getitem__(self, index: Any) -> Float[np.ndarray, "a b"]:
+        rows, columns = index
+        return np.asarray(gram(self.net, self.x[rows], self.x[columns], self.kernel, **self.options))
+
+    def diagonal(self) -> Float[np.ndarray, " n"]:
+        """K(x, x) of each input."""
+        return np.asarray(kernel_diagonal(self.net, self.x, self.kernel), np.float64)

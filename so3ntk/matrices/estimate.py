@@ -1,0 +1,119 @@
+"""What a Gram matrix will take: pairs, memory and time, from a short measured sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from so3ntk.basics.arguments import is_number
+from so3ntk.engine.evaluation.tiles import Tiling, bytes_of, dispatch, make_tiling
+from so3ntk.engine.network import Network, check_get
+from so3ntk.engine.plan import Plan, make_plan
+from so3ntk.matrices.work import Work
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What ``gram`` will take on this machine.
+
+    pairs: of parts (signals, or atoms of molecules) in the tiles to compute. tiles: their number. side: parts along a
+    side of one. memory: bytes beyond signals and result, for each device. result: bytes of the matrices. seconds: of
+    computing on all local devices, without compiling and without writing. pairs_per_second: the same as a rate.
+    """
+
+    pairs: int
+    tiles: int
+    side: int
+    memory: int
+    result: int
+    seconds: float
+    devices: int
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Of all local devices together."""
+        return self.pairs / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pairs:,} pairs in {self.tiles} tiles of up to {self.side} x {self.side}; {self.memory / 2**20:,.0f} MiB "
+            f"beyond the result of {self.result / 2**20:,.0f} MiB; about {_duration(self.seconds)} at "
+            f"{self.pairs_per_second:,.0f} pairs/s on {self.devices} device{'s' * (self.devices > 1)}"
+        )
+
+
+def estimate(
+    net: Network,
+    x1: Any,
+    x2: Any = None,
+    get: str | Sequence[str] = "ntk",
+    *,
+    tile: int | None = None,
+    memory: str | int = "2GiB",
+    seconds: float = 1.0,
+) -> Estimate:
+    """Pairs, memory and time of ``gram(net, x1, x2, get, tile=tile, memory=memory)``, of which nothing is kept.
+
+    Times cells of pairs drawn at random for about ``seconds``, after compiling; the time is that of one cell times the
+    number of cells, spread over the local devices. On a machine that does other work too it is as uncertain as that.
+    Raises what ``gram`` raises for wrong arguments.
+    """
+    names = check_get(get)
+    if not is_number(seconds) or not 0 < seconds < np.inf:
+        raise ValueError(f"estimate: expected seconds, the time to measure for, to be a number > 0, got {seconds!r}.")
+    plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
+    devices = len(jax.local_devices())
+    tiling = make_tiling(plan, tile, memory, devices)
+    work = Work(plan, names, tiling)
+    pairs = work.pairs()
+    total = int(sum(pairs[place] for place in tiling.tiles))
+    cells = _count_cells(work)
+    spent = cells * _seconds_per_cell(plan, names, tiling, seconds) / min(devices, max(1, len(tiling.tiles)))
+    result = (
+        len(names) * plan.rows.count * plan.columns.count * int(np.prod(plan.shape)) * np.dtype(plan.dtype).itemsize
+    )
+    needed = bytes_of(plan, tiling.side, tiling.cell, tiling.cells)
+    return Estimate(total, len(tiling.tiles), tiling.side, needed, result, spent, devices)
+
+
+def _count_cells(work: Work) -> int:
+    """The cells of all tiles."""
+    first, second = (-(-count // t) for count, t in zip(work.counts(), work.tiling.cell, strict=True))
+    whole = first @ second.T
+    total = int(sum(whole[place] for place in work.tiling.tiles))
+    if work.tiling.symmetric:  # cells above the diagonal are left out
+        total -= int((first * (first - 1) // 2).sum())
+    return total
+
+
+def _seconds_per_cell(plan: Plan, names: tuple[str, ...], tiling: Tiling, seconds: float) -> float:
+    kinds, counts = np.unique(plan.rows.kind, return_counts=True)
+    met = np.array([(plan.columns.kind == kind).sum() for kind in kinds]) * counts
+    if not met.sum():
+        return 0.0
+    rng, needed = np.random.default_rng(0), plan.names_needed(names)
+    drawn = rng.choice(kinds, tiling.cells, p=met / met.sum())
+    rows, columns = (
+        np.stack([np.sort(rng.choice(np.flatnonzero(parts.kind == kind), t)) for kind in drawn])
+        for parts, t in zip((plan.rows, plan.columns), tiling.cell, strict=True)
+    )
+    run = lambda: jax.block_until_ready(dispatch(plan, needed, rows, columns, tiling.cells))  # noqa: E731
+    run()  # compile
+    start, times = time.perf_counter(), []
+    while not times or (time.perf_counter() - start < seconds and len(times) < 20):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times)) / tiling.cells
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

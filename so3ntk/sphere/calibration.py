@@ -1,0 +1,361 @@
+"""How large the error of a rotation grid is on given signals, and the grid that reaches a tolerance on them.
+
+Where a network collapses to a tower, a pair's kernels on any grid follow from its Wigner coefficients and the tower's
+polynomials: that is done here in NumPy and float64, without compiling anything for each grid.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from so3ntk.basics.caller import warn
+from so3ntk.engine.evaluation.evaluate import (
+    Motions,
+    block_kernels,
+    list_kernels,
+    make_tower,
+    pool_position,
+    readout_of,
+    tower_span,
+)
+from so3ntk.engine.evaluation.nodes import tabulation
+from so3ntk.engine.evaluation.tower import Nodes, from_s, probe_points
+from so3ntk.engine.layers.base import flatten
+from so3ntk.engine.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
+from so3ntk.engine.scaling import balance
+from so3ntk.engine.state import Pair
+from so3ntk.sphere.global_support import Blocks, walsh_hadamard
+from so3ntk.sphere.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
+from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local, position_rings
+from so3ntk.sphere.rotations import real_wigner_D
+
+#: Points in alpha and gamma that ``calibrate`` tries.
+LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+#: Rotations at a time where fields are measured motion by motion; all product grids have a multiple of them.
+ROTATIONS = 32
+
+
+class QuadratureWarning(UserWarning):
+    """The rotation grid is too coarse for the tolerance asked for."""
+
+
+class Sample(NamedTuple):
+    """Some signals of a batch as arrays, all pairs of them, indices i <= j, and where their tower is tabulated."""
+
+    signals: Any
+    batch: Any
+    i: np.ndarray
+    j: np.ndarray
+    nodes: Nodes | None
+
+
+class Measured(NamedTuple):
+    """Kernels of the pairs of a sample on one grid, and their alignments there."""
+
+    nngp: np.ndarray
+    ntk: np.ndarray
+    alignment: np.ndarray
+
+
+def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signals: int = 12) -> float:
+    r"""The largest quadrature error of the pooled kernels, :math:`|K - K_{fine}| / \sqrt{K(x,x) K(x',x')}`.
+
+    Of blocks: the Frobenius norm, relative to the traces of K(x, x), each at least their mean over the sample: symmetric
+    signals have little or nothing of some irreps.
+
+    Estimated by refinement, K_fine being on a grid twice as fine per axis, over all pairs of up to ``signals`` signals
+    of x1 and x2, spread evenly over their norms (for molecules: of atoms). With local filters rotations and positions
+    are refined one after the other, and the two differences added. 0 for networks without motions.
+    """
+    if get not in ("nngp", "ntk"):
+        raise ValueError(f'quadrature_error: expected get to be "nngp" or "ntk", got {get!r}.')
+    layers, batches = _before_reduction(net, [x1] if x2 is None else [x1, x2])
+    grid = choose_grid(layers, net.quadrature, net.rtol, batches[0])
+    if grid is None:
+        return 0.0
+    sample = _sample(layers, batches, signals)
+    coarse = _adaptive(layers, sample, grid)
+    errors = [_relative_errors(coarse, _adaptive(layers, sample, fine), sample, get) for fine in _refinements(grid)]
+    return float(np.sum(errors, axis=0).max())
+
+
+def _refinements(grid: Quadrature) -> tuple[Quadrature, ...]:
+    """Finer grids, whose differences from the grid add up to its error; refining both at once would cost the product."""
+    if not isinstance(grid, LocalGrid):
+        return (grid.refined(),)
+    return LocalGrid(grid.rotations.refined(), grid.positions), LocalGrid(grid.rotations, grid.positions.refined())
+
+
+def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
+    """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
+
+    Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
+    itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its
+    difference from the grid two levels finer. Raises ValueError for signals that are all zero. Warns (QuadratureWarning) if
+    the finest level does not reach the tolerance.
+    """
+    layers, (batch,) = _before_reduction(net, [x])
+    if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
+        raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
+    sample = _sample(layers, [batch], signals)
+    leaves = jax.tree.leaves(sample.signals)
+    zero = ~np.any([np.any(leaf.reshape(len(leaf), -1), axis=1) for leaf in leaves], axis=0)
+    if zero.all():
+        raise ValueError(
+            "calibrate: all signals are zero, whose kernels any grid has right: they say nothing of others. Pass signals like "
+            "those that the network is for; atoms alone, beyond the cutoff of all others, have the zero signal."
+        )
+    told = np.logical_and(*(~zero[rows] for rows in (sample.i, sample.j)))  # any grid has the others right
+    collapses = sample.nodes is not None
+    chosen: dict[bool, int] = {}
+    results: list[Measured] = []
+    lowest = max(4, batch.bandlimit)
+    local = is_local(layers)
+    levels = [n for n in LEVELS if n >= lowest] or [4 * -(-lowest // 4)]
+    for n in levels:
+        results.append(_on_grid(layers, sample, _level(n, layers, batch.bandlimit, net.rtol)))
+        if len(results) < 3:
+            continue
+        tried, now = results[-3], results[-1]
+        errors = np.maximum(*(_relative_errors(tried, now, sample, get) for get in ("nngp", "ntk")))
+        aligned = now.alignment > ALIGNED if collapses else np.ones(len(errors), bool)
+        for kind in (False, True):
+            measured = errors[told & np.equal(aligned, kind)]
+            if kind not in chosen and len(measured) and measured.max() <= net.rtol:
+                chosen[kind] = levels[len(results) - 3]
+        if True in chosen and (False in chosen or aligned[told].all()):
+            break
+    else:
+        warn(
+            f"calibrate: rotation grids up to {levels[-1]} points per axis do not reach rtol={net.rtol:.0e} on these "
+            "signals; the finest is used. Lower the bandlimit, raise rtol, or use smoother activations.",
+            QuadratureWarning,
+        )
+    if local:
+        quadrature: Quadrature = _level(max(chosen.values(), default=levels[-1]), layers, batch.bandlimit, net.rtol)
+        _checked.add(_check_key(layers, quadrature, batch, net.rtol))
+        return quadrature
+    fine = ProductGrid(chosen.get(True, levels[-1]))
+    base = ProductGrid(min(chosen.get(False, fine.n), fine.n))  # unmeasured: the fine grid serves all
+    quadrature = fine
+    others_aligned = bool(np.any(results[-1].alignment[sample.i != sample.j] > ALIGNED))
+    if base != fine and not others_aligned:  # else most rows of a tile would be computed twice
+        # The base grid misses peaks by what it misses of c = 1 for a signal with itself
+        own = results[levels.index(base.n)].alignment[sample.i == sample.j]
+        quadrature = AdaptiveGrid(base, fine, round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3))
+    _checked.add(_check_key(layers, quadrature, batch, net.rtol))
+    return quadrature
+
+
+def _level(n: int, layers: tuple, bandlimit: int, rtol: float) -> RotationGrid | LocalGrid:
+    """The grid of a level; with local filters two rings are added at each, around the number that the rule takes."""
+    if not is_local(layers):
+        return ProductGrid(n)
+    rings = position_rings(bandlimit, layers, rtol) + 2 * (sum(level < n for level in LEVELS) - 2)
+    return LocalGrid(ProductGrid(n), SphereGrid(max(2 * bandlimit, rings)))
+
+
+_checked: set = set()
+
+
+def warn_if_coarse(net: Any, x: Any) -> None:
+    """Once for each network and grid: estimate the error on a few of the signals, and warn if it exceeds rtol.
+
+    Where Python's filters ignore every ``QuadratureWarning`` nothing is estimated, which saves seconds of compilation:
+    ``warnings.simplefilter("ignore", so3ntk.QuadratureWarning)``.
+    """
+    if is_ignored(QuadratureWarning):
+        return
+    layers, (batch,) = _before_reduction(net, [x])
+    grid = choose_grid(layers, net.quadrature, net.rtol, batch)
+    if grid is None or len(batch) == 0:
+        return
+    key = _check_key(layers, grid, batch, net.rtol)
+    if key in _checked:
+        return
+    _checked.add(key)
+    if isinstance(grid, LocalGrid):
+        _warn_of_small_caps(layers, grid.positions)
+    error = quadrature_error(net, x, signals=2 if is_local(layers) else 4)  # local filters cost much more
+    if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
+        warn(
+            f"the rotation grid ({grid}) leaves an error of about {error:.1e} on these signals, more than "
+            f"rtol={net.rtol:.0e}, relative to sqrt(K(x, x) K(x', x')). Use net.calibrate(x), a finer quadrature=, or "
+            "raise rtol.",
+            QuadratureWarning,
+        )
+
+
+def is_ignored(category: type[Warning]) -> bool:
+    """Whether the filters of ``warnings`` ignore a category, whatever the message and wherever it is raised."""
+    for action, message, named, module, line in warnings.filters:
+        if message is None and module is None and line == 0 and issubclass(category, named):
+            return action == "ignore"
+        if action != "ignore" and issubclass(category, named):
+            return False  # some of them are shown
+    return False
+
+
+def _warn_of_small_caps(layers: tuple, positions: SphereGrid) -> None:
+    """Warn of the smallest support below the distance of rings, whose average hardly differs from the value itself."""
+    supports = [getattr(layer, "support", None) for layer in flatten(layers)]
+    smallest = min(angle for angle in supports if isinstance(angle, float))
+    step = math.pi / positions.bandlimit
+    if smallest < step:
+        warn(
+            f"the smallest support, a cap of {smallest:.3g} radians, is below the resolution of the grid of positions, "
+            f"pi / {positions.bandlimit} = {step:.3g}: averages over it leave out all detail that it would smooth. Use "
+            f"a wider support, or quadrature=LocalGrid(rotations, SphereGrid(n)) with n >= "
+            f"{2 * math.ceil(math.pi / smallest / 2)}.",
+            QuadratureWarning,
+        )
+
+
+def _check_key(layers, grid, batch, rtol: float) -> tuple:
+    values = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(layers))
+    return str(jax.tree.structure(layers)), values, grid, batch.bandlimit, rtol
+
+
+def _before_reduction(net: Any, batches: list) -> tuple[tuple, list]:
+    require_pooled(net.layers)
+    layers, reduction, _ = split_at_reduction(net.layers)
+    signals = [parts_of(reduction, x).signals for x in batches]
+    for batch in signals:
+        read_signals(layers, batch)
+    return layers, signals
+
+
+def _sample(layers, batches: list, signals: int) -> Sample:
+    chosen = []
+    for batch in batches:
+        if len(batch) == 0:
+            raise ValueError("quadrature: expected at least one signal to measure errors on, got an empty batch.")
+        arrays = jax.tree.map(np.asarray, read_signals(layers, batch))
+        squares = sum(
+            np.square(leaf, dtype=np.float64).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(arrays)
+        )
+        order = np.argsort(squares, kind="stable")  # quantiles of the norm: the largest signals are the hardest
+        rows = order[np.unique(np.linspace(0, len(batch) - 1, min(signals, len(batch))).astype(int))]
+        chosen.append(jax.tree.map(lambda a, rows=rows: a[rows], arrays))
+    arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *chosen)
+    arrays, _, _ = balance(layers, arrays, arrays)  # errors are relative
+    i, j = np.triu_indices(len(jax.tree.leaves(arrays)[0]))
+    nodes = None if tower_span(layers) is None else tabulation(layers, arrays, arrays)
+    return Sample(arrays, batches[0], i, j, nodes)
+
+
+def _relative_errors(coarse: Measured, fine: Measured, sample: Sample, get: str) -> Float[np.ndarray, " pairs"]:
+    a, b = (np.asarray(getattr(result, get), np.float64) for result in (coarse, fine))
+    own, errors = b[sample.i == sample.j], np.abs(a - b)
+    if own.ndim > 1:
+        own = np.trace(own, axis1=1, axis2=2)
+        own, errors = np.maximum(own, own.mean()), np.linalg.norm(a - b, axis=(1, 2))
+    norms = np.sqrt(np.abs(own[sample.i] * own[sample.j]))
+    return errors / np.where(norms > 0, norms, 1)
+
+
+def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
+    if not isinstance(grid, AdaptiveGrid):
+        return _on_grid(layers, sample, grid)
+    base, fine = (_on_grid(layers, sample, g) for g in (grid.base, grid.fine))
+    if sample.nodes is None:
+        return fine
+    aligned = base.alignment > grid.threshold
+    return Measured(
+        *(np.where(aligned.reshape(-1, *(1,) * (b.ndim - 1)), f, b) for b, f in zip(base, fine, strict=True))
+    )
+
+
+def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured:
+    if isinstance(grid, LocalGrid):
+        return _on_local_grid(layers, sample, grid)
+    f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
+    span = tower_span(layers)
+    if span is None or sample.nodes is None:
+        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype, None)
+        (nngp, ntk), alignment = list_kernels(layers, motions, f, g, ("nngp", "ntk"), 1)
+        return Measured(*(np.asarray(v) for v in (nngp, ntk, alignment)))
+    bandlimit = layers[0].kept_bandlimit(sample.batch.bandlimit)
+    towers, blocks = _towers(layers[:span], f, g, sample.nodes)
+    towers, blocks = jax.tree.map(np.asarray, towers), np.asarray(blocks, np.float64)
+    readout: Any = readout_of(layers[:span])
+    tables = wigner_tables(grid, bandlimit)
+    columns = columns_by_class(bandlimit, grid.images)
+    weights = _weights(readout, grid, len(blocks[0]))
+    nngps, ntks, alignments = [], [], []
+    for k in range(len(sample.i)):
+        tower = jax.tree.map(lambda leaf, k=k: leaf[k].astype(np.float64), towers)
+        halves = [walsh_hadamard([half[c] @ t for c, t in zip(columns, tables, strict=True)]) for half in blocks[k]]
+        images = np.concatenate(halves)
+        c = images * tower.inverse_norm
+        t = from_s(np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)), sample.nodes.stretch, np.arcsinh)
+        for kernels, branches in zip((nngps, ntks), tower.chebyshev, strict=True):
+            positive, negative = (np.polynomial.chebyshev.chebval(t, p) for p in branches)
+            mean = weights @ np.where(c >= 0, positive, negative).ravel() * tower.scale
+            kernels.append(np.asarray(readout.finish(np.asarray(mean).reshape(_side(readout)))))
+        alignments.append(c.max())
+    return Measured(*(np.array(values) for values in (nngps, ntks, alignments)))
+
+
+def _side(readout: Any) -> tuple[int, ...]:
+    """The shape of a block in the basis of real harmonics."""
+    return () if readout.irrep is None else (readout.irrep.size, readout.irrep.size)
+
+
+def _weights(readout: Any, grid: RotationGrid, halves: int) -> Float[np.ndarray, "... r"]:
+    """What the values at all motions are multiplied by: weights, times D(r) for an irrep, a row for each entry."""
+    weights = np.tile(grid.representative_weights, grid.images * halves) / halves
+    if readout.irrep is None:
+        return weights
+    table = real_wigner_D(readout.irrep.degree, grid.rotations).reshape(len(grid), -1).T
+    return np.concatenate([table, readout.irrep.sign * table][:halves], axis=1) * weights
+
+
+def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
+    """All pairs at once, (i, j) and (j, i): one rotation's field of a single pair is too little work for a step.
+
+    Kernels of some rotations after the other, whose mean is the kernel of all, so that one program serves grids of any
+    number; but not where a nonlinearity follows the mean.
+    """
+    f = sample.signals
+    n, dtype = len(jax.tree.leaves(f)[0]), jax.tree.leaves(f)[0].dtype
+    motions = load_motions(layers, grid, sample.batch, dtype, None)
+    count = len(jax.tree.leaves(motions.base)[0])
+    pooled = pool_position(layers)
+    linear = pooled is not None and not any(layer.uses_variances for layer in layers[pooled:])
+    step = math.gcd(count, ROTATIONS) if linear else count
+    sums = np.zeros(())
+    for start in range(0, count, step):
+        some = Motions(jax.tree.map(lambda a, k=start: np.asarray(a)[k : k + step], motions.base), None, None, None)
+        kernels = block_kernels(layers, some, f, f, ("nngp", "ntk"), (n, n))
+        sums = sums + np.asarray(kernels, np.float64)
+    nngp, ntk = sums / (count // step)
+    i, j = sample.i, sample.j
+    return Measured(nngp[i, j], ntk[i, j], np.full(len(i), -1.0))
+
+
+@eqx.filter_jit
+def _towers(layers, f, g, nodes: Nodes):
+    """The towers of a list of pairs, and the Wigner coefficients of their kernels after lifting."""
+    lift = layers[0]
+
+    def one(f, g):
+        fields = lift.geometry(None).correlate(f, g)  # one function on SO(3), or two for O(3)
+        scales = lift.scales(f)
+        values = jnp.stack([half.values for half in jax.tree.leaves(fields, is_leaf=lambda a: isinstance(a, Blocks))])
+        values = values * scales.weight
+        if scales.bias is not None:
+            values = values.at[:, 0].add(scales.bias)
+        return make_tower(layers, Pair(f, g), probe_points(nodes), ("nngp", "ntk")), values
+
+    towers, blocks = jax.vmap(one)(f, g)
+    return towers, blocks

@@ -1,0 +1,276 @@
+r"""SO(3) acting on signals on the sphere, for filters of global support: one geometry of the protocol.
+
+With global support a field does not depend on the position: it is one function on SO(3). It is kept either as
+Wigner coefficients (``Blocks``), K_r = sum K^l_mn D^l_mn(r), where a layer acts on blocks, or as an array of samples on
+a grid of rotations (image-major), where a nonlinearity needs values. No transform multiplies by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array, Float
+
+from so3ntk.engine.geometry import Geometry
+from so3ntk.sphere.haar import RotationGrid, columns_by_class, wigner_tables
+from so3ntk.sphere.irreps import Irrep, require_no_parity, rows_by_class, start_of
+from so3ntk.sphere.rotations import block_indices
+
+HIGHEST = jax.lax.Precision.HIGHEST
+#: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 rotations.
+MANY = 2**28
+#: Values that processors compute at a time: faster programs end no loop with single ones.
+LANES = 8
+
+
+class Grid(eqx.Module):
+    """A rotation grid as arrays for JAX: Wigner tables by sign class, weights; cast from float64 to the data's dtype."""
+
+    tables: tuple[Float[Array, "_p q"], ...]
+    weights: Float[Array, " q"]
+    bandlimit: int = eqx.field(static=True)
+    unrolled: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def load(cls, grid: RotationGrid, bandlimit: int, dtype, pairs: int = 0) -> Grid:
+        """The tables of a grid for degrees below the bandlimit, and by the number of pairs whether to unroll.
+
+        Sums over the images of a rotation run faster unrolled, in a program that takes three times as long to compile.
+        There the last representative is repeated, with weight zero, up to a multiple of ``LANES``.
+        """
+        tables, weights = wigner_tables(grid, bandlimit), grid.representative_weights
+        unrolled = pairs * len(tables) * len(weights) >= MANY
+        padding = -len(weights) % LANES if unrolled else 0
+        tables = tuple(jnp.asarray(np.pad(table, ((0, 0), (0, padding)), "edge"), dtype) for table in tables)
+        return cls(tables, jnp.asarray(np.pad(weights, (0, padding)), dtype), bandlimit, unrolled)
+
+    @property
+    def images(self) -> int:
+        """How many rotations each representative stands for: 16 or 1."""
+        return len(self.tables)
+
+    @property
+    def size(self) -> int:
+        """The number of rotations."""
+        return self.images * len(self.weights)
+
+
+class Blocks(eqx.Module):
+    """A function on SO(3) as Wigner coefficients: values[p] multiplies D^l_mn, p = (l, m, n) in table order."""
+
+    values: Float[Array, " p"]
+    bandlimit: int = eqx.field(static=True)
+
+
+class SphereGeometry(Geometry):
+    """Rotations of signals on the sphere, global support. Signals are coefficient arrays (p, c)."""
+
+    grid: Any  # a Grid, or None where nothing is sampled
+    channel_weights: Sequence[float] | Float[Array | np.ndarray, " c"] | None = None
+    degree_weights: Sequence[float] | Float[Array | np.ndarray, " l"] | None = None
+    bandlimit: int | None = eqx.field(static=True, default=None)
+
+    def correlate(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Blocks:
+        r"""K^l_mn = (1/C) (1/4 pi) sum_c a^c_lm b^c_ln."""
+        return Blocks(_channel_products(self._weighted(f), self._truncated(g)), self._bandlimit(f))
+
+    def variance(self, f: Float[Array, "p c"]) -> Float[Array, ""]:
+        """(1/C) (1/4 pi) sum of the squared coefficients: the value of the correlation at the identity."""
+        return jnp.sum(self._weighted(f) * self._truncated(f))
+
+    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
+        """The identity: with global support the variance does not depend on the position."""
+        return variance
+
+    def mean(self, field: Blocks | Array) -> Float[Array, ""]:
+        """The l = 0 coefficient."""
+        if isinstance(field, Blocks):
+            return field.values[0]
+        return jnp.dot(jnp.tile(self.grid.weights, self.grid.images), field, precision=HIGHEST)
+
+    def project(self, field: Blocks | Array, irrep: Irrep) -> Float[Array, "m m"]:
+        """K^l_mn / (2l + 1), or by quadrature. ValueError for a parity, of which SO(3) knows nothing."""
+        require_no_parity(irrep)
+        return self.moment(field, irrep.degree)
+
+    def moment(self, field: Blocks | Array, degree: int) -> Float[Array, "m m"]:
+        """int D^l(r) K_r dr."""
+        side = 2 * degree + 1
+        if not isinstance(field, Blocks):
+            return jnp.dot(self._moments(degree), field, precision=HIGHEST).reshape(side, side)
+        if degree >= field.bandlimit:
+            return jnp.zeros((side, side), field.values.dtype)
+        start = start_of(degree)
+        return field.values[start : start + side**2].reshape(side, side) / side
+
+    def mean_of(
+        self,
+        function: Callable,
+        parameters: Any,
+        f: Float[Array, "p c"],
+        g: Float[Array, "p c"],
+        irrep: Irrep | None = None,
+    ) -> tuple[Float[Array, " k ..."], Float[Array, ""]]:
+        """As in the protocol, without writing the field: the images' values are added first, then one weighted sum.
+
+        For an irrep the values of a tile's pairs are written, and meet D^l in one product of matrices: fused, XLA would
+        compute them anew for each component.
+        """
+        if irrep is not None:
+            require_no_parity(irrep)
+        bandlimit = self._bandlimit(f)
+        order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
+        coefficients = _channel_products(self._weighted(f), self._truncated(g))
+        products = self._products(coefficients[order], bandlimit)
+
+        together = images_of(products)
+        images = [image[None] for image in walsh_hadamard(products)] if self.grid.unrolled else [together]
+
+        def mean(p):
+            total = sum(jnp.sum(function(p, image), axis=0) for image in images)
+            return jnp.dot(total, self.grid.weights, precision=HIGHEST)
+
+        def moment(p, degree):
+            return self.moment(function(p, together).ravel(), degree)
+
+        read = mean if irrep is None else functools.partial(moment, degree=irrep.degree)
+        # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.
+        return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, images))
+
+    def average(self, field: Blocks | Array, support: Float[Array | np.ndarray, " l"]) -> Blocks:
+        """A filter of finite bandlimit: block l times ``support[l]``, the filter's variance per degree."""
+        bandlimit = len(support)
+        if bandlimit > self.grid.bandlimit:
+            raise ValueError(f"the grid's tables end at bandlimit {self.grid.bandlimit}, the filter has {bandlimit}.")
+        blocks = self._blocks(field, bandlimit)
+        degrees, _, _ = block_indices(blocks.bandlimit)
+        return Blocks(blocks.values * jnp.asarray(support, blocks.values.dtype)[degrees], blocks.bandlimit)
+
+    def at_identity(self, field: Blocks | Array) -> Float[Array, ""]:
+        """sum_l trace K^l."""
+        if not isinstance(field, Blocks):
+            raise ValueError("a sampled kernel has no value at the identity motion; convert it to blocks first.")
+        _, row, column = block_indices(field.bandlimit)
+        return jnp.sum(field.values[row == column])
+
+    def samples(self, field: Blocks | Array) -> Float[Array, " r"]:
+        """Values at all rotations of the grid."""
+        if not isinstance(field, Blocks):
+            return field
+        order = np.concatenate(columns_by_class(field.bandlimit, self.grid.images))
+        return images_of(self._products(field.values[order], field.bandlimit)).ravel()
+
+    def add(self, a: Blocks | Array, b: Blocks | Array) -> Blocks | Array:
+        """The sum, as blocks if both are."""
+        if isinstance(a, Blocks) and isinstance(b, Blocks):
+            short, long = sorted((a, b), key=lambda blocks: blocks.bandlimit)
+            return Blocks(long.values.at[: len(short.values)].add(short.values), long.bandlimit)
+        return self.samples(a) + self.samples(b)
+
+    def scale(self, field: Blocks | Array, factor: Any) -> Blocks | Array:
+        """The field times a number."""
+        return jax.tree.map(lambda values: values * factor, field)
+
+    def shift(self, field: Blocks | Array, constant: Any) -> Blocks | Array:
+        """The field plus a constant, which is its l = 0 coefficient."""
+        if isinstance(field, Blocks):
+            return Blocks(field.values.at[0].add(constant), field.bandlimit)
+        return field + constant
+
+    def _bandlimit(self, f: Float[Array, "p c"]) -> int:
+        signal = int(np.sqrt(f.shape[0]) + 0.5)
+        return signal if self.bandlimit is None else min(signal, self.bandlimit)
+
+    def _truncated(self, f: Float[Array, "p c"]) -> Float[Array, "k c"]:
+        return f[: self._bandlimit(f) ** 2]
+
+    def _weighted(self, f: Float[Array, "p c"]) -> Float[Array, "k c"]:
+        """The coefficients kept by the filter, times (1/C)(1/4 pi), channel weights and filter variances."""
+        f = self._truncated(f) / (4 * np.pi * f.shape[1])
+        if self.channel_weights is not None:
+            f = f * jnp.asarray(self.channel_weights, f.dtype)
+        if self.degree_weights is not None:
+            degrees = np.arange(self._bandlimit(f))
+            weights = jnp.asarray(self.degree_weights, f.dtype)[np.repeat(degrees, 2 * degrees + 1)]
+            f = f * weights[:, None]
+        return f
+
+    def _products(self, coefficients: Float[Array, " p"], bandlimit: int) -> list[Float[Array, " q"]]:
+        """For each sign class, its part of the function at the representatives; coefficients ordered by class."""
+        products, start = [], 0
+        for columns, table in zip(columns_by_class(bandlimit, self.grid.images), self._tables(bandlimit), strict=True):
+            products.append(jnp.dot(coefficients[start : start + len(columns)], table, precision=HIGHEST))
+            start += len(columns)
+        return products
+
+    def _blocks(self, field: Blocks | Array, bandlimit: int) -> Blocks:
+        """The coefficients below a bandlimit: truncated, or (2l + 1) times the mean of K_r D^l_mn(r) on the grid."""
+        if isinstance(field, Blocks):
+            bandlimit = min(bandlimit, field.bandlimit)
+            return Blocks(field.values[: _block_count(bandlimit)], bandlimit)
+        images = field.reshape(self.grid.images, -1) * self.grid.weights
+        by_class = walsh_hadamard(list(images))
+        sums = [jnp.dot(table, values, precision=HIGHEST)
+                for table, values in zip(self._tables(bandlimit), by_class, strict=True)]  # fmt: skip
+        inverse = np.argsort(np.concatenate(columns_by_class(bandlimit, self.grid.images)))
+        degrees, _, _ = block_indices(bandlimit)
+        sizes = np.asarray(2 * degrees + 1, field.dtype)
+        return Blocks(jnp.concatenate(sums)[inverse] * sizes, bandlimit)
+
+    def _moments(self, degree: int) -> Float[Array, "p r"]:
+        """w_r D^l_mn(r) at all rotations of the grid, in the order of samples."""
+        tables, images = self.grid.tables, self.grid.images
+        parts, places, classes = [], [], []
+        for index, (rows, place) in enumerate(rows_by_class(degree, images)):
+            parts.append(tables[index][rows] * self.grid.weights)
+            places.append(place)
+            classes.append(np.full(len(place), index))
+        order = np.argsort(np.concatenate(places))
+        representatives = jnp.concatenate(parts)[order]
+        signs = np.array(walsh_hadamard(list(np.eye(images))))[np.concatenate(classes)[order]]
+        both = jnp.asarray(signs, representatives.dtype)[:, :, None] * representatives[:, None, :]
+        return both.reshape(len(both), -1)
+
+    def _tables(self, bandlimit: int) -> list[Float[Array, "_p q"]]:
+        """The rows of the tables below a bandlimit: degrees come first in every class."""
+        columns = columns_by_class(bandlimit, self.grid.images)
+        return [table[: len(c)] for c, table in zip(columns, self.grid.tables, strict=True)]
+
+
+def walsh_hadamard(values: list) -> list:
+    """out[i] = sum_j (-1)^(number of common bits of i and j) values[j], for a power of two of arrays."""
+    step = 1
+    while step < len(values):
+        out = list(values)
+        for i in range(len(values)):
+            if not i & step:
+                out[i], out[i + step] = values[i] + values[i + step], values[i] - values[i + step]
+        values, step = out, 2 * step
+    return values
+
+
+def images_of(values: list[Float[Array, " q"]]) -> Float[Array, "k q"]:
+    """``walsh_hadamard`` as one product of matrices, in one array: programs that read it stay short."""
+    signs = jnp.asarray(scipy.linalg.hadamard(len(values)), values[0].dtype)
+    return jnp.einsum("ij,jq->iq", signs, jnp.stack(values), precision=HIGHEST)
+
+
+def _block_count(bandlimit: int) -> int:
+    return start_of(bandlimit)
+
+
+def _channel_products(f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Float[Array, " q"]:
+    """sum_c f_lm g_ln in table order: one product of matrices for each degree, for all pairs of a tile at once."""
+    bandlimit = round(np.sqrt(len(f)))
+    if f.shape[1] == 1:  # there is nothing to sum, and matrices of one column take up to four times as long
+        _, row, column = block_indices(bandlimit)
+        return f[row, 0] * g[column, 0]
+    degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(bandlimit)]
+    return jnp.concatenate([jnp.dot(f[part], g[part].T, precision=HIGHEST).ravel() for part in degrees])
