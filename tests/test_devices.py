@@ -25,8 +25,8 @@ import jax
 jax.config.update("jax_enable_x64", sys.argv[2] == "global")
 import numpy as np
 from so3ntk import gram
-from so3ntk.double import double_precision
-from so3ntk.work import Work
+from so3ntk.basics.double import double_precision
+from so3ntk.matrices.work import Work
 from tests.test_devices import NETWORKS, batches
 used, on = [], Work.on
 Work.on = lambda self, device: used.append(str(device)) or on(self, device)

@@ -152,7 +152,7 @@ CHILD = """
 import sys, time
 import jax
 jax.config.update("jax_enable_x64", True)
-from so3ntk.store import GramStore
+from so3ntk.matrices.store import GramStore
 from tests.test_store import run
 write = GramStore.write
 GramStore.write = lambda *a: (write(*a), time.sleep(0.25))
