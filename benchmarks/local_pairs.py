@@ -46,12 +46,19 @@ def white_signals(n: int, bandlimit: int, dtype):
 
 def runner(net, base, x, y, side: int, nodes: int = 0) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x and y, and their number."""
-    from so3ntk.engine.evaluation.evaluate import Motions, block_kernels
+    from so3ntk.engine.evaluation.by_motion import BatchByMotion
+    from so3ntk.engine.evaluation.collapsed import Collapsed
+    from so3ntk.engine.evaluation.evaluation import Whole
+    from so3ntk.engine.evaluation.programs import block_kernels
+    from so3ntk.engine.evaluation.tower import Nodes
+    from so3ntk.sphere.local_support import Turn
 
-    motions = Motions(base, None, None, nodes)
-    return lambda: jax.block_until_ready(block_kernels(net.layers, motions, x, y, ("ntk",), (side, side))), len(
-        x
-    ) * len(y)
+    if nodes:
+        evaluation = Collapsed(net.layers, base, Nodes(nodes))
+    else:
+        evaluation = (BatchByMotion if isinstance(base, Turn) else Whole)(net.layers, base)
+    run = lambda: jax.block_until_ready(block_kernels(evaluation, x, y, ("ntk",), (side, side)))  # noqa: E731
+    return run, len(x) * len(y)
 
 
 def oracle_runner(depth: int, x, points: int) -> tuple[Callable, float]:

@@ -21,10 +21,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import so3ntk
+from so3ntk.engine.evaluation.evaluation import Evaluation
 from so3ntk.engine.geometry import Geometry
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting
 from so3ntk.engine.parametrization import check_parametrization
+from so3ntk.engine.space import Space
 
 # --- the group
 
@@ -49,6 +51,16 @@ class CircleGeometry(Geometry):
     def mean(self, field: Float[Array, "2 n"]) -> Float[Array, ""]:
         """The mean over the 2n motions, all of equal weight."""
         return jnp.mean(field)
+
+
+class Circle(Space):
+    """What the engine asks of the group: how many numbers it holds for a pair. All motions are known, none is sampled."""
+
+    name = "the circle"
+
+    def numbers(self, arrays: Float[Array | np.ndarray, "N n c"], evaluation: Evaluation) -> int:
+        """2n, by which the engine fits its tiles to memory and cache."""
+        return 2 * arrays.shape[1]
 
 
 class CircleLift(Lifting):
@@ -84,9 +96,9 @@ class CircleLift(Lifting):
         """The last axis."""
         return f.shape[-1]
 
-    def numbers_per_pair(self, signals: Float[Array, "N n c"], layers: tuple[Layer, ...] = ()) -> int:
-        """2n, which the engine needs to fit its tiles to memory and cache; whatever layers follow."""
-        return 2 * signals.shape[1]
+    def space(self, layers: tuple[Layer, ...]) -> Circle:
+        """The circle."""
+        return Circle(layers)
 
 
 # --- what it is good for

@@ -13,12 +13,12 @@ from jaxtyping import Array, Float
 from planar.features import ImageFeatures, lift
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, views
-from planar.pooling import AvgPool, all_motions
+from planar.space import Images
 from planar.windows import Window, check_centred, check_window
 from so3ntk.basics.arrays import as_floats
 from so3ntk.engine.features import Inputs, Linear, Vectors
 from so3ntk.engine.geometry import Geometry, Point
-from so3ntk.engine.layers.base import Layer, Scalar, flatten
+from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting, Source
 from so3ntk.engine.parametrization import Scales, check_parametrization
 from so3ntk.engine.state import Pair, State
@@ -80,10 +80,9 @@ class Lift(Lifting):
         """True: they are averages of the signals' squares."""
         return True
 
-    @property
-    def separate(self) -> bool:
-        """Whether the support is local."""
-        return self.window is not None
+    def space(self, layers: tuple[Layer, ...]) -> Images:
+        """Images."""
+        return Images(layers)
 
     def arrays(self, x: Any) -> Float[Array, "n h w c"]:
         """The images; integers become floats. ValueError for arrays that are not square images."""
@@ -96,20 +95,6 @@ class Lift(Lifting):
     def channels(self, f: Float[Array, "h w c"]) -> int:
         """The last axis."""
         return f.shape[-1]
-
-    def motions(self, images: Float[Array | np.ndarray, "n h w c"]) -> Motion | None:
-        """All motions, elements major, to be evaluated one by one; None for global support."""
-        if self.window is None:
-            return None
-        return all_motions(len(GROUPS[self.group]), images.shape[1])
-
-    def numbers_per_pair(self, images: Float[Array | np.ndarray, "n h w c"], layers: tuple[Layer, ...]) -> int:
-        """Of a field of one displacement, and of the coarse fields of an ``AvgPool``; all motions for global support."""
-        size, elements = images.shape[1], len(GROUPS[self.group])
-        if self.window is None:
-            return size**2 * elements
-        windows = [layer.window for layer in flatten(layers) if isinstance(layer, AvgPool)]
-        return size**2 + (2 * elements * (size // windows[0]) ** 4 if windows else 0)
 
     def self_pairs(self, pair: Pair) -> tuple[Pair, Pair]:
         """Each signal with itself; at one motion of local support (h, d): f with f and h f' with h f', at d."""

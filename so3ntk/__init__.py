@@ -41,7 +41,10 @@ from so3ntk.matrices.gram import gram
 from so3ntk.matrices.stored import StoredGram, open_gram
 from so3ntk.sphere.calibration import QuadratureWarning
 from so3ntk.sphere.haar import ExplicitGrid, ProductGrid, RotationGrid
-from so3ntk.sphere.layers import Flatten, GroupConv, IrrepPool, Lift
+from so3ntk.sphere.layers.flatten import Flatten
+from so3ntk.sphere.layers.group_conv import GroupConv
+from so3ntk.sphere.layers.irrep_pool import IrrepPool
+from so3ntk.sphere.layers.lift import Lift
 from so3ntk.sphere.positions import SphereGrid
 from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid
 from so3ntk.sphere.rotations import random_rotations

@@ -12,6 +12,7 @@ from ase.build import molecule as g2
 
 import planar
 from planar.datasets import ImageData
+from so3ntk import Flatten
 from so3ntk.basics import arrays
 from so3ntk.engine.activations import Relu
 from so3ntk.engine.layers import Dense, GroupPool
@@ -22,7 +23,6 @@ from so3ntk.matrices.gram import gram
 from so3ntk.molecules import Environments, MoleculeData, environment_coefficients, environments
 from so3ntk.molecules.coefficients import profile_gains
 from so3ntk.molecules.neighbours import Edges
-from so3ntk.sphere.layers import Flatten
 from so3ntk.sphere.signals import SphereSignal, rotate
 
 RNG = np.random.default_rng(0)

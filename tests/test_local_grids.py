@@ -23,11 +23,11 @@ from so3ntk import (
     parallel,
     serial,
 )
-from so3ntk.engine.evaluation.evaluate import block_kernels
-from so3ntk.engine.plan import choose_grid, make_plan
+from so3ntk.engine.evaluation.programs import block_kernels
+from so3ntk.engine.plan import make_plan
 from so3ntk.sphere.local_support import COLUMNS
 from so3ntk.sphere.positions import SphereGrid
-from so3ntk.sphere.quadrature import LocalGrid, position_rings
+from so3ntk.sphere.quadrature import LocalGrid, choose_grid, position_rings
 from tests.local_cases import GRID, TAIL, A, kernels, relative, signal
 from tests.oracles.harmonics import white_signals
 
@@ -38,7 +38,7 @@ from tests.oracles.harmonics import white_signals
 def test_rings_of_the_rule(angle, rings):
     net = serial(Lift(support=angle), Erf(), *TAIL)
     assert position_rings(3, net.layers, 1e-4) == rings
-    assert choose_grid(net.layers, None, 1e-4, signal(A)).positions == SphereGrid(rings)
+    assert choose_grid(net.layers, None, 1e-4, signal(A).bandlimit).positions == SphereGrid(rings)
     assert position_rings(18, net.layers, 1e-4) == 36
     assert position_rings(3, serial(Lift(support=angle), Relu(), *TAIL).layers, 1e-4) <= rings
     assert position_rings(3, serial(Lift(support=angle), GroupConv(support=0.1), *TAIL).layers, 1e-4) == 6
@@ -104,8 +104,8 @@ def test_memory_does_not_grow_with_rotations_or_depth():
         layers = (Lift(support=0.8), Relu(), *(GroupConv(support=0.8), Relu()) * depth, *TAIL)
         plan = make_plan(layers, LocalGrid(ProductGrid(rotations), positions), 1e-4, signal(A), None)
         f = jnp.zeros((tile, *plan.f.shape[1:]))
-        run = lambda motions, f: block_kernels(layers, motions, f, f, ("ntk",), (tile, tile))  # noqa: E731
-        return eqx.filter_jit(run).lower(plan.motions, f).compile().compiled.memory_analysis().temp_size_in_bytes
+        run = lambda evaluation, f: block_kernels(evaluation, f, f, ("ntk",), (tile, tile))  # noqa: E731
+        return eqx.filter_jit(run).lower(plan.evaluation, f).compile().compiled.memory_analysis().temp_size_in_bytes
 
     few = reserved(8, 1)
     assert few < 1.2 * 12 * len(positions) * COLUMNS * 8

@@ -13,7 +13,7 @@ from ase import Atoms
 
 import planar
 import so3ntk
-from so3ntk import Dense, Erf, GroupPool, Relu, gram, open_gram, serial
+from so3ntk import Dense, Erf, Relu, gram, open_gram, serial
 from so3ntk.matrices.store import GramStore
 from so3ntk.molecules import environments
 

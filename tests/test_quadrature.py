@@ -26,9 +26,8 @@ from so3ntk import (
     gram,
     serial,
 )
-from so3ntk.engine.plan import choose_grid
 from so3ntk.molecules import AtomSum, environments
-from so3ntk.sphere.quadrature import MAX_POINTS, choose, position_rings
+from so3ntk.sphere.quadrature import MAX_POINTS, choose, choose_grid, position_rings
 from so3ntk.sphere.rotations import block_indices, real_wigner_table
 from tests.oracles import field
 from tests.oracles.duals import mlp
@@ -190,10 +189,10 @@ def test_grid_is_bounded():
 def test_choice_sees_bandlimit_and_layers_alone():
     net = network("relu", 1)
     small, large = signal(batch(3)[:1]), signal(1e3 * white_signals(9, 3, 2, 5))
-    assert choose_grid(net.layers, None, 1e-3, small) == choose_grid(net.layers, None, 1e-3, large)
-    assert choose_grid((Lift(bandlimit=2), *net.layers[1:]), None, 1e-3, small) == choose(2, net.layers, 1e-3)
+    assert choose_grid(net.layers, None, 1e-3, small.bandlimit) == choose_grid(net.layers, None, 1e-3, large.bandlimit)
+    assert choose_grid((Lift(bandlimit=2), *net.layers[1:]), None, 1e-3, small.bandlimit) == choose(2, net.layers, 1e-3)
     given = ProductGrid(12)
-    assert choose_grid(net.layers, given, 1e-3, small) is given
+    assert choose_grid(net.layers, given, 1e-3, small.bandlimit) is given
     # alignments are measured where layers collapse to towers: elsewhere one grid serves all pairs
     assert isinstance(choose(3, (Lift(), Relu(), GroupConv(bandlimit=3), Relu(), GroupPool()), 1e-3), ProductGrid)
 

@@ -27,7 +27,7 @@ from so3ntk import (
     SphereSignal,
     serial,
 )
-from so3ntk.engine.evaluation.evaluate import tower_span
+from so3ntk.engine.demand import tower_span
 from so3ntk.engine.evaluation.nodes import tabulation
 from so3ntk.engine.evaluation.tower import STRETCHES, Nodes, Tower, from_s, probe_points, to_s
 from so3ntk.engine.geometry import Probe

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from so3ntk.engine.geometry import no_bias, no_nonlinearity
-from so3ntk.sphere.irreps import Irrep
+from so3ntk.engine.irrep import Irrep
 
 HIGHEST = jax.lax.Precision.HIGHEST
 

@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import is_batched, lifts_separately, needs_selves, run_layers, states_by_motion
-from so3ntk.engine.geometry import Signal
-from so3ntk.engine.layers.base import Layer, flatten
-from so3ntk.engine.plan import choose_grid, load_motions, own_motions, read_batches
-from so3ntk.engine.scaling import Scaling, balance, rescaled_in_jax
-from so3ntk.engine.state import Pair
-from so3ntk.sphere.layers.lift import Lift
-from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, Quadrature
+from so3ntk.engine.evaluation import programs
+from so3ntk.engine.layers.base import Layer
+from so3ntk.engine.plan import read_batches
+from so3ntk.engine.scaling import balance, rescaled_in_jax
+from so3ntk.engine.space import space_of
 
 
 class Fields(NamedTuple):
@@ -42,56 +35,19 @@ class Fields(NamedTuple):
 
 
 def field_kernels(
-    layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any, names: tuple[str, ...]
+    layers: tuple[Layer, ...], quadrature: Any, rtol: float, x1: Any, x2: Any, names: tuple[str, ...]
 ) -> Fields:
     """The kernels named, of all pairs of two batches (x2 None: of x1 with itself), at all motions.
 
     On the sphere the grid is the one given or that of the rule, for an ``AdaptiveGrid`` its base. Holds all numbers of
     the N1 N2 fields.
     """
+    space = space_of(layers)
     f, g, dtype = read_batches(layers, x1, x1 if x2 is None else x2)
     f, g, scaling = balance(layers, f, g)
-    lift = own_motions(layers, f)
-    if lift is not None:
-        values = _restored(names, _fields(layers, lift.motions(f), f, g, names), scaling)
-        return Fields(values.get("nngp"), values.get("ntk"), None, None)
-    grid = choose_grid(layers, quadrature, rtol, x1)
-    if grid is None:
-        raise TypeError("kernel_fn: a network without motions has no field.")
-    grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
-    motions = load_motions(layers, grid, x1, dtype, nodes=None)
-    rotations, positions = (grid.rotations, grid.positions) if isinstance(grid, LocalGrid) else (grid, None)
-    values = _restored(names, _fields(layers, motions.base, f, g, names), scaling)
-    matrices, weights = rotations.rotations.as_matrix(), rotations.weights
-    if any(isinstance(layer, Lift) and layer.group == "O3" for layer in flatten(layers)):
-        matrices, weights = np.concatenate([matrices, -matrices]), np.tile(weights, 2) / 2
-    matrices, weights = jnp.asarray(matrices, dtype), jnp.asarray(weights, dtype)
-    where = None if positions is None else jnp.asarray(positions.directions, dtype)
-    return Fields(values.get("nngp"), values.get("ntk"), matrices, weights, where)
-
-
-def _restored(names: tuple[str, ...], kernels: tuple[Array, ...], scaling: Scaling | None) -> dict[str, Array]:
-    """The kernels by name, those of the signals as they were."""
+    sampling = space.sampling(x1, quadrature, rtol)
+    values = programs.field_kernels(space.evaluation(sampling, x1, f, dtype), f, g, names)
     if scaling is not None:
-        kernels = tuple(rescaled_in_jax(kernel, scaling) for kernel in kernels)
-    return dict(zip(names, kernels, strict=True))
-
-
-@eqx.filter_jit
-def _fields(layers: tuple[Layer, ...], grid: Any, f: Signal, g: Signal, names: tuple[str, ...]) -> tuple[Array, " ..."]:
-    one = _field_motion_by_motion if lifts_separately(layers) else _whole_field
-    return jax.lax.map(lambda f: jax.vmap(lambda g: one(layers, grid, f, g, names))(g), f)
-
-
-def _whole_field(layers, grid, f, g, names):
-    state = run_layers(layers, Pair(f, g, grid, needs_selves(layers)))
-    return tuple(state.geometry.samples(getattr(state, name)) for name in names)
-
-
-def _field_motion_by_motion(layers, grid, f, g, names):
-    batched = is_batched(layers)
-    pair = Pair(f[None], g[None], grid) if batched else Pair(f, g, grid)
-    states, motions, geometry = states_by_motion(layers, pair)
-    kernels = jax.lax.map(lambda motion: tuple(getattr(states(motion), name) for name in names), motions)
-    gathered = (geometry.gather(kernel) for kernel in kernels)
-    return tuple(kernel[..., 0, 0] if batched else kernel for kernel in gathered)
+        values = tuple(rescaled_in_jax(kernel, scaling) for kernel in values)
+    found = dict(zip(names, values, strict=True))
+    return Fields(found.get("nngp"), found.get("ntk"), *space.sampled(sampling, dtype))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -10,15 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from so3ntk.engine.features import Inputs, draw
-from so3ntk.engine.layers.base import Layer, flatten
-from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
-from so3ntk.sphere.features import FeatureGrid
-from so3ntk.sphere.global_support import Grid
-from so3ntk.sphere.haar import ProductGrid
-from so3ntk.sphere.layers.group_conv import GroupConv
-from so3ntk.sphere.layers.lift import Lift
-from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose
+from so3ntk.engine.space import space_of
 
 
 def init_params(net: Any, key: Array, input_shape: tuple[int, ...], dtype: Any = None) -> tuple[tuple[int, ...], Any]:
@@ -33,7 +25,7 @@ def init_params(net: Any, key: Array, input_shape: tuple[int, ...], dtype: Any =
     dtype = jnp.zeros((), dtype).dtype
     layers, reduction, tail = split_at_reduction(net.layers)
     arrays = jax.ShapeDtypeStruct((1, *shape[1:]), dtype)
-    features: Any = Inputs(arrays, _grid(layers, net.quadrature, net.rtol, arrays))
+    features: Any = Inputs(arrays, space_of(layers).feature_grid(arrays, net.quadrature, net.rtol))
     if reduction is not None:
         reduction.check_finite()
     params, features = draw((*layers, *tail), key, features)
@@ -53,7 +45,7 @@ def apply_params(net: Any, params: Any, x: Any) -> Array:
         )
     parts = parts_of(reduction, x)
     arrays = read_signals(layers, parts.signals)
-    features: Any = Inputs(arrays, _grid(layers, net.quadrature, net.rtol, arrays))
+    features: Any = Inputs(arrays, space_of(layers).feature_grid(arrays, net.quadrature, net.rtol))
     for layer, own in zip(layers, params, strict=False):
         features = layer.apply(own, features)
     if reduction is not None:
@@ -62,27 +54,3 @@ def apply_params(net: Any, params: Any, x: Any) -> Array:
     for layer, own in zip(tail, params[len(layers) :], strict=True):
         features = layer.apply(own, features)
     return features.values
-
-
-def _grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, arrays: Any) -> FeatureGrid | None:
-    """The grid of rotations with its tables, and the bandlimit of white-noise filters on it; None without rotations.
-
-    The kernels' grid integrates products of two functions of degrees below n / 2, so filters keep those.
-    """
-    lifts = [layer for layer in flatten(layers) if isinstance(layer, Lift)]
-    if not lifts:
-        return None
-    kept = max(lift.kept_bandlimit(math.isqrt(arrays.shape[1])) for lift in lifts)
-    grid = quadrature or choose(kept, layers, rtol)
-    grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
-    grid = grid.rotations if isinstance(grid, LocalGrid) else grid
-    if not isinstance(grid, ProductGrid):
-        raise NotImplementedError(
-            f"apply_fn: finite networks need a ProductGrid, on which coefficients of features can be computed; the "
-            f"network has {grid!r}. Give serial(..., quadrature=ProductGrid(n))."
-        )
-    white = min(grid.n // 2, grid.n_beta)
-    convolutions = [layer for layer in flatten(layers) if isinstance(layer, GroupConv)]
-    spectra = [layer.bandlimit or white for layer in convolutions]
-    readouts = [layer.irrep.degree + 1 for layer in flatten(layers) if isinstance(layer, Readout) and layer.irrep]
-    return FeatureGrid(Grid.load(grid, max([kept, *spectra, *readouts]), arrays.dtype), white)

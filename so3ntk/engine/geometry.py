@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.sphere.irreps import Irrep
+from so3ntk.engine.irrep import Irrep
 
 #: A kernel as a function of motions and positions, in whatever form its geometry keeps it.
 Field = Any
@@ -168,7 +168,7 @@ def no_nonlinearity() -> str:
 def no_bias(irrep: Irrep) -> str:
     """The error of a bias after ``IrrepPool``."""
     return (
-        f"Dense: a bias after IrrepPool(l={irrep.degree}) is a constant vector or tensor, which rotations would not turn. "
+        f"Dense: a bias after IrrepPool({irrep}) is a constant vector or tensor, which rotations would not turn. "
         "Leave b_std=None there."
     )
 

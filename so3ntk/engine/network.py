@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from so3ntk.engine.demand import ends_in_field
 from so3ntk.engine.evaluation.blocks import traced_kernels
 from so3ntk.engine.evaluation.tiles import host_kernels
 from so3ntk.engine.features import draw
@@ -20,10 +21,8 @@ from so3ntk.engine.layers.base import Layer, flatten, is_traced
 from so3ntk.engine.layers.combinators import FanOut
 from so3ntk.engine.layers.reduction import Reduction
 from so3ntk.engine.layers.source import Source
-from so3ntk.engine.plan import ends_in_field, make_plan
-from so3ntk.sphere.calibration import calibrate, quadrature_error, warn_if_coarse
-from so3ntk.sphere.haar import RotationGrid
-from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, Quadrature
+from so3ntk.engine.plan import make_plan, split_at_reduction
+from so3ntk.engine.space import Space, space_of
 
 
 class Kernels(NamedTuple):
@@ -42,7 +41,7 @@ class Network(Layer):
     """
 
     layers: tuple[Layer, ...]
-    quadrature: Quadrature | None = eqx.field(static=True, default=None)
+    quadrature: Any = eqx.field(static=True, default=None)
     rtol: float = eqx.field(static=True, default=1e-4)
 
     def __iter__(self) -> Iterator[Callable]:
@@ -103,7 +102,7 @@ class Network(Layer):
         if is_traced((plan.layers, plan.f, plan.g, jnp.zeros(()))):  # zeros: a caller is traced, if not our signals
             arrays = traced_kernels(plan, names)
         else:
-            warn_if_coarse(self, x1)
+            plan.space.warn_if_coarse(self, x1)
             arrays = host_kernels(plan, names)
         values = {name: jnp.asarray(array) for name, array in zip(names, arrays, strict=True)}
         return values[get] if isinstance(get, str) else Kernels(values.get("nngp"), values.get("ntk"))
@@ -127,15 +126,21 @@ class Network(Layer):
         return features
 
     def calibrate(self, x: Any, signals: int = 12) -> Network:
-        """This network with the coarsest grid that reaches ``rtol`` on the signals x; see ``calibration.calibrate``."""
-        return dataclasses.replace(self, quadrature=calibrate(self, x, signals))
+        """This network with the coarsest grid that reaches ``rtol`` on the signals x; see ``so3ntk.sphere.calibration``."""
+        return dataclasses.replace(self, quadrature=self.space.calibrated(self, x, signals))
 
     def quadrature_error(self, x1: Any, x2: Any = None, get: str = "ntk", signals: int = 12) -> float:
-        """The largest error of the grid on such pairs, by refinement; see ``calibration.quadrature_error``."""
-        return quadrature_error(self, x1, x2, get, signals)
+        """The largest error of the grid on such pairs, by refinement; see ``so3ntk.sphere.calibration``."""
+        check_kernel_name(get, "quadrature_error", "get")
+        return self.space.quadrature_error(self, x1, x2, get, signals)
+
+    @property
+    def space(self) -> Space:
+        """The group and the signals of the layers before a sum over parts."""
+        return space_of(split_at_reduction(self.layers)[0])
 
 
-def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1e-4) -> Network:
+def serial(*layers: Layer, quadrature: Any = None, rtol: float = 1e-4) -> Network:
     """A network of layers in sequence.
 
     quadrature: an explicit ``ProductGrid`` or ``ExplicitGrid`` of rotations, or None: chosen from the signals'
@@ -152,10 +157,6 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
             )
     if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not 0 < rtol < 1:
         raise ValueError(f"serial: expected rtol between 0 and 1, got {rtol!r}.")
-    if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid | LocalGrid):
-        raise TypeError(
-            f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid, a LocalGrid or None, got {quadrature!r}."
-        )
     unrolled: list[Layer] = []
     for layer in layers:  # a plain block inside a network is the same network written out
         unrolled.extend(layer.layers if isinstance(layer, Network) else [layer])
@@ -170,7 +171,9 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
         words = " and ".join(f"{found.__module__.split('.')[0]}.{found.__name__} for {domain}"
                              for domain, found in domains.items())  # fmt: skip
         raise ValueError(f"serial: a network has one kind of signals, got layers of two: {words}.")
-    return Network(tuple(unrolled), quadrature, rtol)
+    net = Network(tuple(unrolled), quadrature, rtol)
+    net.space.check_quadrature(quadrature)
+    return net
 
 
 def check_get(get: Any) -> tuple[str, ...]:

@@ -12,48 +12,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from so3ntk.engine.evaluation.evaluate import (
-    Motions,
-    by_motion,
-    geometry_after,
-    homogeneity_of,
-    is_batched,
-    readout_of,
-    tower_span,
-)
+from so3ntk.engine.demand import geometry_after, homogeneity_of, readout_of, require_pooled, tower_span
+from so3ntk.engine.evaluation.evaluation import Evaluation
 from so3ntk.engine.evaluation.nodes import tabulation
 from so3ntk.engine.evaluation.tower import Nodes, node_count
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
-from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.layers.reduction import Parts, Reduction
-from so3ntk.engine.layers.source import Lifting, Source
+from so3ntk.engine.layers.source import Source
 from so3ntk.engine.scaling import Scaling, balance, require_variances
+from so3ntk.engine.space import Space, space_of
 from so3ntk.engine.state import State
-from so3ntk.sphere import global_support as so3
-from so3ntk.sphere.degrees import require_degrees
-from so3ntk.sphere.global_support import Grid
-from so3ntk.sphere.layers.group_conv import GroupConv
-from so3ntk.sphere.layers.lift import Lift
-from so3ntk.sphere.local_support import Turn
-from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose, with_positions
 
 #: Bytes of fields that one tile may hold: what fits the cache of a core.
 TILE_BYTES = 8 * 2**20
 #: Values of one pair's fields, at all motions, that take tens of milliseconds for each layer.
 LARGE_PAIR = 2**19
+#: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 motions.
+MANY = 2**28
 
 
 @dataclass
 class Plan:
     """The evaluation of a network on two batches.
 
-    layers: those before a sum over parts; tail: those after it. f, g: signals as arrays; rows, columns: who owns them.
-    numbers: of one pair's field, as many as are held at once. scaling: of signals far from one, by powers of two.
+    space, sampling, evaluation: of the layers before a sum over parts; tail: the layers after it. f, g: signals as arrays;
+    rows, columns: who owns them. numbers: of one pair's field, as many as are held at once. scaling: of signals far from
+    one, by powers of two.
     """
 
-    layers: tuple[Layer, ...]
+    space: Space
+    sampling: Any
+    evaluation: Evaluation
     tail: tuple[Layer, ...]
-    motions: Motions
     f: Any
     g: Any
     rows: Parts
@@ -63,6 +53,11 @@ class Plan:
     dtype: Any
     numbers: int
     scaling: Scaling | None = None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Those before a sum over parts."""
+        return self.space.layers
 
     @property
     def accumulator(self):
@@ -89,7 +84,7 @@ class Plan:
     @property
     def bytes_fixed(self) -> int:
         """Of the tables and of one tile's fields."""
-        arrays = jax.tree.leaves((self.motions.base, self.motions.fine))
+        arrays = jax.tree.leaves(self.evaluation.motions)
         return sum(a.size * a.dtype.itemsize for a in arrays) + 3 * TILE_BYTES + self.bytes_per_tile_pair
 
     @property
@@ -98,15 +93,15 @@ class Plan:
 
         For irreps collapsed fields are written: measured, tiles of a thirtieth take a third of the time.
         """
-        copies = 8 if not self.motions.nodes else 32 if self.shape else 1
+        copies = 8 if not self.evaluation.is_tower else 32 if self.shape else 1
         return max(1, self.numbers) * copies * jnp.dtype(self.dtype).itemsize
 
     @property
     def values(self) -> int:
         """Of one pair's fields at all motions, where layers are evaluated motion by motion."""
-        if not by_motion(self.layers):
+        if not self.evaluation.motion_by_motion:
             return self.numbers
-        return self.numbers * len(jax.tree.leaves(self.motions.base)[0])
+        return self.numbers * len(jax.tree.leaves(self.evaluation.motions)[0])
 
     def tile(self, n: int, m: int) -> tuple[int, int]:
         """Rows and columns of a cell, what is computed at once: powers of two up to 32 whose fields fit the cache.
@@ -117,7 +112,7 @@ class Plan:
         side = 32
         while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
             side //= 2
-        least = 2 if is_batched(self.layers) or self.values > LARGE_PAIR else 8
+        least = 2 if self.evaluation.in_batches or self.values > LARGE_PAIR else 8
         return min(side, max(least, _power_of_two(n))), min(side, max(least, _power_of_two(m)))
 
     @property
@@ -126,7 +121,7 @@ class Plan:
 
         Sums over parts take four times as many: the parts of each kind are gathered in cells of their own.
         """
-        return (64 if by_motion(self.layers) else 512) * (4 if self.reduces else 1)
+        return (64 if self.evaluation.motion_by_motion else 512) * (4 if self.reduces else 1)
 
     @property
     def symmetrise(self) -> bool:
@@ -134,7 +129,7 @@ class Plan:
 
         Filters on caps: positions are those of the first signal. Elsewhere it holds to rounding.
         """
-        return self.symmetric and is_batched(self.layers)
+        return self.symmetric and not self.space.symmetric_to_rounding
 
     @property
     def one_by_one(self) -> bool:
@@ -142,8 +137,8 @@ class Plan:
 
         Evaluated together, the values at all motions are written; for few pairs a second program costs more.
         """
-        ends = bool(self.motions.nodes) and tower_span(self.layers) == len(self.layers)
-        return ends and len(self.rows.owner) * len(self.columns.owner) * self.numbers >= so3.MANY
+        ends = self.evaluation.is_tower and self.evaluation.span == len(self.layers)
+        return ends and len(self.rows.owner) * len(self.columns.owner) * self.numbers >= MANY
 
     def names_needed(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The kernels to compute: layers after a sum over parts mix NNGP and NTK."""
@@ -159,32 +154,37 @@ class Plan:
         return [sums[name] if sums[name].dtype == self.dtype else sums[name].astype(self.dtype) for name in names]
 
 
-def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
+def make_plan(layers: tuple[Layer, ...], quadrature: Any, rtol: float, x1: Any, x2: Any) -> Plan:
     """Check a network and two batches (x2 None: x1 with itself) and lay out the work."""
     require_pooled(layers)
     layers, reduction, tail = split_at_reduction(layers)
+    space = space_of(layers)
     rows, columns = parts_of_both(reduction, x1, x2)
     f, g, dtype = read_batches(layers, rows.signals, columns.signals)
-    require_degrees(layers, rows.signals)
+    space.check(rows.signals)
     if reduction is None:  # in a sum over parts those that vanish to rounding count for nothing
         require_variances(layers, f, "x1")
         require_variances(layers, g, "x2")
     f, g, scaling = balance(layers, f, g)
-    grid = choose_grid(layers, quadrature, rtol, rows.signals)
+    sampling = space.sampling(rows.signals, quadrature, rtol)
     pairs = math.prod(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
-    motions = load_motions(layers, grid, rows.signals, dtype, _nodes(layers, f, g), pairs)
-    numbers = 1 if motions.base is None else motions.base.size  # pyright: ignore
-    lift = own_motions(layers, f)
-    if lift is not None:
-        motions = Motions(lift.motions(f), None, None, motions.nodes)
-        numbers = lift.numbers_per_pair(f, layers) or numbers
-    return Plan(layers, tail, motions, f, g, rows, columns, x2 is None, reduction is not None, dtype, numbers, scaling)
-
-
-def own_motions(layers: tuple[Layer, ...], f: Any) -> Lifting | None:
-    """The lifting layer of a geometry that lists its motions itself, without a quadrature; else None."""
-    lifts = [layer for layer in flatten(layers) if isinstance(layer, Lifting)]
-    return next((lift for lift in lifts if lift.numbers_per_pair(f, layers) is not None), None)
+    evaluation = space.evaluation(sampling, rows.signals, f, dtype, _nodes(layers, f, g), pairs)
+    numbers = space.numbers(f, evaluation)
+    return Plan(
+        space,
+        sampling,
+        evaluation,
+        tail,
+        f,
+        g,
+        rows,
+        columns,
+        x2 is None,
+        reduction is not None,
+        dtype,
+        numbers,
+        scaling,
+    )
 
 
 def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:
@@ -198,21 +198,6 @@ def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:
     if is_traced((layers, f, g)):
         return Nodes(node_count(jax.tree.leaves(f)[0].dtype)) if homogeneity_of(layers[:span]) == 1 else None
     return tabulation(layers, f, g)
-
-
-def ends_in_field(layers: tuple[Layer, ...]) -> bool:
-    """Whether the network lifts and never pools: its kernel is a function of motions."""
-    inside = tuple(flatten(layers))
-    return any(isinstance(i, Lifting) for i in inside) and not any(isinstance(i, Readout) for i in inside)
-
-
-def require_pooled(layers: tuple[Layer, ...]) -> None:
-    """ValueError if there is no one number per pair of inputs."""
-    if ends_in_field(layers):
-        raise ValueError(
-            "the network ends in features on the group, so its kernel is a function of motions, which "
-            "net.kernel_fn(x1, x2) returns. For one number per pair of inputs add GroupPool() after the last group layer, for vectors and tensors IrrepPool(l)."
-        )
 
 
 def read_batches(layers: tuple[Layer, ...], x1: Any, x2: Any) -> tuple[Any, Any, Any]:
@@ -236,49 +221,6 @@ def read_signals(layers: tuple[Layer, ...], signals: Any) -> Any:
             "with Lift() or Flatten(), or use it as a block inside such a network."
         )
     return [source.arrays(signals) for source in sources][0]  # noqa: RUF015 - all of them check
-
-
-def choose_grid(
-    layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: Any
-) -> Quadrature | None:
-    """The grid given, or that of the rule; None for networks without motions."""
-    lifts = [layer for layer in flatten(layers) if isinstance(layer, Lift)]
-    if not lifts:
-        return None
-    bandlimit = max(lift.kept_bandlimit(signals.bandlimit) for lift in lifts)
-    return with_positions(quadrature or choose(bandlimit, layers, rtol), bandlimit, layers)
-
-
-def load_motions(
-    layers: tuple[Layer, ...],
-    quadrature: Quadrature | None,
-    signals: Any,
-    dtype: Any,
-    nodes: Nodes | None,
-    pairs: int = 0,
-) -> Motions:
-    """The tables of a grid, for the degrees of the signals and of the filters; and where towers are tabulated.
-
-    pairs: how many will be computed, which decides between programs that start and that run fast.
-    """
-    if quadrature is None:
-        return Motions(None, None, None, nodes)
-    kept = [layer.kept_bandlimit(signals.bandlimit) for layer in flatten(layers) if isinstance(layer, Lift)]
-    spectra = [layer.bandlimit for layer in flatten(layers) if isinstance(layer, GroupConv) and layer.bandlimit]
-    readouts = [layer.irrep.degree + 1 for layer in flatten(layers) if isinstance(layer, Readout) and layer.irrep]
-    bandlimit = max(kept + spectra + readouts)
-    if isinstance(quadrature, AdaptiveGrid) and nodes is None:
-        quadrature = quadrature.fine  # alignments are measured where towers collapse
-    if isinstance(quadrature, LocalGrid):
-        groups = {layer.group for layer in flatten(layers) if isinstance(layer, Lift)}
-        if len(groups) > 1:
-            raise ValueError("Lift: with local support all branches need one group, got 'SO3' and 'O3'.")
-        turns = Turn.load(quadrature.rotations, quadrature.positions, bandlimit, dtype, groups == {"O3"})
-        return Motions(turns, None, None, None)
-    if not isinstance(quadrature, AdaptiveGrid):
-        return Motions(Grid.load(quadrature, bandlimit, dtype, pairs), None, None, nodes)
-    base, fine = (Grid.load(grid, bandlimit, dtype, pairs) for grid in (quadrature.base, quadrature.fine))
-    return Motions(base, fine, quadrature.threshold, nodes)
 
 
 def parse_memory(memory: str | int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from so3ntk.basics.powers import exponent_of, power_of_two
-from so3ntk.engine.evaluation.evaluate import homogeneity_of
+from so3ntk.engine.demand import homogeneity_of
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
 from so3ntk.engine.layers.source import Source
 from so3ntk.errors import PrecisionError

@@ -19,19 +19,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import (
-    by_motion,
-    is_batched,
-    motion_kernels,
-    needs_selves,
-    pool_position,
-    run_layers,
-    width_after,
-)
+from so3ntk.engine.demand import needs_selves, pool_position, width_after
+from so3ntk.engine.evaluation.by_motion import motion_kernels
+from so3ntk.engine.evaluation.evaluation import Evaluation, run_layers
 from so3ntk.engine.geometry import Point
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.layers.source import Source
-from so3ntk.engine.plan import choose_grid, load_motions, own_motions, read_signals
+from so3ntk.engine.plan import read_signals
 from so3ntk.engine.state import Pair, State
 
 
@@ -103,20 +97,16 @@ def as_signals(layer: Source, arrays: Any) -> Any:
     return arrays
 
 
-def load_grid(net: Any, signals: Any) -> Any:
-    """The motions for a batch of signals, at the resolution where nothing is refined further; None without motions."""
+def evaluation_of(net: Any, signals: Any) -> Evaluation:
+    """How the network is evaluated on a batch of signals, layer by layer, at the resolution where nothing is refined further."""
     arrays = read_signals(net.layers, signals)
-    lift = own_motions(net.layers, arrays)
-    if lift is not None:
-        return lift.motions(arrays)
-    grid = choose_grid(net.layers, net.quadrature, net.rtol, signals)
-    return load_motions(net.layers, grid, signals, jax.tree.leaves(arrays)[0].dtype, nodes=None).base
+    sampling = net.space.sampling(signals, net.quadrature, net.rtol)
+    return net.space.evaluation(sampling, signals, arrays, jax.tree.leaves(arrays)[0].dtype)
 
 
 @eqx.filter_jit
 def output_kernels(
-    layers: tuple[Layer, ...],
-    grid: Any,
+    evaluation: Evaluation,
     nngp: Float[Array, "n m *p"],
     ntk: Float[Array, "n m *p"],
     own1: Float[Array, " n *p"],
@@ -127,10 +117,11 @@ def output_kernels(
 
     Holds the fields of one row of pairs.
     """
-    local, batched, position = by_motion(layers), is_batched(layers), pool_position(layers)
+    local, batched, position = evaluation.motion_by_motion, evaluation.in_batches, pool_position(evaluation.layers)
+    grid = evaluation.motions
     layers = jax.tree.map(
         lambda layer: CovarianceSource(layer) if isinstance(layer, Source) else layer,
-        layers,
+        evaluation.layers,
         is_leaf=lambda layer: isinstance(layer, Source),
     )
     body, head = layers[:position], layers[position:] if position else ()

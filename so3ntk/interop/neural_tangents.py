@@ -48,15 +48,15 @@ from jaxtyping import Array, Float
 import planar.covariances  # noqa: F401 - registers how images are read
 import so3ntk.interop.sphere  # noqa: F401 - and signals on the sphere
 from so3ntk.engine import network
-from so3ntk.engine.evaluation.evaluate import Motions, by_motion, lifts_separately, pair_kernels, width_after
+from so3ntk.engine.demand import ends_in_field, lifts_of, pool_position, width_after
+from so3ntk.engine.evaluation.evaluation import Evaluation
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.layers.reduction import Reduction
 from so3ntk.engine.layers.source import Source
 from so3ntk.engine.network import Network
-from so3ntk.engine.plan import ends_in_field, make_plan
+from so3ntk.engine.plan import make_plan
 from so3ntk.engine.scaling import Scaling, rescaled_in_jax
-from so3ntk.engine.state import Pair
-from so3ntk.interop.covariances import as_signals, load_grid, output_kernels
+from so3ntk.interop.covariances import as_signals, evaluation_of, output_kernels
 from so3ntk.interop.gaussian import stays_gaussian
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.quadrature import Quadrature
@@ -169,7 +169,7 @@ def _network(where: str, net: Any) -> Network:
             f"{where}: the network ends in features on the group, of which neural-tangents would need covariances of all "
             "pairs of elements. Add GroupPool() after the last group layer; neural-tangents' layers follow it."
         )
-    if lifts_separately(net.layers) and not by_motion(net.layers):
+    if pool_position(net.layers) is None and not all(lift.pointwise for lift in lifts_of(net.layers)):
         raise ValueError(
             f"{where}: branches with local filters need one GroupPool() after FanInSum(), outside of them."
         )
@@ -190,7 +190,7 @@ def _apply_to_kernel(net: Network, k: Any) -> Any:
     cov2 = None if k.cov2 is None else _by_position(k.cov2, 1)
     covariances = _by_position(k.nngp, 2), _by_position(ntk, 2), _by_position(k.cov1, 1), cov2
     gaussian = stays_gaussian(net.layers, k.is_gaussian)
-    outputs = output_kernels(net.layers, load_grid(net, signals), *covariances, channels=k.shape1[-1])
+    outputs = output_kernels(evaluation_of(net, signals), *covariances, channels=k.shape1[-1])
     return k.replace(
         nngp=outputs[0],
         ntk=None if k.ntk is None else outputs[1],
@@ -254,7 +254,7 @@ def _whole_kernel(net: Network, first: Any, second: Any) -> Any:
 def _variances(net: Network, x: Any) -> Float[Array, " n"]:
     """The NNGP kernel of each input with itself; traceable, which ``kernel_diagonal`` is not."""
     plan = make_plan(net.layers, net.quadrature, net.rtol, x, None)
-    kernels = _own_kernels(plan.layers, plan.motions, plan.f)
+    kernels = _own_kernels(plan.evaluation, plan.f)
     if plan.scaling is None:
         return kernels
     own = Scaling(plan.scaling.rows, np.zeros(1, int), 2 * plan.scaling.degree)
@@ -262,10 +262,5 @@ def _variances(net: Network, x: Any) -> Float[Array, " n"]:
 
 
 @eqx.filter_jit
-def _own_kernels(layers: tuple[Layer, ...], motions: Motions, signals: Any) -> Float[Array, " n"]:
-    grid = motions.base if motions.fine is None else motions.fine  # an input is aligned with itself
-
-    def one(f):
-        return pair_kernels(layers, Pair(f, f, grid), motions.nodes, ("nngp",)).kernels[0]
-
-    return jax.lax.map(one, signals)
+def _own_kernels(evaluation: Evaluation, signals: Any) -> Float[Array, " n"]:
+    return jax.lax.map(lambda f: evaluation.pair(f, f, ("nngp",)).kernels[0], signals)

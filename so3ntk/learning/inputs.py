@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, validate_data
 from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.arrays import native, refuse_masked
 from so3ntk.engine.activations import Relu
-from so3ntk.engine.evaluation.evaluate import readout_of
+from so3ntk.engine.demand import readout_of
 from so3ntk.engine.layers import Dense
 from so3ntk.engine.network import Network, check_kernel_name, serial
 from so3ntk.engine.plan import parse_memory
@@ -20,8 +20,7 @@ from so3ntk.learning.predict.inputs import first_not_finite, symmetric
 from so3ntk.learning.predict.relaxation import diverges, stopped
 from so3ntk.learning.ridge import RidgeFit, Spectrum, loo_path, mean_of, rms, solve
 from so3ntk.matrices.gram import gram
-from so3ntk.sphere.layers import Flatten
-from so3ntk.sphere.signals import SphereSignal
+from so3ntk.sphere.layers.flatten import Flatten
 
 #: Candidates for the ridge, in units of the mean of K's diagonal.
 RELATIVE_RIDGES = np.logspace(-10, 1, 45)
@@ -104,14 +103,11 @@ def refuse_parts(X: Any, where: str) -> None:
     """TypeError for a list of batches, images or molecules, which says how they become one batch."""
     if not isinstance(X, list | tuple) or len(X) == 0:
         return
-    from so3ntk.molecules.environments import Environments  # its package imports the estimators
-
     first, remedy = X[0], None
     shape = np.shape(first) if hasattr(first, "shape") or isinstance(first, list | tuple) else ()
-    if isinstance(first, SphereSignal):
-        remedy = "Join them: so3ntk.concatenate(X)"
-    elif isinstance(first, Environments):
-        remedy = "Join them: Environments.concatenate(X)"
+    joined = getattr(first, "joined", None)
+    if joined is not None:
+        remedy = f"Join them: {joined}"
     elif type(first).__module__.partition(".")[0] == "ase":
         remedy = "Compute their environments: so3ntk.molecules.environments(X)"
     elif len(shape) >= 2:

@@ -22,7 +22,7 @@ from so3ntk.learning.ridge import RidgeFit, Spectrum, best_ridge, loo_path, post
 from so3ntk.matrices.diagonal import kernel_diagonal
 from so3ntk.matrices.gram import gram
 from so3ntk.sphere.irreps import cartesian_from_real
-from so3ntk.sphere.layers import IrrepPool
+from so3ntk.sphere.layers.irrep_pool import IrrepPool
 
 #: The irreps of vectors (n, 3) and of symmetric tensors (n, 3, 3), by the number of axes.
 DEGREES = {1: (1,), 2: (0, 2)}

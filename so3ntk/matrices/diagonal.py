@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import Motions, block_kernels
+from so3ntk.engine.evaluation.evaluation import Evaluation
+from so3ntk.engine.evaluation.programs import block_kernels
 from so3ntk.engine.geometry import Signal
-from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.network import Network, check_get
 from so3ntk.engine.plan import Plan, make_plan
 from so3ntk.engine.scaling import rescaled
@@ -66,20 +66,18 @@ def _values(plan: Plan, names: tuple[str, ...], i: np.ndarray, j: np.ndarray) ->
     padding = np.zeros(CHUNK - len(i), int)
     rows, columns = (np.concatenate([k, k[padding]]) for k in (i, j))
     f, g = (jax.tree.map(lambda a, k=k: a[k], plan.f) for k in (rows, columns))
-    found = [np.asarray(v)[: len(i)] for v in _pair_kernels(plan.layers, plan.motions, f, g, names)]
+    found = [np.asarray(v)[: len(i)] for v in _pair_kernels(plan.evaluation, f, g, names)]
     if plan.scaling is None:
         return found
     return [rescaled(values, plan.scaling, i, j, plan.accumulator) for values in found]
 
 
 @eqx.filter_jit
-def _pair_kernels(
-    layers: tuple[Layer, ...], motions: Motions, f: Signal, g: Signal, names: tuple[str, ...]
-) -> tuple[Array, " ..."]:
+def _pair_kernels(evaluation: Evaluation, f: Signal, g: Signal, names: tuple[str, ...]) -> tuple[Array, " ..."]:
     """The kernels (n,) of the pairs (f[k], g[k]), each a tile of its own, on the grid of ``gram``."""
 
     def one(pair):
         f, g = jax.tree.map(lambda a: a[None], pair)
-        return tuple(block[0, 0] for block in block_kernels(layers, motions, f, g, names, (1, 1)))
+        return tuple(block[0, 0] for block in block_kernels(evaluation, f, g, names, (1, 1)))
 
     return jax.lax.map(one, (f, g))

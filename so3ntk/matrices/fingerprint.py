@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from so3ntk.basics.version import __version__
 from so3ntk.engine.activations import Elementwise
 from so3ntk.engine.network import Network
-from so3ntk.engine.plan import Plan, choose_grid
+from so3ntk.engine.plan import Plan
 
 #: Of descriptions: stores whose kernels are the same numbers have the same, whatever version of the package wrote them.
 #: It is the version under which the first were written, and stays until a description or its kernels change.
@@ -31,7 +31,7 @@ def fingerprint(net: Network, plan: Plan) -> dict[str, Any]:
     """
     return {
         "network": describe(net.layers),
-        "quadrature": describe(choose_grid(plan.layers, net.quadrature, net.rtol, plan.rows.signals)),
+        "quadrature": describe(plan.sampling),
         "x1": _describe_batch(plan.f, plan.rows),
         "x2": None if plan.symmetric else _describe_batch(plan.g, plan.columns),
         "dtype": str(np.dtype(plan.dtype)),

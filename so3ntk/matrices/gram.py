@@ -20,7 +20,6 @@ from so3ntk.matrices.fingerprint import fingerprint
 from so3ntk.matrices.store import GramStore, check_place, create_store, open_store
 from so3ntk.matrices.stored import StoredGram, open_gram
 from so3ntk.matrices.work import Work, run_here
-from so3ntk.sphere.calibration import warn_if_coarse
 
 
 @overload
@@ -86,7 +85,7 @@ def gram(
     if diagonal:
         return _as_asked(get, {name: kernel_diagonal(net, x1, name) for name in names})
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
-    warn_if_coarse(net, x1)
+    plan.space.warn_if_coarse(net, x1)
     if store is None:
         tiling = make_tiling(plan, tile, memory, _workers(client))
         matrices = Matrices(plan, names, tiling)

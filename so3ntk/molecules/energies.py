@@ -16,7 +16,9 @@ from so3ntk.learning.regressor import KernelRegressor
 from so3ntk.matrices.gram import gram
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
-from so3ntk.sphere.layers import Flatten, GroupConv, Lift
+from so3ntk.sphere.layers.flatten import Flatten
+from so3ntk.sphere.layers.group_conv import GroupConv
+from so3ntk.sphere.layers.lift import Lift
 
 #: The environments for energies: ``environments(atoms, **ENERGY_ENVIRONMENTS)``.
 ENERGY_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}

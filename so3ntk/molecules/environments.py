@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -60,6 +60,9 @@ class Environments(eqx.Module):
     Raises ValueError if the numbers of atoms disagree, for masked arrays, or if molecules are not numbered 0..n-1 in ascending
     order, TypeError for other settings.
     """
+
+    #: How a list X of batches becomes one, for messages.
+    joined: ClassVar[str] = "Environments.concatenate(X)"
 
     signal: SphereSignal
     _molecule: StaticArray = eqx.field(static=True)

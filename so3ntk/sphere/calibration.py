@@ -17,25 +17,20 @@ import numpy as np
 from jaxtyping import Float
 
 from so3ntk.basics.caller import warn
-from so3ntk.engine.evaluation.evaluate import (
-    Motions,
-    block_kernels,
-    list_kernels,
-    make_tower,
-    pool_position,
-    readout_of,
-    tower_span,
-)
+from so3ntk.engine.demand import pool_position, readout_of, require_pooled, tower_span
+from so3ntk.engine.evaluation.by_motion import BatchByMotion
+from so3ntk.engine.evaluation.collapsed import make_tower
 from so3ntk.engine.evaluation.nodes import tabulation
+from so3ntk.engine.evaluation.programs import block_kernels, list_kernels
 from so3ntk.engine.evaluation.tower import Nodes, from_s, probe_points
 from so3ntk.engine.layers.base import flatten
-from so3ntk.engine.plan import choose_grid, load_motions, parts_of, read_signals, require_pooled, split_at_reduction
+from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 from so3ntk.engine.scaling import balance
-from so3ntk.engine.state import Pair
 from so3ntk.sphere.global_support import Blocks, walsh_hadamard
 from so3ntk.sphere.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
+from so3ntk.sphere.motions import evaluation_on
 from so3ntk.sphere.positions import SphereGrid
-from so3ntk.sphere.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, is_local, position_rings
+from so3ntk.sphere.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, choose_grid, is_local, position_rings
 from so3ntk.sphere.rotations import real_wigner_D
 
 #: Points in alpha and gamma that ``calibrate`` tries.
@@ -76,12 +71,8 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
     of x1 and x2, spread evenly over their norms (for molecules: of atoms). With local filters rotations and positions
     are refined one after the other, and the two differences added. 0 for networks without motions.
     """
-    if get not in ("nngp", "ntk"):
-        raise ValueError(f'quadrature_error: expected get to be "nngp" or "ntk", got {get!r}.')
     layers, batches = _before_reduction(net, [x1] if x2 is None else [x1, x2])
-    grid = choose_grid(layers, net.quadrature, net.rtol, batches[0])
-    if grid is None:
-        return 0.0
+    grid = choose_grid(layers, net.quadrature, net.rtol, batches[0].bandlimit)
     sample = _sample(layers, batches, signals)
     coarse = _adaptive(layers, sample, grid)
     errors = [_relative_errors(coarse, _adaptive(layers, sample, fine), sample, get) for fine in _refinements(grid)]
@@ -104,8 +95,6 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
     the finest level does not reach the tolerance.
     """
     layers, (batch,) = _before_reduction(net, [x])
-    if choose_grid(layers, net.quadrature, net.rtol, batch) is None:
-        raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
     sample = _sample(layers, [batch], signals)
     leaves = jax.tree.leaves(sample.signals)
     zero = ~np.any([np.any(leaf.reshape(len(leaf), -1), axis=1) for leaf in leaves], axis=0)
@@ -176,8 +165,8 @@ def warn_if_coarse(net: Any, x: Any) -> None:
     if is_ignored(QuadratureWarning):
         return
     layers, (batch,) = _before_reduction(net, [x])
-    grid = choose_grid(layers, net.quadrature, net.rtol, batch)
-    if grid is None or len(batch) == 0:
+    grid = choose_grid(layers, net.quadrature, net.rtol, batch.bandlimit)
+    if len(batch) == 0:
         return
     key = _check_key(layers, grid, batch, net.rtol)
     if key in _checked:
@@ -281,8 +270,8 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
     f, g = (jax.tree.map(lambda a, k=k: a[k], sample.signals) for k in (sample.i, sample.j))
     span = tower_span(layers)
     if span is None or sample.nodes is None:
-        motions = load_motions(layers, grid, sample.batch, jax.tree.leaves(f)[0].dtype, None)
-        (nngp, ntk), alignment = list_kernels(layers, motions, f, g, ("nngp", "ntk"), 1)
+        evaluation = evaluation_on(layers, grid, sample.batch.bandlimit, jax.tree.leaves(f)[0].dtype)
+        (nngp, ntk), alignment = list_kernels(evaluation, f, g, ("nngp", "ntk"), 1)
         return Measured(*(np.asarray(v) for v in (nngp, ntk, alignment)))
     bandlimit = layers[0].kept_bandlimit(sample.batch.bandlimit)
     towers, blocks = _towers(layers[:span], f, g, sample.nodes)
@@ -328,15 +317,15 @@ def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
     """
     f = sample.signals
     n, dtype = len(jax.tree.leaves(f)[0]), jax.tree.leaves(f)[0].dtype
-    motions = load_motions(layers, grid, sample.batch, dtype, None)
-    count = len(jax.tree.leaves(motions.base)[0])
+    turns = evaluation_on(layers, grid, sample.batch.bandlimit, dtype).motions
+    count = len(jax.tree.leaves(turns)[0])
     pooled = pool_position(layers)
     linear = pooled is not None and not any(layer.uses_variances for layer in layers[pooled:])
     step = math.gcd(count, ROTATIONS) if linear else count
     sums = np.zeros(())
     for start in range(0, count, step):
-        some = Motions(jax.tree.map(lambda a, k=start: np.asarray(a)[k : k + step], motions.base), None, None, None)
-        kernels = block_kernels(layers, some, f, f, ("nngp", "ntk"), (n, n))
+        some = jax.tree.map(lambda a, k=start: np.asarray(a)[k : k + step], turns)
+        kernels = block_kernels(BatchByMotion(layers, some), f, f, ("nngp", "ntk"), (n, n))
         sums = sums + np.asarray(kernels, np.float64)
     nngp, ntk = sums / (count // step)
     i, j = sample.i, sample.j
@@ -355,7 +344,7 @@ def _towers(layers, f, g, nodes: Nodes):
         values = values * scales.weight
         if scales.bias is not None:
             values = values.at[:, 0].add(scales.bias)
-        return make_tower(layers, Pair(f, g), probe_points(nodes), ("nngp", "ntk")), values
+        return make_tower(layers, f, g, probe_points(nodes), ("nngp", "ntk")), values
 
     towers, blocks = jax.vmap(one)(f, g)
     return towers, blocks

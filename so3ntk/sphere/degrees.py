@@ -8,12 +8,12 @@ from typing import Any
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.layers.combinators import Parallel
 from so3ntk.engine.layers.readout import Readout
+from so3ntk.engine.layers.source import Lifting
 from so3ntk.sphere.layers.group_conv import GroupConv
-from so3ntk.sphere.layers.lift import Lift
 
 
-def require_degrees(layers: tuple[Layer, ...], signals: Any) -> None:
-    """ValueError for a readout of a degree that the features do not have: its kernel would be zero for all inputs.
+def require_degrees(layers: tuple[Layer, ...], signals: int) -> None:
+    """ValueError for a readout of a degree that the features of signals of a bandlimit do not have: its kernel is zero.
 
     A nonlinearity creates all degrees; a filter of bandlimit L keeps those below L. Branches are not followed.
     """
@@ -21,15 +21,20 @@ def require_degrees(layers: tuple[Layer, ...], signals: Any) -> None:
     for layer in layers:
         if isinstance(layer, Parallel):
             return
-        if isinstance(layer, Lift):
-            bandlimit = layer.kept_bandlimit(signals.bandlimit)
-            cause = f"signals of bandlimit {signals.bandlimit} lifted with bandlimit={layer.bandlimit}"
+        if isinstance(layer, Lifting):
+            lift: Any = layer
+            bandlimit = lift.kept_bandlimit(signals)
+            cause = f"signals of bandlimit {signals} lifted with bandlimit={lift.bandlimit}"
         elif isinstance(layer, GroupConv) and layer.bandlimit is not None and layer.bandlimit < bandlimit:
             bandlimit, cause = layer.bandlimit, f"GroupConv(bandlimit={layer.bandlimit})"
         elif layer.uses_variances and bandlimit > 1:  # a constant stays one
             bandlimit = math.inf
-        elif isinstance(layer, Readout) and layer.irrep is not None and layer.irrep.degree >= bandlimit:
+        elif isinstance(layer, Readout) and layer.irrep is not None and _degree(layer.irrep) >= bandlimit:
             raise ValueError(
-                f"IrrepPool: the features have the degrees l < {bandlimit} ({cause}), so that l = {layer.irrep.degree} is "
+                f"IrrepPool: the features have the degrees l < {bandlimit} ({cause}), so that l = {_degree(layer.irrep)} is "
                 "zero for all inputs. Ask for a lower l, raise the bandlimit, or put a nonlinearity between."
             )
+
+
+def _degree(irrep: Any) -> int:
+    return irrep.degree

@@ -19,13 +19,12 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.plan import MANY
 from so3ntk.sphere.haar import RotationGrid, columns_by_class, wigner_tables
 from so3ntk.sphere.irreps import Irrep, require_no_parity, rows_by_class, start_of
 from so3ntk.sphere.rotations import block_indices
 
 HIGHEST = jax.lax.Precision.HIGHEST
-#: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 rotations.
-MANY = 2**28
 #: Values that processors compute at a time: faster programs end no loop with single ones.
 LANES = 8
 

@@ -33,6 +33,9 @@ class Irrep:
         if parity is not None and (isinstance(parity, bool) or parity not in (1, -1)):
             raise ValueError(f"IrrepPool: expected parity to be 1, -1 or None, got {parity!r}.")
 
+    def __str__(self) -> str:
+        return f"l={self.degree}"
+
     @property
     def size(self) -> int:
         """2l + 1."""

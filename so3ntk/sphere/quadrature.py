@@ -34,11 +34,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from so3ntk.engine.evaluation.evaluate import readout_of, tower_span
+from so3ntk.engine.demand import lifts_of, readout_of, tower_span
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.sphere.haar import ProductGrid, RotationGrid
-from so3ntk.sphere.layers.lift import Lift
 from so3ntk.sphere.positions import SphereGrid
 
 #: Pairs whose largest correlation over all rotations is above this feel the cusp at c = 1.
@@ -84,13 +84,23 @@ Quadrature = RotationGrid | AdaptiveGrid | LocalGrid
 
 def is_local(layers: Sequence[Layer]) -> bool:
     """Whether fields are sampled at positions: lifting filters on the sphere are caps."""
-    return any(isinstance(layer, Lift) and layer.separate for layer in flatten(layers))
+    return any(_support(lift) is not None for lift in lifts_of(tuple(layers)))
+
+
+def _support(lift: Any) -> float | None:
+    return lift.support
+
+
+def kept_bandlimit(layers: Sequence[Layer], signals: int) -> int:
+    """The bandlimit of signals after the lifting filters, the largest of all branches."""
+    lifts: list[Any] = list(lifts_of(tuple(layers)))
+    return max(lift.kept_bandlimit(signals) for lift in lifts)
 
 
 def position_rings(bandlimit: int, layers: Sequence[Layer], rtol: float) -> int:
     """The rings of positions for filters on caps: see the head of this file."""
     inside = list(flatten(layers))
-    smallest = min(layer.support for layer in inside if isinstance(layer, Lift) and layer.support is not None)
+    smallest = min(angle for angle in map(_support, lifts_of(tuple(layers))) if angle is not None)
     if not any(layer.uses_variances for layer in inside):
         return 2 * bandlimit  # linear networks are integrated exactly
     analytic = all(math.isinf(layer.smoothness) for layer in inside)
@@ -120,11 +130,18 @@ def choose(bandlimit: int, layers: Sequence[Layer], rtol: float) -> Quadrature:
     return _rotations(bandlimit, layers, rtol)
 
 
+def choose_grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: int) -> Quadrature:
+    """The grid given, with what the network needs, or that of the rule, for signals of a bandlimit."""
+    bandlimit = kept_bandlimit(layers, signals)
+    return with_positions(quadrature or choose(bandlimit, layers, rtol), bandlimit, layers)
+
+
 def _rotations(bandlimit: int, layers: Sequence[Layer], rtol: float) -> RotationGrid | AdaptiveGrid:
     depth = sum(layer.uses_variances for layer in layers)
     smoothness = min(layer.smoothness for layer in layers)
     readout = readout_of(tuple(layers))
-    degree = 0 if readout is None or readout.irrep is None else readout.irrep.degree
+    irrep: Any = None if readout is None else readout.irrep
+    degree = 0 if irrep is None else irrep.degree
     if depth == 0 or bandlimit == 1:
         return ProductGrid(product_points(bandlimit + 1 + degree))  # linear networks are integrated exactly
     if math.isinf(smoothness):

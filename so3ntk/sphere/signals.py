@@ -9,7 +9,7 @@ A signal is kept as coefficients a_lm of real orthonormal harmonics (``rotations
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -35,6 +35,9 @@ class SphereSignal(eqx.Module):
     l^2 + l + m, whose values are then not checked. ``x[indices]`` selects signals. Arrays may have any byte order and
     layout in memory; half precision becomes float32, and masked entries are refused.
     """
+
+    #: How a list X of batches becomes one, for messages.
+    joined: ClassVar[str] = "so3ntk.concatenate(X)"
 
     coefficients: Float[Array, "n p c"] = eqx.field(converter=_read_coefficients)
     bandlimit: int = eqx.field(static=True)

@@ -24,6 +24,7 @@ from so3ntk import (
     random_rotations,
     serial,
 )
+from so3ntk.engine.evaluation.evaluation import Whole
 from so3ntk.molecules import AtomSum, Environments, environment_coefficients
 from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
@@ -122,10 +123,11 @@ def test_closed_form_equals_automatic_differentiation(name, directions):
     rng = np.random.default_rng(2)
     a, b, db = (jnp.asarray(rng.normal(size=s)) for s in ((9, 2), (3, 9, 2), (3, 9, 2, directions)))
     grid = so3ntk.sphere.global_support.Grid.load(net.quadrature, net.layers[0].kept_bandlimit(3), np.float64)
-    closed = pair_derivatives(net.layers[:-1], grid, kernel)
+    evaluation = Whole(net.layers[:-1], grid)
+    closed = pair_derivatives(evaluation, kernel)
     assert isinstance(closed, TowerDerivatives)
     found = jax.jit(closed.__call__)(a, b, db)
-    expected = jax.jit(PairDerivatives(net.layers[:-1], grid, kernel).__call__)(a, b, db)
+    expected = jax.jit(PairDerivatives(evaluation, kernel).__call__)(a, b, db)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-12 * np.abs(y).max())
 

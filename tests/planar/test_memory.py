@@ -9,7 +9,7 @@ import pytest
 
 from planar import GroupConv, GroupPool, Lift
 from so3ntk import Dense, Relu, serial
-from so3ntk.engine.evaluation.evaluate import block_kernels
+from so3ntk.engine.evaluation.programs import block_kernels
 from so3ntk.engine.plan import TILE_BYTES, make_plan
 from tests.processes import optimized_environment
 
@@ -29,7 +29,7 @@ def test_a_tile_stays_small(n):
     net = serial(Lift((3, 3), "SAME"), Relu(), *layers, GroupPool(), Dense())
     plan = make_plan(net.layers, None, 1e-4, np.zeros((8, n, n, 3), np.float32), None)
     tile = plan.tile(8, 8)
-    program = block_kernels.lower(plan.layers, plan.motions, plan.f, plan.f, ("nngp", "ntk"), tile).compile()
+    program = block_kernels.lower(plan.evaluation, plan.f, plan.f, ("nngp", "ntk"), tile).compile()
     assert program.compiled.memory_analysis().temp_size_in_bytes < 4 * TILE_BYTES
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import planar
+from so3ntk import Flatten
 from so3ntk.engine.layers import GroupPool
 from so3ntk.engine.network import serial
-from so3ntk.sphere.layers import Flatten
 
 WIDE = np.zeros((2, 4, 6, 3))
 

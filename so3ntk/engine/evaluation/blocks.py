@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import Motions, block_kernels
+from so3ntk.engine.evaluation.evaluation import Evaluation
+from so3ntk.engine.evaluation.programs import block_kernels
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.layers.reduction import Parts
 from so3ntk.engine.plan import Plan
@@ -48,7 +49,7 @@ def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
             each = [(name,) for name in needed] if plan.one_by_one else [needed]
             sides = (_side(plan.f, plan.rows, rows), _side(plan.g, plan.columns, columns))
             for some in each:
-                blocks = _group_kernels(plan.layers, plan.motions, sides, plan.scaling, plan.reduces, some, tile)
+                blocks = _group_kernels(plan.evaluation, sides, plan.scaling, plan.reduces, some, tile)
                 sums |= {name: sums[name] + block for name, block in zip(some, blocks, strict=True)}
     return tuple(plan.finish(names, sums))
 
@@ -67,13 +68,13 @@ def _side(signals: Any, parts: Parts, indices: np.ndarray) -> _Side:
 
 
 @eqx.filter_jit
-def _group_kernels(layers: tuple[Layer, ...], motions: Motions, sides: tuple[_Side, _Side], scaling: Scaling | None,
-                   reduces: bool, names: tuple[str, ...], tile: tuple[int, int]) -> list[Array]:  # fmt: skip
+def _group_kernels(evaluation: Evaluation, sides: tuple[_Side, _Side], scaling: Scaling | None, reduces: bool,
+                   names: tuple[str, ...], tile: tuple[int, int]) -> list[Array]:  # fmt: skip
     """The kernels of a group's signals, summed over parts: one program, also where only derivatives are asked for."""
     rows, columns = sides
     f, g = (_padded(side, size) for side, size in zip(sides, tile, strict=True))
     blocks = []
-    for value in block_kernels(layers, motions, f, g, names, tile):
+    for value in block_kernels(evaluation, f, g, names, tile):
         block = value[: len(rows.indices), : len(columns.indices)]
         if scaling is not None:
             k, m, degree = scaling
@@ -81,7 +82,7 @@ def _group_kernels(layers: tuple[Layer, ...], motions: Motions, sides: tuple[_Si
                 block, Scaling(jnp.asarray(k)[rows.indices], jnp.asarray(m)[columns.indices], degree)
             )
         elif not reduces:
-            block = _nan_where_lost(layers, block, sides)
+            block = _nan_where_lost(evaluation.layers, block, sides)
         if reduces:
             by_row = jax.ops.segment_sum(block, rows.owner, rows.count)
             block = jax.ops.segment_sum(by_row.swapaxes(0, 1), columns.owner, columns.count).swapaxes(0, 1)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import homogeneity_of, make_tower, tower_span
+from so3ntk.engine.demand import homogeneity_of, tower_span
+from so3ntk.engine.evaluation.collapsed import make_tower
 from so3ntk.engine.evaluation.tower import STRETCHES, Nodes, node_count, probe_points
 from so3ntk.engine.geometry import Signal
 from so3ntk.engine.layers.base import Layer
-from so3ntk.engine.state import Pair
 
 
 def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 24) -> Nodes | None:
@@ -67,6 +67,6 @@ def _tails(
     """The tails of the towers of all pairs, for each set of points."""
 
     def tails(f, g):
-        return jax.vmap(lambda points: make_tower(layers, Pair(f, g), points, ("nngp", "ntk")).tails)(points)
+        return jax.vmap(lambda points: make_tower(layers, f, g, points, ("nngp", "ntk")).tails)(points)
 
     return jax.vmap(jax.vmap(tails, (None, 0), 1), (0, None), 1)(f, g)

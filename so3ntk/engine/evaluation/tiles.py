@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from so3ntk.engine.evaluation.blocks import add_by_owner, groups_of
-from so3ntk.engine.evaluation.evaluate import cell_kernels
+from so3ntk.engine.evaluation.programs import cell_kernels
 from so3ntk.engine.layers.base import is_traced
 from so3ntk.engine.layers.readout import Block
 from so3ntk.engine.plan import Plan, parse_memory
@@ -287,8 +287,8 @@ def _signals(signals: Any, cells: np.ndarray, size: int) -> Any:
 
 def _cell_kernels(plan: Plan, names: tuple[str, ...], f: Any, g: Any) -> tuple[Array, " ..."]:
     if plan.one_by_one:
-        return tuple(cell_kernels(plan.layers, plan.motions, f, g, (name,))[0] for name in names)
-    return cell_kernels(plan.layers, plan.motions, f, g, names)
+        return tuple(cell_kernels(plan.evaluation, f, g, (name,))[0] for name in names)
+    return cell_kernels(plan.evaluation, f, g, names)
 
 
 class Matrices:

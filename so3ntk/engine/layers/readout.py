@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.engine.geometry import Field, Geometry, Point
+from so3ntk.engine.irrep import Irrep
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.state import State
-from so3ntk.sphere.irreps import Irrep
 
 #: A kernel of pairs on the device, or on the host where grids are measured.
 Block = TypeVar("Block", Float[Array, " ..."], Float[np.ndarray, " ..."])

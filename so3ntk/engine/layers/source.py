@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -13,6 +13,9 @@ from so3ntk.engine.geometry import Geometry, Probe, Signal
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.parametrization import Scales
 from so3ntk.engine.state import Pair, State
+
+if TYPE_CHECKING:
+    from so3ntk.engine.space import Space
 
 
 class Source(Layer):
@@ -57,23 +60,9 @@ class Lifting(Source):
     def geometry(self, grid: Any) -> Geometry:
         """The geometry on given sampled motions."""
 
-    @property
-    def separate(self) -> bool:
-        """Whether fields depend on the position, and layers act at each motion separately: then motion by motion."""
-        return False
-
-    @property
-    def batched(self) -> bool:
-        """Whether states hold all pairs of two batches, in the last two axes, instead of one pair."""
-        return False
-
-    def motions(self, signals: Any) -> Any:
-        """All motions of a batch's group, as a pytree with a leading axis; None where a quadrature supplies them."""
-        return None
-
-    def numbers_per_pair(self, signals: Any, layers: tuple[Layer, ...]) -> int | None:
-        """How many numbers of one pair's field are held at once; None: one for each rotation of the quadrature."""
-        return None
+    @abstractmethod
+    def space(self, layers: tuple[Layer, ...]) -> Space:
+        """The space of a network of these layers, this one among them."""
 
     @abstractmethod
     def channels(self, f: Signal) -> int:

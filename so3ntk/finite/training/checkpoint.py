@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from so3ntk.cli.results import replace_file
+from so3ntk.basics.files import replace_file
 
 #: What a checkpoint must agree with, and the words for one that does not.
 PARTS = {

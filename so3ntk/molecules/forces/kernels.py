@@ -114,8 +114,7 @@ def energy_force_gram(
             raise NotImplementedError(
                 "energy_force_gram: expected a network that ends with AtomSum(); put other layers before."
             )
-        grid = plan.motions.base if plan.motions.fine is None else plan.motions.fine
-        pairs = pair_derivatives(plan.layers, grid, kernel)
+        pairs = pair_derivatives(plan.evaluation, kernel)
         rows = _batches(x1, plan.rows.kind, pairs.batch)
         columns = rows if symmetric else _batches(other, plan.columns.kind, pairs.batch)
         work = [

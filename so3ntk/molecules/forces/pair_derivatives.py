@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import is_batched, pair_kernels, tower_span
-from so3ntk.engine.state import Pair
+from so3ntk.engine.demand import tower_span
+from so3ntk.engine.evaluation.evaluation import Evaluation
 from so3ntk.molecules.forces.class_tables import ClassTables
 from so3ntk.molecules.forces.tower_blocks import gradient_in_first, tower_function
 from so3ntk.sphere.layers.lift import Lift
@@ -27,11 +27,10 @@ from so3ntk.sphere.o3 import OrthogonalGeometry, mirrored
 class PairDerivatives(eqx.Module):
     """Any network, by automatic differentiation: forward over reverse, one pair and one direction at a time.
 
-    layers: those before the sum over atoms; grid: its sampled motions; kernel: "nngp" or "ntk".
+    evaluation: of the layers before the sum over atoms, layer by layer; kernel: "nngp" or "ntk".
     """
 
-    layers: tuple
-    grid: Any
+    evaluation: Evaluation
     kernel: str = eqx.field(static=True)
     batch = 8  # environments b_j of one call
 
@@ -51,9 +50,9 @@ class PairDerivatives(eqx.Module):
         return values, jnp.moveaxis(gradients, 1, -1)
 
     def _value(self, a: Float[Array, "p c"], b: Float[Array, "p c"]) -> Float[Array, ""]:
-        kernel = lambda f, g: pair_kernels(self.layers, Pair(f, g, self.grid), None, (self.kernel,)).kernels[0]  # noqa: E731
+        kernel = lambda f, g: self.evaluation.pair(f, g, (self.kernel,)).kernels[0]  # noqa: E731
         # Filters on caps: positions are those of the first signal, and symmetric matrices hold the mean of both orders.
-        return (kernel(a, b) + kernel(b, a)) / 2 if is_batched(self.layers) else kernel(a, b)
+        return (kernel(a, b) + kernel(b, a)) / 2 if self.evaluation.in_batches else kernel(a, b)
 
 
 class TowerDerivatives(PairDerivatives):
@@ -66,8 +65,9 @@ class TowerDerivatives(PairDerivatives):
         self, a: Float[Array, "p c"], b: Float[Array, "n p c"], db: Float[Array, "n p c y"]
     ) -> tuple[Float[Array, "n 1+y"], Float[Array, "n p c 1+y"]]:
         """Values and tangents, and their gradients in a."""
-        geometry = self.layers[0].geometry(self.grid)
-        function = tower_function(self.layers, self.kernel, a)
+        layers: Any = self.evaluation.layers
+        geometry = layers[0].geometry(self.evaluation.motions)
+        function = tower_function(layers, self.kernel, a)
         if not isinstance(geometry, OrthogonalGeometry):
             return gradient_in_first(function, geometry, self.tables, a, b, db)
         flipped = jnp.moveaxis(mirrored(jnp.moveaxis(db, -1, 1)), 1, -1)
@@ -76,11 +76,9 @@ class TowerDerivatives(PairDerivatives):
         return jax.tree.map(lambda x, y: (x + y) / 2, *halves)
 
 
-def pair_derivatives(layers: tuple, grid: Any, kernel: str) -> PairDerivatives:
-    """The cheapest way for a network's layers before the sum over atoms."""
-    closed = isinstance(layers[0], Lift) and tower_span(layers) == len(layers)
-    return (
-        TowerDerivatives(layers, grid, kernel, ClassTables.of(grid))
-        if closed
-        else PairDerivatives(layers, grid, kernel)
-    )
+def pair_derivatives(evaluation: Evaluation, kernel: str) -> PairDerivatives:
+    """The cheapest way for the layers before the sum over atoms, on a grid."""
+    evaluation, layers = evaluation.finest.by_layers, evaluation.layers
+    if isinstance(layers[0], Lift) and tower_span(layers) == len(layers):
+        return TowerDerivatives(evaluation, kernel, ClassTables.of(evaluation.motions))
+    return PairDerivatives(evaluation, kernel)

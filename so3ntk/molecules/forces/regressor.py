@@ -46,7 +46,7 @@ from so3ntk.molecules.forces.noise import (
     without_composition,
 )
 from so3ntk.sphere.haar import ProductGrid
-from so3ntk.sphere.layers import Lift
+from so3ntk.sphere.layers.lift import Lift
 
 if TYPE_CHECKING:
     from ase import Atoms

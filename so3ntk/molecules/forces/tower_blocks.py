@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.evaluation.evaluate import run_layers
+from so3ntk.engine.evaluation.evaluation import run_layers
 from so3ntk.engine.layers.group_pool import GroupPool
 from so3ntk.molecules.forces.class_tables import ClassTables
 from so3ntk.sphere.global_support import HIGHEST, SphereGeometry
@@ -52,7 +52,7 @@ class RotationSums(NamedTuple):
 
 
 def tower_function(layers: tuple, name: str, f: Float[Array, "p c"]) -> Callable:
-    """F(c, v, v') of the layers of a tower (``evaluate.tower_span``), elementwise; f tells the number of channels."""
+    """F(c, v, v') of the layers of a tower (``demand.tower_span``), elementwise; f tells the number of channels."""
     lift: Any = layers[0]
     body = tuple(layer for layer in layers[1:] if not isinstance(layer, GroupPool))
 

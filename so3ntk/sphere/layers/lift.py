@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.basics.arrays import native
 from so3ntk.engine.features import Inputs, Linear
-from so3ntk.engine.layers.base import Scalar
+from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting
 from so3ntk.engine.parametrization import check_parametrization
 from so3ntk.engine.state import Pair, State
@@ -25,6 +25,7 @@ from so3ntk.sphere.local_support import Cap, LocalSphereGeometry, Turn
 from so3ntk.sphere.o3 import OrthogonalGeometry, mirrored
 from so3ntk.sphere.rotations import check_bandlimit
 from so3ntk.sphere.signals import SphereSignal
+from so3ntk.sphere.space import Sphere
 
 
 class Lift(Lifting):
@@ -112,15 +113,9 @@ class Lift(Lifting):
             )
         return x.coefficients
 
-    @property
-    def separate(self) -> bool:
-        """Whether the support is local."""
-        return self.support is not None
-
-    @property
-    def batched(self) -> bool:
-        """Whether the support is local."""
-        return self.support is not None
+    def space(self, layers: tuple[Layer, ...]) -> Sphere:
+        """The sphere."""
+        return Sphere(layers)
 
     @property
     def pointwise(self) -> bool:
