@@ -49,7 +49,7 @@ def runner(net, base, x, y, side: int, nodes: int = 0) -> tuple[Callable, int]:
     from so3ntk.engine.evaluation.by_motion import BatchByMotion
     from so3ntk.engine.evaluation.collapsed import Collapsed
     from so3ntk.engine.evaluation.evaluation import Whole
-    from so3ntk.engine.evaluation.programs import block_kernels
+    from so3ntk.engine.evaluation.programs import batch_kernels
     from so3ntk.engine.evaluation.tower import Nodes
     from so3ntk.sphere.local_support import Turn
 
@@ -57,7 +57,7 @@ def runner(net, base, x, y, side: int, nodes: int = 0) -> tuple[Callable, int]:
         evaluation = Collapsed(net.layers, base, Nodes(nodes))
     else:
         evaluation = (BatchByMotion if isinstance(base, Turn) else Whole)(net.layers, base)
-    run = lambda: jax.block_until_ready(block_kernels(evaluation, x, y, ("ntk",), (side, side)))  # noqa: E731
+    run = lambda: jax.block_until_ready(batch_kernels(evaluation, x, y, ("ntk",), (side, side)))  # noqa: E731
     return run, len(x) * len(y)
 
 

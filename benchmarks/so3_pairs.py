@@ -40,12 +40,12 @@ def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x, and their number; nodes = 0 goes layer by layer."""
     from so3ntk.engine.evaluation.collapsed import Collapsed
     from so3ntk.engine.evaluation.evaluation import Whole
-    from so3ntk.engine.evaluation.programs import block_kernels
+    from so3ntk.engine.evaluation.programs import batch_kernels
     from so3ntk.engine.evaluation.tower import Nodes
 
     evaluation = Collapsed(net.layers, grid, Nodes(nodes)) if nodes else Whole(net.layers, grid)
     tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
-    return lambda: jax.block_until_ready(block_kernels(evaluation, x, x, ("ntk",), (tile, tile))), len(x) ** 2
+    return lambda: jax.block_until_ready(batch_kernels(evaluation, x, x, ("ntk",), (tile, tile))), len(x) ** 2
 
 
 def neural_tangents_runner(depth: int, rotations, weights, x, bandlimit: int) -> tuple[Callable, int] | None:

@@ -294,8 +294,8 @@ def test_a_cell_of_inputs_with_themselves_is_computed_once(monkeypatch):
     x = SphereSignal(np.random.default_rng(0).normal(size=(6, 4, 1)), 2)
     plan = make_plan(net.layers, net.quadrature, 1e-4, x, None)
     counts = []
-    cell_kernels = tiles._cell_kernels
-    monkeypatch.setattr(tiles, "_cell_kernels", lambda *args: counts.append(1) or cell_kernels(*args))
+    cell_kernels = tiles._kernels_of_cells
+    monkeypatch.setattr(tiles, "_kernels_of_cells", lambda *args: counts.append(1) or cell_kernels(*args))
     square = np.asarray(cell_kernels(plan, ("ntk",), plan.f[None, :6], plan.f[None, :6])[0])[0]
     for side, expected in ((8, 1), (4, 2 + 2)):
         counts.clear()

@@ -23,7 +23,7 @@ from so3ntk import (
     parallel,
     serial,
 )
-from so3ntk.engine.evaluation.programs import block_kernels
+from so3ntk.engine.evaluation.programs import batch_kernels
 from so3ntk.engine.plan import make_plan
 from so3ntk.sphere.local_support import COLUMNS
 from so3ntk.sphere.positions import SphereGrid
@@ -104,7 +104,7 @@ def test_memory_does_not_grow_with_rotations_or_depth():
         layers = (Lift(support=0.8), Relu(), *(GroupConv(support=0.8), Relu()) * depth, *TAIL)
         plan = make_plan(layers, LocalGrid(ProductGrid(rotations), positions), 1e-4, signal(A), None)
         f = jnp.zeros((tile, *plan.f.shape[1:]))
-        run = lambda evaluation, f: block_kernels(evaluation, f, f, ("ntk",), (tile, tile))  # noqa: E731
+        run = lambda evaluation, f: batch_kernels(evaluation, f, f, ("ntk",), (tile, tile))  # noqa: E731
         return eqx.filter_jit(run).lower(plan.evaluation, f).compile().compiled.memory_analysis().temp_size_in_bytes
 
     few = reserved(8, 1)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from so3ntk.engine.demand import ends_in_field
-from so3ntk.engine.evaluation.blocks import traced_kernels
 from so3ntk.engine.evaluation.tiles import host_kernels
+from so3ntk.engine.evaluation.traced import traced_kernels
 from so3ntk.engine.features import draw
 from so3ntk.engine.fields import field_kernels
 from so3ntk.engine.finite import apply_params, init_params

@@ -1,4 +1,4 @@
-"""What one call computes: signals, motions and tiles, after all checks."""
+"""What one call computes, after all checks: signals, their evaluation, and how much of it at once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from so3ntk.engine.scaling import Scaling, balance, require_variances
 from so3ntk.engine.space import Space, space_of
 from so3ntk.engine.state import State
 
-#: Bytes of fields that one tile may hold: what fits the cache of a core.
-TILE_BYTES = 8 * 2**20
+#: Bytes of fields that one cell may hold: what fits the cache of a core.
+CELL_BYTES = 8 * 2**20
 #: Values of one pair's fields, at all motions, that take tens of milliseconds for each layer.
 LARGE_PAIR = 2**19
 #: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 motions.
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def bytes_per_pair(self) -> int:
-        """Of a tile's result, on the device and on the host."""
+        """Of a pair's result, on the device and on the host."""
         return (4 * jnp.dtype(self.dtype).itemsize + 16 * self.reduces) * math.prod(self.shape)
 
     @property
@@ -83,15 +83,15 @@ class Plan:
 
     @property
     def bytes_fixed(self) -> int:
-        """Of the tables and of one tile's fields."""
+        """Of the tables and of one cell's fields."""
         arrays = jax.tree.leaves(self.evaluation.motions)
-        return sum(a.size * a.dtype.itemsize for a in arrays) + 3 * TILE_BYTES + self.bytes_per_tile_pair
+        return sum(a.size * a.dtype.itemsize for a in arrays) + 3 * CELL_BYTES + self.bytes_per_cell_pair
 
     @property
-    def bytes_per_tile_pair(self) -> int:
+    def bytes_per_cell_pair(self) -> int:
         """Of one pair's fields: one number per motion where layers collapse, else several.
 
-        For irreps collapsed fields are written: measured, tiles of a thirtieth take a third of the time.
+        For irreps collapsed fields are written: measured, cells of a thirtieth take a third of the time.
         """
         copies = 8 if not self.evaluation.is_tower else 32 if self.shape else 1
         return max(1, self.numbers) * copies * jnp.dtype(self.dtype).itemsize
@@ -103,14 +103,14 @@ class Plan:
             return self.numbers
         return self.numbers * len(jax.tree.leaves(self.evaluation.motions)[0])
 
-    def tile(self, n: int, m: int) -> tuple[int, int]:
+    def cell(self, n: int, m: int) -> tuple[int, int]:
         """Rows and columns of a cell, what is computed at once: powers of two up to 32 whose fields fit the cache.
 
         Small batches are padded to 8, so that all of them share one compiled program; but where a pair costs
         tens of milliseconds, to 2.
         """
         side = 32
-        while side > 1 and side**2 * self.bytes_per_tile_pair > TILE_BYTES:
+        while side > 1 and side**2 * self.bytes_per_cell_pair > CELL_BYTES:
             side //= 2
         least = 2 if self.evaluation.in_batches or self.values > LARGE_PAIR else 8
         return min(side, max(least, _power_of_two(n))), min(side, max(least, _power_of_two(m)))

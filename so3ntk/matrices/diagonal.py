@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.engine.evaluation.evaluation import Evaluation
-from so3ntk.engine.evaluation.programs import block_kernels
+from so3ntk.engine.evaluation.programs import batch_kernels
 from so3ntk.engine.geometry import Signal
 from so3ntk.engine.network import Network, check_get
 from so3ntk.engine.plan import Plan, make_plan
@@ -78,6 +78,6 @@ def _pair_kernels(evaluation: Evaluation, f: Signal, g: Signal, names: tuple[str
 
     def one(pair):
         f, g = jax.tree.map(lambda a: a[None], pair)
-        return tuple(block[0, 0] for block in block_kernels(evaluation, f, g, names, (1, 1)))
+        return tuple(block[0, 0] for block in batch_kernels(evaluation, f, g, names, (1, 1)))
 
     return jax.lax.map(one, (f, g))

@@ -21,7 +21,7 @@ from so3ntk.engine.demand import pool_position, readout_of, require_pooled, towe
 from so3ntk.engine.evaluation.by_motion import BatchByMotion
 from so3ntk.engine.evaluation.collapsed import make_tower
 from so3ntk.engine.evaluation.nodes import tabulation
-from so3ntk.engine.evaluation.programs import block_kernels, list_kernels
+from so3ntk.engine.evaluation.programs import batch_kernels, list_kernels
 from so3ntk.engine.evaluation.tower import Nodes, from_s, probe_points
 from so3ntk.engine.layers.base import flatten
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
@@ -325,7 +325,7 @@ def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
     sums = np.zeros(())
     for start in range(0, count, step):
         some = jax.tree.map(lambda a, k=start: np.asarray(a)[k : k + step], turns)
-        kernels = block_kernels(BatchByMotion(layers, some), f, f, ("nngp", "ntk"), (n, n))
+        kernels = batch_kernels(BatchByMotion(layers, some), f, f, ("nngp", "ntk"), (n, n))
         sums = sums + np.asarray(kernels, np.float64)
     nngp, ntk = sums / (count // step)
     i, j = sample.i, sample.j

@@ -9,8 +9,8 @@ import pytest
 
 from planar import GroupConv, GroupPool, Lift
 from so3ntk import Dense, Relu, serial
-from so3ntk.engine.evaluation.programs import block_kernels
-from so3ntk.engine.plan import TILE_BYTES, make_plan
+from so3ntk.engine.evaluation.programs import batch_kernels
+from so3ntk.engine.plan import CELL_BYTES, make_plan
 from tests.processes import optimized_environment
 
 PROCESS = """
@@ -28,9 +28,9 @@ def test_a_tile_stays_small(n):
     layers = [layer for _ in range(3) for layer in (GroupConv((3, 3), "SAME"), Relu())]
     net = serial(Lift((3, 3), "SAME"), Relu(), *layers, GroupPool(), Dense())
     plan = make_plan(net.layers, None, 1e-4, np.zeros((8, n, n, 3), np.float32), None)
-    tile = plan.tile(8, 8)
-    program = block_kernels.lower(plan.evaluation, plan.f, plan.f, ("nngp", "ntk"), tile).compile()
-    assert program.compiled.memory_analysis().temp_size_in_bytes < 4 * TILE_BYTES
+    tile = plan.cell(8, 8)
+    program = batch_kernels.lower(plan.evaluation, plan.f, plan.f, ("nngp", "ntk"), tile).compile()
+    assert program.compiled.memory_analysis().temp_size_in_bytes < 4 * CELL_BYTES
 
 
 @pytest.mark.parametrize(("n", "tile"), [(8, (8, 8)), (32, (4, 2))])
@@ -38,7 +38,7 @@ def test_few_large_images_are_not_filled_up_to_many(n, tile):
     """Eight by eight pairs of 32 x 32 pixels take seconds."""
     net = serial(Lift((3, 3), "SAME"), Relu(), GroupPool(), Dense())
     plan = make_plan(net.layers, None, 1e-4, np.zeros((3, n, n, 3), np.float32), np.zeros((2, n, n, 3), np.float32))
-    assert plan.tile(3, 2) == tile
+    assert plan.cell(3, 2) == tile
 
 
 @pytest.mark.slow

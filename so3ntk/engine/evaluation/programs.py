@@ -14,7 +14,7 @@ from so3ntk.engine.layers.base import Layer
 
 
 @eqx.filter_jit
-def block_kernels(evaluation: Evaluation, f: Signal, g: Signal, get: tuple[str, ...], cell: tuple[int, int]
+def batch_kernels(evaluation: Evaluation, f: Signal, g: Signal, get: tuple[str, ...], cell: tuple[int, int]
                   ) -> tuple[Array, " ..."]:  # fmt: skip
     """The kernels named by ``get``, each (n, m) or blocks (n, m, a, a), cell by cell so that a cell's fields stay in the cache.
 

@@ -2,7 +2,7 @@
 
 A tile holds all pairs of two runs of consecutive inputs. Runs are packed by parts (signals, or atoms of molecules): as
 many inputs as have at most ``tile`` parts together, and at least one. A tile is computed in cells of t1 x t2 pairs of
-parts of equal kind (``Plan.tile``: powers of two, up to 32 x 32, whose fields fit the cache), k cells in each dispatch to
+parts of equal kind (``Plan.cell``: powers of two, up to 32 x 32, whose fields fit the cache), k cells in each dispatch to
 the device. The last cells of a kind and the last dispatch of a tile are padded, so that one program is compiled for all
 tiles. The bytes beyond the result are
 
@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from so3ntk.engine.evaluation.blocks import add_by_owner, groups_of
 from so3ntk.engine.evaluation.programs import cell_kernels
+from so3ntk.engine.evaluation.sums import add_by_owner, groups_of
 from so3ntk.engine.layers.base import is_traced
 from so3ntk.engine.layers.readout import Block
 from so3ntk.engine.plan import Plan, parse_memory
@@ -73,7 +73,7 @@ def make_tiling(plan: Plan, tile: int | None = None, memory: str | int = "2GiB",
         raise ValueError(f"gram: expected tile to be a positive integer, got {tile!r}.")
     rows, columns = len(plan.rows.owner), len(plan.columns.owner)
     side = int(tile) if tile is not None else plan.largest_tile
-    cell = plan.tile(min(side, rows), min(side, columns))
+    cell = plan.cell(min(side, rows), min(side, columns))
     if tile is None:
         side = min(side, _share(rows, columns, workers, plan.symmetric, max(cell)))
         while side > max(cell) and bytes_of(plan, side, cell, _cells(side, cell)) > budget:
@@ -273,9 +273,11 @@ def dispatch(
     Those hold K(f, f') and K(f', f), of which ``compute_tile`` takes the mean.
     """
     f, g = _signals(plan.f, rows, size), _signals(plan.g, columns, size)
-    values = _cell_kernels(plan, names, f, g)
+    values = _kernels_of_cells(plan, names, f, g)
     if plan.symmetrise and not own:
-        values = tuple((a + mirrored(b, 1)) / 2 for a, b in zip(values, _cell_kernels(plan, names, g, f), strict=True))  # pyright: ignore
+        values = tuple(
+            (a + mirrored(b, 1)) / 2 for a, b in zip(values, _kernels_of_cells(plan, names, g, f), strict=True)
+        )  # pyright: ignore
     return values
 
 
@@ -285,7 +287,7 @@ def _signals(signals: Any, cells: np.ndarray, size: int) -> Any:
     return jax.tree.map(lambda a: a[chosen], signals)
 
 
-def _cell_kernels(plan: Plan, names: tuple[str, ...], f: Any, g: Any) -> tuple[Array, " ..."]:
+def _kernels_of_cells(plan: Plan, names: tuple[str, ...], f: Any, g: Any) -> tuple[Array, " ..."]:
     if plan.one_by_one:
         return tuple(cell_kernels(plan.evaluation, f, g, (name,))[0] for name in names)
     return cell_kernels(plan.evaluation, f, g, names)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from so3ntk.basics.double import double_precision
 from so3ntk.basics.progress import show_progress
-from so3ntk.engine.evaluation.blocks import add_mirror_image
+from so3ntk.engine.evaluation.sums import add_mirror_image
 from so3ntk.engine.network import Network, check_get
 from so3ntk.engine.plan import make_plan
 from so3ntk.molecules.forces.displacements import Moving

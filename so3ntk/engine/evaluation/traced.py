@@ -1,42 +1,22 @@
-"""The evaluation of a plan in one traced computation, and what it shares with the evaluation tile by tile."""
+"""The evaluation of a plan in one traced computation: inside jit, vmap and grad."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from so3ntk.engine.evaluation.evaluation import Evaluation
-from so3ntk.engine.evaluation.programs import block_kernels
+from so3ntk.engine.evaluation.programs import batch_kernels
+from so3ntk.engine.evaluation.sums import groups_of
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.layers.reduction import Parts
 from so3ntk.engine.plan import Plan
 from so3ntk.engine.scaling import Scaling, rescaled_in_jax, underflowing
-
-#: Rows of a matrix that are mirrored at a time.
-BLOCK = 512
-
-
-def groups_of(row_kinds: np.ndarray, column_kinds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns that have kernels with each other: all, or the atoms of each element."""
-    for kind in np.intersect1d(row_kinds, column_kinds):
-        yield np.flatnonzero(row_kinds == kind), np.flatnonzero(column_kinds == kind)
-
-
-def add_by_owner(
-    total: Float[np.ndarray, "n m ..."], block: Float[np.ndarray, "a b ..."], row_owner, column_owner
-) -> None:
-    """total[i, j] += sum of block over rows owned by i and columns owned by j; owners are sorted."""
-    row_first = np.flatnonzero(np.diff(row_owner, prepend=-1))
-    column_first = np.flatnonzero(np.diff(column_owner, prepend=-1))
-    reduced = np.add.reduceat(block.astype(np.float64), row_first, axis=0)
-    reduced = np.add.reduceat(reduced, column_first, axis=1)
-    total[np.ix_(row_owner[row_first], column_owner[column_first])] += reduced
 
 
 def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
@@ -45,11 +25,11 @@ def traced_kernels(plan: Plan, names: tuple[str, ...]) -> tuple[Array, " ..."]:
     sums = {name: jnp.zeros((plan.rows.count, plan.columns.count, *plan.shape), plan.dtype) for name in needed}
     for rows, columns in groups_of(plan.rows.kind, plan.columns.kind):
         if len(rows) and len(columns):
-            tile = plan.tile(len(rows), len(columns))
+            cell = plan.cell(len(rows), len(columns))
             each = [(name,) for name in needed] if plan.one_by_one else [needed]
             sides = (_side(plan.f, plan.rows, rows), _side(plan.g, plan.columns, columns))
             for some in each:
-                blocks = _group_kernels(plan.evaluation, sides, plan.scaling, plan.reduces, some, tile)
+                blocks = _group_kernels(plan.evaluation, sides, plan.scaling, plan.reduces, some, cell)
                 sums |= {name: sums[name] + block for name, block in zip(some, blocks, strict=True)}
     return tuple(plan.finish(names, sums))
 
@@ -69,12 +49,12 @@ def _side(signals: Any, parts: Parts, indices: np.ndarray) -> _Side:
 
 @eqx.filter_jit
 def _group_kernels(evaluation: Evaluation, sides: tuple[_Side, _Side], scaling: Scaling | None, reduces: bool,
-                   names: tuple[str, ...], tile: tuple[int, int]) -> list[Array]:  # fmt: skip
+                   names: tuple[str, ...], cell: tuple[int, int]) -> list[Array]:  # fmt: skip
     """The kernels of a group's signals, summed over parts: one program, also where only derivatives are asked for."""
     rows, columns = sides
-    f, g = (_padded(side, size) for side, size in zip(sides, tile, strict=True))
+    f, g = (_padded(side, size) for side, size in zip(sides, cell, strict=True))
     blocks = []
-    for value in block_kernels(evaluation, f, g, names, tile):
+    for value in batch_kernels(evaluation, f, g, names, cell):
         block = value[: len(rows.indices), : len(columns.indices)]
         if scaling is not None:
             k, m, degree = scaling
@@ -101,19 +81,10 @@ def _nan_where_lost(layers: tuple[Layer, ...], block: Array, sides: tuple[_Side,
     return block
 
 
-def _padded(side: _Side, tile: int) -> Any:
-    """A group's signals, repeated up to a power of two of tiles so that few shapes are compiled."""
+def _padded(side: _Side, cell: int) -> Any:
+    """A group's signals, repeated up to a power of two of cells so that few shapes are compiled."""
     count = len(side.indices)
-    tiles = -(-count // tile)
-    repeated = np.arange(tile * 2 ** max(0, (tiles - 1).bit_length()))
+    cells = -(-count // cell)
+    repeated = np.arange(cell * 2 ** max(0, (cells - 1).bit_length()))
     indices = jnp.asarray(side.indices)[np.where(repeated < count, repeated, 0)]
     return jax.tree.map(lambda a: jnp.asarray(a)[indices], side.signals)
-
-
-def add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
-    """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
-    for start in range(0, len(matrix), BLOCK):
-        rows = slice(start, start + BLOCK)
-        both = matrix[rows, : start + BLOCK] + matrix[: start + BLOCK, rows].T
-        matrix[rows, : start + BLOCK] = both
-        matrix[: start + BLOCK, rows] = both.T
