@@ -16,7 +16,7 @@ from so3ntk.learning.inputs import candidate_ridges, is_precomputed, is_stopped,
 from so3ntk.learning.ridge import rms
 from so3ntk.learning.solvers import Eigen, LazyGram, Nystrom, Solution, Solver, loo_path, solve
 from so3ntk.learning.solvers.choose import solver_of
-from so3ntk.learning.solvers.stored import check_kernel, diagonal_of, load
+from so3ntk.matrices.kernel_matrix import KernelMatrix, diagonal_of, kernel_matrix
 
 
 class SolverFit(NamedTuple):
@@ -52,7 +52,7 @@ def dense_kernel(estimator: Any, X: Any, gram: Any) -> Float[np.ndarray, "n n"]:
     """The kernel of the training inputs in memory: computed, or ``gram``, which may be stored."""
     if gram is None:
         return training_kernel(estimator, X)
-    return load(_checked(estimator, X, gram), type(estimator).__name__)
+    return _checked(estimator, X, gram).whole(type(estimator).__name__)
 
 
 def fit_by_solver(estimator: Any, X: Any, y: Float[np.ndarray, "n k"], gram: Any, intercept: bool) -> SolverFit:
@@ -70,7 +70,7 @@ def fit_by_solver(estimator: Any, X: Any, y: Float[np.ndarray, "n k"], gram: Any
         errors = np.array([np.nan if solution.loo is None else rms(solution.loo)])
         return SolverFit(solution, np.array([float(estimator.ridge)]), errors)
     where = type(estimator).__name__
-    ridges = candidate_ridges(estimator.ridge_path, diagonal_of(kernel), where)
+    ridges = candidate_ridges(estimator.ridge_path, diagonal_of(kernel_matrix(kernel, where)), where)
     errors = loo_path(kernel, y, ridges, method, **options)
     best = int(np.nanargmin(errors))
     if best in (0, len(ridges) - 1) and len(ridges) > 1:
@@ -109,11 +109,11 @@ def _method(estimator: Any) -> Solver | None:
     return None if solver is None or solver == "auto" else solver_of(solver, type(estimator).__name__)
 
 
-def _checked(estimator: Any, X: Any, gram: Any) -> Any:
+def _checked(estimator: Any, X: Any, gram: Any) -> KernelMatrix:
     where = type(estimator).__name__
     if is_precomputed(estimator.net):
         raise ValueError(f'{where}: with net="precomputed" the kernel is X; do not give gram= as well.')
-    kernel = check_kernel(gram, where)
+    kernel = kernel_matrix(gram, where)
     if kernel.shape[0] != len(X):
         raise ValueError(
             f"{where}: expected gram to be the kernel ({len(X)}, {len(X)}) of the training inputs, got {tuple(kernel.shape)}."

@@ -23,7 +23,7 @@ from so3ntk.learning.solvers import (
     loo_path,
     pivoted_cholesky,
 )
-from so3ntk.learning.solvers.stored import multiply, stripes
+from so3ntk.matrices.kernel_matrix import Tiled
 from tests.regression_cases import MOLECULAR, bordered, molecules
 from tests.solvers.problems import EPS, Slices, Tiles, ill_conditioned, kernel_with, smooth_kernel
 
@@ -164,21 +164,23 @@ def test_kernels_that_are_read_by_slices(method, tmp_path):
     np.testing.assert_allclose(single.predict(cross), expected.predict(cross), rtol=0, atol=1e-4)
 
 
+@pytest.mark.usefixtures("wrong_arguments")  # tiles in memory stand for a store
 def test_tiles_of_a_store_are_read_whole_and_once_for_both_triangles():
     kernel, y, cross = smooth_kernel(150)
-    stored = Tiles(kernel, [0, 7, 50, 51, 90, 150])
+    tiles = Tiles(kernel, [0, 7, 50, 51, 90, 150])
+    stored = Tiled(tiles)
     expected = solve(kernel, y, 0.01, intercept=True).predict(cross)
     for method in ("cg", Nystrom(rank=150), "cholesky"):
         np.testing.assert_allclose(solve(stored, y, 0.01, method, intercept=True).predict(cross), expected, atol=1e-6)
-    assert [s.stop for s in stripes(stored, 4 * 150 * 16 * 60)] == [51, 90, 150]
-    assert [s.stop for s in stripes(stored, 1)] == [7, 50, 51, 90, 150]
+    assert [s.stop for s in stored.stripes(4 * 150 * 16 * 60)] == [51, 90, 150]
+    assert [s.stop for s in stored.stripes(1)] == [7, 50, 51, 90, 150]
     ones = np.random.default_rng(0).normal(size=(150, 3))
-    np.testing.assert_allclose(multiply(stored, ones, 2**20), kernel @ ones, rtol=1e-12)
-    stored.kernel = kernel.copy()
-    stored.kernel[80, 8] = np.nan
+    np.testing.assert_allclose(stored.multiply(ones, 2**20), kernel @ ones, rtol=1e-12)
+    tiles.kernel = kernel.copy()
+    tiles.kernel[80, 8] = np.nan
     with pytest.raises(PrecisionError, match=r"first K\[80, 8\] = nan"):
-        multiply(stored, ones, 2**20)
-    stored.complete = False
+        stored.multiply(ones, 2**20)
+    tiles.complete = False
     with pytest.raises(ValueError, match="not complete yet"):
         solve(stored, y, 0.01)
 

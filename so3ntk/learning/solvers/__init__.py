@@ -7,9 +7,9 @@ from so3ntk.learning.solvers.choose import loo_path, solve
 from so3ntk.learning.solvers.conjugate_gradients import ConjugateGradients
 from so3ntk.learning.solvers.eigen import Eigen
 from so3ntk.learning.solvers.jaxmg import JaxMG
-from so3ntk.learning.solvers.lazy import LazyGram
 from so3ntk.learning.solvers.nystrom import Nystrom
 from so3ntk.learning.solvers.pivoted_cholesky import LowRank, pivoted_cholesky
+from so3ntk.matrices.lazy import LazyGram
 
 __all__ = [
     "Approximation",

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.ridge import EPS
-from so3ntk.learning.solvers.stored import diagonal_of, multiply
+from so3ntk.matrices.kernel_matrix import KernelMatrix, diagonal_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Problem:
     loo: whether leave-one-out residuals are wanted. memory: bytes beyond the kernel. where: the caller, for errors.
     """
 
-    kernel: Any
+    kernel: KernelMatrix
     y: Float[np.ndarray, "n k"]
     ridge: float
     intercept: bool
@@ -118,7 +118,7 @@ class Centring(NamedTuple):
         n = len(problem.y)
         if not problem.intercept:
             return cls(np.zeros(n), 0.0, 0.0)
-        means = multiply(problem.kernel, np.ones((n, 1)), problem.memory)[:, 0] / n
+        means = problem.kernel.multiply(np.ones((n, 1)), problem.memory)[:, 0] / n
         trace = float(diagonal_of(problem.kernel).sum())
         return cls(means, trace, float(means.mean()) + trace / n)
 
@@ -143,7 +143,7 @@ class Centring(NamedTuple):
 
 def relative_residuals(problem: Problem, alpha: np.ndarray, intercept: np.ndarray) -> Float[np.ndarray, " k"]:
     """|y - b - A alpha| / |y| for each output, at the cost of one pass over the kernel."""
-    rest = problem.y - intercept - problem.ridge * alpha - multiply(problem.kernel, alpha, problem.memory)
+    rest = problem.y - intercept - problem.ridge * alpha - problem.kernel.multiply(alpha, problem.memory)
     return np.linalg.norm(rest, axis=0) / norms(problem)
 
 

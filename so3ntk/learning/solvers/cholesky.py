@@ -13,7 +13,6 @@ from jaxtyping import Float
 from so3ntk.basics.double import double_precision
 from so3ntk.learning.ridge import EPS
 from so3ntk.learning.solvers.base import Centring, Problem, Solution, Solver, not_positive_definite, relative_residuals
-from so3ntk.learning.solvers.stored import load
 
 lapack: Any = scipy.linalg.lapack  # whose functions type checkers do not know
 
@@ -63,7 +62,7 @@ class Cholesky(Solver):
 
 def _matrix(problem: Problem, centring: Centring) -> Float[np.ndarray, "n n"]:
     """A - ridge I in an array of its own."""
-    return centring.shift(load(problem.kernel, problem.where), slice(None), slice(None))
+    return centring.shift(problem.kernel.whole(problem.where), slice(None), slice(None))
 
 
 def inverse_diagonal(factor: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:

@@ -22,7 +22,7 @@ from so3ntk.learning.solvers.conjugate_gradients import ConjugateGradients
 from so3ntk.learning.solvers.eigen import Eigen
 from so3ntk.learning.solvers.jaxmg import JaxMG
 from so3ntk.learning.solvers.nystrom import Nystrom
-from so3ntk.learning.solvers.stored import check_kernel
+from so3ntk.matrices.kernel_matrix import kernel_matrix
 
 logger = logging.getLogger("so3ntk")
 
@@ -56,10 +56,10 @@ def solve(
     asked for does not fit, PrecisionError for kernels with NaN, ValueError and TypeError for wrong arguments.
     """
     where = "solve"
-    kernel = check_kernel(kernel, where)
-    values = targets(y, kernel.shape[0], where)
+    matrix = kernel_matrix(kernel, where)
+    values = targets(y, matrix.shape[0], where)
     problem = Problem(
-        kernel, values.reshape(len(values), -1), number(ridge, where, "ridge"), bool(intercept), bool(loo),
+        matrix, values.reshape(len(values), -1), number(ridge, where, "ridge"), bool(intercept), bool(loo),
         parse_memory(memory), where,
     )  # fmt: skip
     solver = _chosen(problem, method)
@@ -81,10 +81,10 @@ def loo_path(
     Other arguments and errors as ``solve``.
     """
     where = "loo_path"
-    kernel = check_kernel(kernel, where)
-    values = targets(y, kernel.shape[0], where)
+    matrix = kernel_matrix(kernel, where)
+    values = targets(y, matrix.shape[0], where)
     ridges = np.array([number(ridge, where, "ridges") for ridge in np.atleast_1d(np.asarray(ridges, np.float64))])
-    problem = Problem(kernel, values.reshape(len(values), -1), 0.0, bool(intercept), True, parse_memory(memory), where)
+    problem = Problem(matrix, values.reshape(len(values), -1), 0.0, bool(intercept), True, parse_memory(memory), where)
     solver = _chosen(problem, Eigen() if method is None else method)
     if isinstance(solver, Eigen | Nystrom):
         return solver.path(problem, ridges)

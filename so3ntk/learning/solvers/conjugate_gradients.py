@@ -22,7 +22,6 @@ from so3ntk.errors import NotConvergedError, NotPositiveDefiniteError
 from so3ntk.learning.ridge import EPS
 from so3ntk.learning.solvers.base import Problem, Solution, Solver, relative_residuals
 from so3ntk.learning.solvers.pivoted_cholesky import LowRank, pivoted_cholesky
-from so3ntk.learning.solvers.stored import multiply
 
 logger = logging.getLogger("so3ntk")
 
@@ -62,7 +61,7 @@ class ConjugateGradients(Solver):
         intercept = mean
         if problem.intercept:
             alpha = alpha - alpha.mean(axis=0)
-            intercept = mean - multiply(problem.kernel, alpha, problem.memory).mean(axis=0)
+            intercept = mean - problem.kernel.multiply(alpha, problem.memory).mean(axis=0)
         residuals = relative_residuals(problem, alpha, intercept)
         history = np.array(iteration.history)
         solution = Solution(
@@ -133,8 +132,8 @@ class Iteration:
         On both sides: vectors sum to zero only to rounding, and K alone would not be symmetric on what is left.
         """
         if not self.problem.intercept:
-            return multiply(self.problem.kernel, v, self.problem.memory) + self.problem.ridge * v
-        image = multiply(self.problem.kernel, v - v.mean(axis=0), self.problem.memory)
+            return self.problem.kernel.multiply(v, self.problem.memory) + self.problem.ridge * v
+        image = self.problem.kernel.multiply(v - v.mean(axis=0), self.problem.memory)
         return image - image.mean(axis=0) + self.problem.ridge * v
 
     def _descend(self, residual: np.ndarray, sizes: np.ndarray) -> Float[np.ndarray, "n k"]:

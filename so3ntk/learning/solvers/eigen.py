@@ -10,7 +10,6 @@ from jaxtyping import Float
 from so3ntk.learning import ridge as closed_form
 from so3ntk.learning.ridge import Spectrum
 from so3ntk.learning.solvers.base import Problem, Solution, Solver, relative_residuals
-from so3ntk.learning.solvers.stored import load
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Eigen(Solver):
 
     def solve(self, problem: Problem) -> Solution:
         """Decompose, divide, transform back."""
-        spectrum = Spectrum.of(load(problem.kernel, problem.where), problem.intercept)
+        spectrum = Spectrum.of(problem.kernel.whole(problem.where), problem.intercept)
         spectrum.require(problem.ridge, problem.where)
         fit = closed_form.solve(spectrum, problem.y, problem.ridge)
         residuals = relative_residuals(problem, fit.dual_coef, fit.intercept)
@@ -39,5 +38,5 @@ class Eigen(Solver):
 
     def path(self, problem: Problem, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """The root mean square leave-one-out error of each ridge; NaN where one is too small for K."""
-        spectrum = Spectrum.of(load(problem.kernel, problem.where), problem.intercept)
+        spectrum = Spectrum.of(problem.kernel.whole(problem.where), problem.intercept)
         return closed_form.loo_path(spectrum, problem.y, ridges)

@@ -12,7 +12,6 @@ from jaxtyping import Float
 
 from so3ntk.basics.double import double_precision
 from so3ntk.learning.solvers.base import Centring, Problem, Solution, Solver, relative_residuals
-from so3ntk.learning.solvers.stored import stripe_rows
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def _rows(problem: Problem, centring: Centring, rows: slice, size: int) -> Float
     """Some rows of K + ridge I, a stripe of the kernel at a time."""
     n, start, stop = len(problem.y), rows.start or 0, size if rows.stop is None else rows.stop
     found = np.zeros((stop - start, size))
-    step = stripe_rows(problem.kernel, problem.memory)
+    step = problem.kernel.stripe_rows(problem.memory)
     for first in range(start, min(stop, n), step):
         last = min(first + step, stop, n)
         block = np.array(problem.kernel[first:last, :], np.float64)

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from so3ntk.learning.ridge import rms
 from so3ntk.learning.solvers.base import Approximation, Problem, Solution, Solver, norms
 from so3ntk.learning.solvers.pivoted_cholesky import LowRank, pivoted_cholesky
-from so3ntk.learning.solvers.stored import take_rows
 
 #: Columns on which the error of Q is measured.
 HELD_OUT = 32
@@ -112,7 +111,7 @@ def measure(problem: Problem, low_rank: LowRank, seed: int) -> Approximation:
     held_out = np.random.default_rng(seed + 1).choice(others, min(HELD_OUT, len(others)), replace=False)
     columns = 0.0
     if len(held_out):
-        rows = take_rows(problem.kernel, np.sort(held_out), problem.memory)
+        rows = problem.kernel.take(np.sort(held_out), problem.memory)
         columns = float(np.linalg.norm(rows - factor[np.sort(held_out)] @ factor.T) / np.linalg.norm(rows))
     ranks = tuple(sorted({max(1, factor.shape[1] // part) for part in (8, 4, 2, 1)}))
     errors = tuple(

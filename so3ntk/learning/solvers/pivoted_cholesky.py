@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
-from so3ntk.learning.solvers.stored import diagonal_of, take_rows
+from so3ntk.matrices.kernel_matrix import KernelMatrix, diagonal_of, kernel_matrix
 
 lapack: Any = scipy.linalg.lapack  # whose functions type checkers do not know
 
@@ -41,7 +41,8 @@ class LowRank(NamedTuple):
 
 def pivoted_cholesky(kernel: Any, rank: int, memory: int, seed: int = 0) -> LowRank:
     """The factor of at most this rank; of less where the kernel has less. memory: of one stripe of a stored kernel."""
-    diagonal = diagonal_of(kernel)
+    matrix = kernel if isinstance(kernel, KernelMatrix) else kernel_matrix(kernel, "pivoted_cholesky")
+    diagonal = diagonal_of(matrix)
     n, left = len(diagonal), diagonal.copy()
     factor, pivots = np.zeros((n, min(rank, n)), order="F"), np.zeros(0, int)
     random = np.random.default_rng(seed)
@@ -49,7 +50,7 @@ def pivoted_cholesky(kernel: Any, rank: int, memory: int, seed: int = 0) -> LowR
         r = len(pivots)
         size = min(BLOCK, factor.shape[1] - r, np.count_nonzero(left))
         drawn = np.sort(random.choice(n, size, replace=False, p=left / left.sum()))
-        rows = take_rows(kernel, drawn, memory) - factor[drawn, :r] @ factor[:, :r].T
+        rows = matrix.take(drawn, memory) - factor[drawn, :r] @ factor[:, :r].T
         kept, triangle = _independent(rows[:, drawn], 0.1 * float(left.mean()))
         columns = scipy.linalg.solve_triangular(triangle, rows[kept], lower=True).T
         chosen = drawn[kept]

@@ -9,17 +9,17 @@ from jaxtyping import Float
 
 from so3ntk.matrices.diagonal import kernel_diagonal
 from so3ntk.matrices.gram import gram
+from so3ntk.matrices.kernel_matrix import KernelMatrix
 
 
-class LazyGram:
+class LazyGram(KernelMatrix):
     """K(x, x) of a network: ``g[rows, columns]`` with slices or arrays of indices computes these kernels.
 
     For ``solve(LazyGram(net, x), y, ridge, method="nystrom")``, which reads n rank of its entries. Conjugate gradients
     work too, but compute all n^2 anew in each step: store the matrix instead.
     """
 
-    #: For ``stored.take_rows``: any rows can be read at the cost of these rows.
-    takes_indices = True
+    random_access = True
 
     def __init__(self, net: Any, x: Any, kernel: str = "ntk", memory: str | int = "2GiB", progress: bool = False):
         self.net, self.x, self.kernel = net, x, kernel
