@@ -79,6 +79,9 @@ def test_a_file_upright_in_double_precision(tmp_path, capsys):
     assert jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
     results = json.loads((tmp_path / "accuracy.json").read_text())
     assert [p["accuracy"] for p in results["points"]] == [1, 1]
+    assert main(["images", "--sizes", "4", "8", "--test", "6", *FAST, *data, *options, "--kernel", "ntk"]) == 0
+    tangent = json.loads((tmp_path / "accuracy.json").read_text())
+    assert [p["ridge"] for p in tangent["points"]] != [p["ridge"] for p in results["points"]]
 
 
 def test_defaults():

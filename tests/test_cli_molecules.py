@@ -96,6 +96,17 @@ def test_units_are_said_and_change_nothing_else(tmp_path, capsys):
     assert results["length_unit"] == "Bohr"
 
 
+def test_the_kernel_is_the_one_asked_for(tmp_path):
+    """Composition alone has the same errors, networks others."""
+    path = write_waters(tmp_path / "waters.xyz")
+    tangent, gaussian = (
+        run(path, tmp_path, "--target", "my_energy", "--unit", "eV", "--kernel", kernel)["points"]
+        for kernel in ("ntk", "nngp")
+    )
+    for a, b in zip(tangent, gaussian, strict=True):
+        assert (a["mae"] == b["mae"]) == (a["method"] == "composition")
+
+
 def test_units_that_contradict_the_file(tmp_path):
     """Lengths by their bonds, energies by the file's forces."""
     good = write_waters(tmp_path / "good.xyz", force=1.0)

@@ -84,6 +84,7 @@ def test_forces(forces, tmp_path):
     test = waters(2, seed=1)
     save({"surface": forces, "alone": forces}, tmp_path / "model")
     again = load(tmp_path / "model", check=True)["surface"]
+    assert again.energy_noise_ == forces.energy_noise_ != forces.force_noise_ == again.force_noise_
     for with_std in (False, True):
         for a, b in zip(again.predict(test, with_std), forces.predict(test, with_std), strict=True):
             np.testing.assert_array_equal(a, b)  # None too

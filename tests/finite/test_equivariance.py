@@ -49,6 +49,18 @@ def test_linear_layers_commute_with_rotations(layers):
     assert (errors(layers, 8, (1, 2)) < 1e-12).all()
 
 
+def test_the_spectrum_is_a_variance():
+    """Four times the variance of every degree is twice the features, degree by degree."""
+    grid, x = ProductGrid(8), sphere_signals(3, 1)
+    plain, *others = (
+        serial(Lift(width=3), GroupConv(width=2, variances=np.array(v)), quadrature=grid)
+        for v in ([1.0, 2.0, 0.5], [4.0, 2.0, 0.5], [1.0, 8.0, 0.5], [1.0, 2.0, 2.0])
+    )
+    params = plain.init_fn(jax.random.key(0), x.shape)[1]
+    parts = [net.apply_fn(params, x) - plain.apply_fn(params, x) for net in others]
+    np.testing.assert_allclose(sum(parts), plain.apply_fn(params, x), rtol=0, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_nonlinear_layers_commute_within_aliasing():
     layers = [Lift(width=4, b_std=0.3), Relu(), GroupConv(width=4, bandlimit=3), Erf()]

@@ -26,6 +26,15 @@ def test_a_rare_element_of_the_test_set_is_in_every_training_set():
     assert max(point.mae for point in points) < 1e4 * np.finfo(float).eps * np.abs(energies).max()
 
 
+def test_the_baseline_has_not_seen_the_test_set():
+    """Energies of composition alone, but for the test molecules, which are off by ten: so are the predictions."""
+    atoms = molecules()
+    energies = np.array([np.sum(a.numbers, dtype=float) for a in atoms])
+    energies[-2:] += 10
+    for point in learning_curve({}, atoms, energies, [4, 6], test=2):
+        assert point.mae == pytest.approx(10, rel=1e-9)
+
+
 def test_more_molecules_than_there_are():
     with pytest.raises(ValueError, match="need 9, got 8"):
         learning_curve({}, molecules(), np.zeros(8), [7], test=2)
