@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
 #: Elements of each group; the first is the identity.
 GROUPS: dict[str, tuple[tuple[int, bool], ...]] = {
@@ -26,6 +26,6 @@ def check_group(group: str, where: str) -> str:
     return group
 
 
-def views(image: Float[Array | np.ndarray, "h w c"], group: str) -> Float[Array, "g h w c"]:
+def views(image: Num[Array | np.ndarray, "h w c"], group: str) -> Num[Array, "g h w c"]:
     """The image under each element of the group."""
     return jnp.stack([jnp.rot90(image[:, ::-1] if mirrored else image, k) for k, mirrored in GROUPS[group]])

@@ -20,7 +20,7 @@ FRESH = """
 import json, sys
 import jax
 before = dict(jax.config.values)
-import planar, so3ntk, so3ntk.molecules, so3ntk.cli, so3ntk.estimators
+import planar, so3ntk, so3ntk.molecules, so3ntk.cli, so3ntk.learning.regressor
 changed = [name for name, value in jax.config.values.items() if before[name] != value]
 loaded = [name for name in sys.argv[2].split() if name in sys.modules]
 jax.numpy.zeros(())  # imports must not have started a backend in a mode of their own

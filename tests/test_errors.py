@@ -260,7 +260,7 @@ def test_values_that_are_not_finite(bad):
 
 
 def test_measuring_a_grid():
-    with raises(ValueError, "quadrature_error", '"nngp" or "ntk"', "'both'"):
+    with raises(ValueError, "quadrature_error", '"ntk" or "nngp"', "'both'"):
         NET.quadrature_error(X, get="both")
     with raises(ValueError, "calibrate", "no rotations"):
         serial(Flatten(), Dense()).calibrate(X)

@@ -85,7 +85,7 @@ SINGLE = """
 import sys
 import numpy as np
 import jax
-import so3ntk.sphere as sphere
+import so3ntk.sphere.signals as sphere
 assert "s2fft" not in sys.modules, "importing so3ntk.sphere imports s2fft"
 assert not jax.config.jax_enable_x64
 samples = np.load(sys.argv[1] + "samples.npz")

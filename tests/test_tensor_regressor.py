@@ -146,7 +146,7 @@ def test_own_covariances_of_precomputed_kernels(kernels):
     model = TensorKernelRegressor("precomputed", ridge=1e-2).fit(parts(kernels[0], (1,)), vectors(X[:TRAIN]))
     test = parts(kernels[1], (1,))
     with pytest.raises(
-        ValueError, match=r"needs diagonal=\{l: K\(x, x\)\}\. so3ntk\.kernel_diagonal\(so3ntk\.tensors"
+        ValueError, match=r"needs diagonal=\{l: K\(x, x\)\}\. so3ntk\.kernel_diagonal\(so3ntk\.learning\.tensors"
     ) as error:
         model.predict(test, return_std=True)
     call = str(error.value).split(". ")[1].split(" gives")[0]

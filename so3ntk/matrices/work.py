@@ -54,8 +54,7 @@ class Work:
     def on(self, device: Any) -> Work:
         """The same with its tables and hyperparameters on a device; signals stay on the host, which deals them out."""
         move = lambda tree: jax.tree.map(lambda a: jax.device_put(a, device) if eqx.is_array(a) else a, tree)  # noqa: E731
-        moved = {name: move(getattr(self.plan, name)) for name in ("layers", "motions")}
-        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, **moved))
+        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, evaluation=move(self.plan.evaluation)))
 
 
 def run_here(work: Work, todo: Sequence[Tile], write: Write, report: Report) -> None:

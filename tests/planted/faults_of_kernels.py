@@ -154,7 +154,7 @@ ROTATIONS = (
         "so3ntk/sphere/quadrature.py",
         "ALIGNED - 1.2 * (bandlimit / separated) ** 2)",
         "ALIGNED + 1.2 * (bandlimit / separated) ** 2)",
-        ("tests/test_quadrature.py::test_peaks_that_the_base_grid_misses_are_refined", "tests/test_quadrature.py"),
+        ("tests/test_adaptive_grids.py", "tests/test_quadrature.py"),
     ),
     Fault(
         "colatitudes-of-one-sampling",

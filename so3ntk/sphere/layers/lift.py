@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -151,7 +152,7 @@ class Lift(Lifting):
         proper = SphereGeometry(grid, self.channel_weights, self.variances, self.bandlimit)
         return OrthogonalGeometry(proper) if self.group == "O3" else proper
 
-    def channels(self, f: Float[Array, "*n p c"]) -> int:
+    def channels(self, f: Float[Array | jax.ShapeDtypeStruct, "*n p c"]) -> int:
         """The last axis."""
         return f.shape[-1]
 
