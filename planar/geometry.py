@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from planar.groups import views
 from planar.windows import HIGHEST, Window, check_fits, window_mean
@@ -69,7 +69,7 @@ class LocalGeometry(Geometry):
         """mean_c f(x)^2."""
         return jnp.mean(f * f, axis=-1)
 
-    def transport(self, variance: Float[Array, "m m ..."]) -> Float[Array, "m m ..."]:
+    def transport(self, variance: Num[Array, "m m ..."]) -> Num[Array, "m m ..."]:
         """q(x + d)."""
         # Not jnp.roll: its slices cost a fifth more, and in linear networks jax 0.10.2 fails to compile them.
         rows, columns = (self._moved(d) for d in self.displacement)
