@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import planar
 import so3ntk
 from so3ntk import (
     Dense,
@@ -156,9 +157,10 @@ def test_rtol_of_the_wrong_type(rtol):
 
 
 @pytest.mark.parametrize("quadrature", [8, "dh", np.eye(3)[None]])
-def test_quadrature(quadrature):
+@pytest.mark.parametrize("first", [Lift(), Flatten(), planar.Lift(None)], ids=["sphere", "vectors", "images"])
+def test_quadrature(first, quadrature):
     with raises(TypeError, "serial", "ProductGrid, an ExplicitGrid, a LocalGrid or None"):
-        serial(Lift(), quadrature=quadrature)
+        serial(first, quadrature=quadrature)
 
 
 def test_grids():

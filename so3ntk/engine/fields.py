@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from so3ntk.engine.evaluation import programs
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.plan import read_batches
+from so3ntk.engine.quadrature import Quadrature
 from so3ntk.engine.scaling import balance, rescaled_in_jax
 from so3ntk.engine.space import space_of
 
@@ -35,7 +36,7 @@ class Fields(NamedTuple):
 
 
 def field_kernels(
-    layers: tuple[Layer, ...], quadrature: Any, rtol: float, x1: Any, x2: Any, names: tuple[str, ...]
+    layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any, names: tuple[str, ...]
 ) -> Fields:
     """The kernels named, of all pairs of two batches (x2 None: of x1 with itself), at all motions.
 

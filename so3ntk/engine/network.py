@@ -22,6 +22,7 @@ from so3ntk.engine.layers.combinators import FanOut
 from so3ntk.engine.layers.reduction import Reduction
 from so3ntk.engine.layers.source import Source
 from so3ntk.engine.plan import make_plan, split_at_reduction
+from so3ntk.engine.quadrature import Quadrature
 from so3ntk.engine.space import Space, space_of
 
 
@@ -41,7 +42,7 @@ class Network(Layer):
     """
 
     layers: tuple[Layer, ...]
-    quadrature: Any = eqx.field(static=True, default=None)
+    quadrature: Quadrature | None = eqx.field(static=True, default=None)
     rtol: float = eqx.field(static=True, default=1e-4)
 
     def __iter__(self) -> Iterator[Callable]:
@@ -140,7 +141,7 @@ class Network(Layer):
         return space_of(split_at_reduction(self.layers)[0])
 
 
-def serial(*layers: Layer, quadrature: Any = None, rtol: float = 1e-4) -> Network:
+def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1e-4) -> Network:
     """A network of layers in sequence.
 
     quadrature: an explicit ``ProductGrid`` or ``ExplicitGrid`` of rotations, or None: chosen from the signals'

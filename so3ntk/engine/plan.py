@@ -19,6 +19,7 @@ from so3ntk.engine.evaluation.tower import Nodes, node_count
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
 from so3ntk.engine.layers.reduction import Parts, Reduction
 from so3ntk.engine.layers.source import Source
+from so3ntk.engine.quadrature import Quadrature
 from so3ntk.engine.scaling import Scaling, balance, require_variances
 from so3ntk.engine.space import Space, space_of
 from so3ntk.engine.state import State
@@ -41,7 +42,7 @@ class Plan:
     """
 
     space: Space
-    sampling: Any
+    sampling: Quadrature | None
     evaluation: Evaluation
     tail: tuple[Layer, ...]
     f: Any
@@ -154,7 +155,7 @@ class Plan:
         return [sums[name] if sums[name].dtype == self.dtype else sums[name].astype(self.dtype) for name in names]
 
 
-def make_plan(layers: tuple[Layer, ...], quadrature: Any, rtol: float, x1: Any, x2: Any) -> Plan:
+def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
     """Check a network and two batches (x2 None: x1 with itself) and lay out the work."""
     require_pooled(layers)
     layers, reduction, tail = split_at_reduction(layers)
@@ -170,21 +171,8 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Any, rtol: float, x1: Any, 
     pairs = math.prod(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
     evaluation = space.evaluation(sampling, rows.signals, f, dtype, _nodes(layers, f, g), pairs)
     numbers = space.numbers(f, evaluation)
-    return Plan(
-        space,
-        sampling,
-        evaluation,
-        tail,
-        f,
-        g,
-        rows,
-        columns,
-        x2 is None,
-        reduction is not None,
-        dtype,
-        numbers,
-        scaling,
-    )
+    return Plan(space, sampling, evaluation, tail, f, g, rows, columns, x2 is None, reduction is not None, dtype,
+                numbers, scaling)  # fmt: skip
 
 
 def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:

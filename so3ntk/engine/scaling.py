@@ -48,18 +48,11 @@ def balance(layers: tuple[Layer, ...], f: Any, g: Any) -> tuple[Any, Any, Scalin
     degree = degree_of(layers)
     if degree is None:
         return f, g, None
-    (scaled_f, rows), (scaled_g, columns) = (_scaled_in_jax(s) if is_traced(s) else _scaled(s) for s in (f, g))
+    rows, columns = (_exponents_in_jax(signals) if is_traced(signals) else exponents(signals) for signals in (f, g))
     if not is_traced((f, g)) and not np.any(rows) and not np.any(columns):
         return f, g, None
-    return scaled_f, scaled_g, Scaling(rows, columns, degree)
-
-
-def _scaled(f: Any) -> tuple[Any, Any]:
-    exponent = exponents(f)
-    return _divided(f, exponent), exponent
-
-
-_scaled_in_jax = jax.jit(_scaled)
+    scaled = (_divided_in_jax(s, k) if is_traced(s) else _divided(s, k) for s, k in ((f, rows), (g, columns)))
+    return *scaled, Scaling(rows, columns, degree)
 
 
 def exponents(f: Any) -> Int[Array | np.ndarray, " n"]:
@@ -89,6 +82,10 @@ def _divided(f: Any, exponent: Any) -> Any:
         return leaf
 
     return jax.tree.map(divide, f)
+
+
+# Outside jit, as under grad alone, each is one program in place of a dozen
+_exponents_in_jax, _divided_in_jax = jax.jit(exponents), jax.jit(_divided)
 
 
 def rescaled(

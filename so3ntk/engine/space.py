@@ -12,6 +12,7 @@ from so3ntk.engine.evaluation.collapsed import Collapsed
 from so3ntk.engine.evaluation.evaluation import Evaluation, Whole
 from so3ntk.engine.evaluation.tower import Nodes
 from so3ntk.engine.layers.base import Layer, flatten
+from so3ntk.engine.quadrature import Quadrature
 
 
 class Sampled(NamedTuple):
@@ -45,24 +46,34 @@ class Space(ABC):
     def check(self, signals: Any) -> None:  # noqa: B027 - nothing to refuse
         """ValueError for layers that make no sense for such signals."""
 
-    def check_quadrature(self, quadrature: Any) -> None:  # noqa: B027
-        """TypeError for what is no quadrature of this space: here motions are exact, and there is none to choose."""
+    def check_quadrature(self, quadrature: Any) -> None:
+        """TypeError for what is no quadrature. Where motions are exact, any of another space is left unread."""
+        if quadrature is not None and not isinstance(quadrature, Quadrature):
+            raise TypeError(
+                f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid, a LocalGrid or None, got {quadrature!r}."
+            )
 
-    def sampling(self, signals: Any, quadrature: Any, rtol: float) -> Any:
+    def sampling(self, signals: Any, quadrature: Quadrature | None, rtol: float) -> Quadrature | None:
         """The quadrature for a batch: the one given, or that of a rule which sees no values; None for exact motions."""
         return None
 
     def evaluation(
-        self, sampling: Any, signals: Any, arrays: Any, dtype: Any, nodes: Nodes | None = None, pairs: int = 0
+        self,
+        sampling: Quadrature | None,
+        signals: Any,
+        arrays: Any,
+        dtype: Any,
+        nodes: Nodes | None = None,
+        pairs: int = 0,
     ) -> Evaluation:
         """How the network is evaluated. nodes: where its tower is tabulated. pairs: how many will be computed."""
         return Whole(self.layers, None) if nodes is None else Collapsed(self.layers, None, nodes)
 
-    def sampled(self, sampling: Any, dtype: Any) -> Sampled:
+    def sampled(self, sampling: Quadrature | None, dtype: Any) -> Sampled:
         """The motions of a field, for users."""
         return Sampled()
 
-    def feature_grid(self, arrays: Any, quadrature: Any, rtol: float) -> Any:
+    def feature_grid(self, arrays: Any, quadrature: Quadrature | None, rtol: float) -> Any:
         """What finite networks need beside the signals; None for features without a quadrature."""
         return None
 
@@ -73,7 +84,7 @@ class Space(ABC):
         """The largest error of the quadrature on pairs of such signals: 0 for exact motions."""
         return 0.0
 
-    def calibrated(self, net: Any, x: Any, signals: int) -> Any:
+    def calibrated(self, net: Any, x: Any, signals: int) -> Quadrature:
         """The coarsest quadrature that reaches ``rtol`` on the signals x."""
         raise ValueError("calibrate: this network has no rotations to choose; its kernels are exact.")
 

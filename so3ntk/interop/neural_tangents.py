@@ -59,7 +59,7 @@ from so3ntk.engine.scaling import Scaling, rescaled_in_jax
 from so3ntk.interop.covariances import as_signals, evaluation_of, output_kernels
 from so3ntk.interop.gaussian import stays_gaussian
 from so3ntk.sphere.layers.flatten import Flatten
-from so3ntk.sphere.quadrature import Quadrature
+from so3ntk.sphere.quadrature import SphereQuadrature
 
 try:
     # By name, and untyped: where it is not installed a type checker takes this file for it.
@@ -106,7 +106,7 @@ def as_layer(net: Network | Layer) -> tuple[Callable, Callable, Callable]:
     return stax.layer(layer)()
 
 
-def serial(*layers: Any, quadrature: Quadrature | None = None, rtol: float = 1e-4) -> tuple:
+def serial(*layers: Any, quadrature: SphereQuadrature | None = None, rtol: float = 1e-4) -> tuple:
     """``stax.serial`` of their triples and our layers: neighbours of ours become one triple by ``as_layer``.
 
     quadrature, rtol: as for ``so3ntk.serial``. Raises TypeError for what is neither.

@@ -63,14 +63,14 @@ def fit_by_solver(estimator: Any, X: Any, y: Float[np.ndarray, "n k"], gram: Any
     elif isinstance(method, Nystrom) and not is_precomputed(estimator.net):
         kernel = LazyGram(network_of(estimator), X, estimator.kernel, estimator.memory, estimator.progress)
     else:
-        kernel = training_kernel(estimator, X)
+        kernel = kernel_matrix(training_kernel(estimator, X), type(estimator).__name__)
     loo = method is not None and method.has_loo
     if estimator.ridge is not None:
         solution = solve(kernel, y, float(estimator.ridge), method, loo=loo, **options)
         errors = np.array([np.nan if solution.loo is None else rms(solution.loo)])
         return SolverFit(solution, np.array([float(estimator.ridge)]), errors)
     where = type(estimator).__name__
-    ridges = candidate_ridges(estimator.ridge_path, diagonal_of(kernel_matrix(kernel, where)), where)
+    ridges = candidate_ridges(estimator.ridge_path, diagonal_of(kernel), where)
     errors = loo_path(kernel, y, ridges, method, **options)
     best = int(np.nanargmin(errors))
     if best in (0, len(ridges) - 1) and len(ridges) > 1:

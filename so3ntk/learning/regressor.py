@@ -209,7 +209,7 @@ def _prior(estimator: Any, X: Any, diagonal: Any) -> Float[np.ndarray, " m"]:
         if is_precomputed(estimator.net):
             raise ValueError(
                 f'{where}: return_std with net="precomputed" needs diagonal=, the kernel K(x, x) of each '
-                "test input with itself, as from so3ntk.matrices.diagonal.kernel_diagonal(net, x_test)."
+                "test input with itself, as from so3ntk.kernel_diagonal(net, x_test)."
             )
         diagonal = kernel_diagonal(network_of(estimator), X, estimator.kernel)
     refuse_masked(diagonal, f"{where}: the entries of diagonal")

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from so3ntk.basics.arrays import refuse_masked
+from so3ntk.engine.fields import Fields
 from so3ntk.engine.network import Kernels
 from so3ntk.errors import PrecisionError
 from so3ntk.matrices.stored import StoredGram
@@ -178,7 +179,7 @@ def kernel_matrix(kernel: Any, where: str) -> KernelMatrix:
     """
     if isinstance(kernel, InMemory):
         return kernel
-    if isinstance(kernel, Kernels):
+    if isinstance(kernel, Kernels | Fields):
         raise TypeError(f"{where}: expected one kernel, got a {type(kernel).__name__}. Pass its .ntk or .nngp.")
     refuse_masked(kernel, f"{where}: the entries of the kernel")
     if not hasattr(kernel, "shape") or not hasattr(kernel, "__getitem__"):

@@ -30,7 +30,15 @@ from so3ntk.sphere.global_support import Blocks, walsh_hadamard
 from so3ntk.sphere.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
 from so3ntk.sphere.motions import evaluation_on
 from so3ntk.sphere.positions import SphereGrid
-from so3ntk.sphere.quadrature import ALIGNED, AdaptiveGrid, LocalGrid, Quadrature, choose_grid, is_local, position_rings
+from so3ntk.sphere.quadrature import (
+    ALIGNED,
+    AdaptiveGrid,
+    LocalGrid,
+    SphereQuadrature,
+    choose_grid,
+    is_local,
+    position_rings,
+)
 from so3ntk.sphere.rotations import real_wigner_D
 
 #: Points in alpha and gamma that ``calibrate`` tries.
@@ -79,14 +87,14 @@ def quadrature_error(net: Any, x1: Any, x2: Any = None, get: str = "ntk", signal
     return float(np.sum(errors, axis=0).max())
 
 
-def _refinements(grid: Quadrature) -> tuple[Quadrature, ...]:
+def _refinements(grid: SphereQuadrature) -> tuple[SphereQuadrature, ...]:
     """Finer grids, whose differences from the grid add up to its error; refining both at once would cost the product."""
     if not isinstance(grid, LocalGrid):
         return (grid.refined(),)
     return LocalGrid(grid.rotations.refined(), grid.positions), LocalGrid(grid.rotations, grid.positions.refined())
 
 
-def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
+def calibrate(net: Any, x: Any, signals: int = 12) -> SphereQuadrature:
     """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
 
     Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
@@ -130,7 +138,9 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> Quadrature:
             QuadratureWarning,
         )
     if local:
-        quadrature: Quadrature = _level(max(chosen.values(), default=levels[-1]), layers, batch.bandlimit, net.rtol)
+        quadrature: SphereQuadrature = _level(
+            max(chosen.values(), default=levels[-1]), layers, batch.bandlimit, net.rtol
+        )
         _checked.add(_check_key(layers, quadrature, batch, net.rtol))
         return quadrature
     fine = ProductGrid(chosen.get(True, levels[-1]))
@@ -252,7 +262,7 @@ def _relative_errors(coarse: Measured, fine: Measured, sample: Sample, get: str)
     return errors / np.where(norms > 0, norms, 1)
 
 
-def _adaptive(layers, sample: Sample, grid: Quadrature) -> Measured:
+def _adaptive(layers, sample: Sample, grid: SphereQuadrature) -> Measured:
     if not isinstance(grid, AdaptiveGrid):
         return _on_grid(layers, sample, grid)
     base, fine = (_on_grid(layers, sample, g) for g in (grid.base, grid.fine))

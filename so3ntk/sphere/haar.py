@@ -22,10 +22,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from so3ntk.engine.quadrature import Quadrature
 from so3ntk.sphere.rotations import block_indices, euler_angles, real_wigner_D, real_wigner_table
 
 
-class RotationGrid(ABC):
+class RotationGrid(Quadrature, ABC):
     """Rotations with positive weights that sum to one: a quadrature of the normalised Haar measure.
 
     ``representatives`` and ``images`` say how the rotations arise: each representative stands for its images under

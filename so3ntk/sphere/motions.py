@@ -14,7 +14,7 @@ from so3ntk.engine.layers.readout import Readout
 from so3ntk.sphere.global_support import Grid
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.local_support import Turn
-from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, Quadrature, kept_bandlimit
+from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, SphereQuadrature, kept_bandlimit
 
 
 def bandlimit_of(layers: tuple[Layer, ...], signals: int) -> int:
@@ -26,7 +26,7 @@ def bandlimit_of(layers: tuple[Layer, ...], signals: int) -> int:
 
 def evaluation_on(
     layers: tuple[Layer, ...],
-    quadrature: Quadrature,
+    quadrature: SphereQuadrature,
     signals: int,
     dtype: Any,
     nodes: Nodes | None = None,

@@ -38,6 +38,7 @@ from typing import Any
 
 from so3ntk.engine.demand import lifts_of, readout_of, tower_span
 from so3ntk.engine.layers.base import Layer, flatten
+from so3ntk.engine.quadrature import Quadrature
 from so3ntk.sphere.haar import ProductGrid, RotationGrid
 from so3ntk.sphere.positions import SphereGrid
 
@@ -50,7 +51,7 @@ MAX_RINGS = 32
 
 
 @dataclass(frozen=True)
-class AdaptiveGrid:
+class AdaptiveGrid(Quadrature):
     """A base grid, and a finer one for the pairs whose correlation exceeds ``threshold`` at a rotation of the base."""
 
     base: RotationGrid
@@ -63,7 +64,7 @@ class AdaptiveGrid:
 
 
 @dataclass(frozen=True)
-class LocalGrid:
+class LocalGrid(Quadrature):
     """Rotations, and positions on the sphere, for networks with filters of local support.
 
     Fields are held at one rotation at a time. Memory beyond the signals and the result, in numbers of their dtype: about
@@ -79,7 +80,7 @@ class LocalGrid:
         return LocalGrid(self.rotations.refined(), self.positions.refined())
 
 
-Quadrature = RotationGrid | AdaptiveGrid | LocalGrid
+SphereQuadrature = RotationGrid | AdaptiveGrid | LocalGrid
 
 
 def is_local(layers: Sequence[Layer]) -> bool:
@@ -108,7 +109,9 @@ def position_rings(bandlimit: int, layers: Sequence[Layer], rtol: float) -> int:
     return max(2 * bandlimit, min(2 * math.ceil(rings / 2 - 1e-9), MAX_RINGS))
 
 
-def with_positions(grid: Quadrature, bandlimit: int, layers: Sequence[Layer], rtol: float = 1e-4) -> Quadrature:
+def with_positions(
+    grid: SphereQuadrature, bandlimit: int, layers: Sequence[Layer], rtol: float = 1e-4
+) -> SphereQuadrature:
     """A grid of rotations, completed by positions where the network needs them, and without them elsewhere."""
     if isinstance(grid, LocalGrid):
         return grid if is_local(layers) else grid.rotations
@@ -123,14 +126,16 @@ def product_points(n: float, degree: int = 0) -> int:
     return min(max(4, 4 * math.ceil(n / 4 - 1e-9)) + 4 * math.ceil(degree / 4), MAX_POINTS)
 
 
-def choose(bandlimit: int, layers: Sequence[Layer], rtol: float) -> Quadrature:
+def choose(bandlimit: int, layers: Sequence[Layer], rtol: float) -> SphereQuadrature:
     """The grid for signals of a bandlimit: see the head of this file."""
     if is_local(layers):
         return with_positions(_rotations(bandlimit, layers, rtol), bandlimit, layers, rtol)
     return _rotations(bandlimit, layers, rtol)
 
 
-def choose_grid(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, signals: int) -> Quadrature:
+def choose_grid(
+    layers: tuple[Layer, ...], quadrature: SphereQuadrature | None, rtol: float, signals: int
+) -> SphereQuadrature:
     """The grid given, with what the network needs, or that of the rule, for signals of a bandlimit."""
     bandlimit = kept_bandlimit(layers, signals)
     return with_positions(quadrature or choose(bandlimit, layers, rtol), bandlimit, layers)

@@ -21,7 +21,15 @@ from so3ntk.sphere.global_support import Grid
 from so3ntk.sphere.haar import ProductGrid, RotationGrid
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.motions import evaluation_on
-from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, Quadrature, choose, choose_grid, is_local, kept_bandlimit
+from so3ntk.sphere.quadrature import (
+    AdaptiveGrid,
+    LocalGrid,
+    SphereQuadrature,
+    choose,
+    choose_grid,
+    is_local,
+    kept_bandlimit,
+)
 
 
 class Sphere(Space):
@@ -37,20 +45,19 @@ class Sphere(Space):
         """ValueError for a readout of a degree that the features do not have."""
         require_degrees(self.layers, signals.bandlimit)
 
-    def check_quadrature(self, quadrature: Any) -> None:
-        """TypeError for what is none."""
-        if quadrature is not None and not isinstance(quadrature, RotationGrid | AdaptiveGrid | LocalGrid):
-            raise TypeError(
-                f"serial: expected quadrature to be a ProductGrid, an ExplicitGrid, a LocalGrid or None, got {quadrature!r}."
-            )
-
-    def sampling(self, signals: Any, quadrature: Quadrature | None, rtol: float) -> Quadrature:
+    def sampling(self, signals: Any, quadrature: SphereQuadrature | None, rtol: float) -> SphereQuadrature:
         """The grid given, or that of the rule; a field is on the base of an adaptive one."""
         grid = choose_grid(self.layers, quadrature, rtol, signals.bandlimit)
         return grid.base if isinstance(grid, AdaptiveGrid) and ends_in_field(self.layers) else grid
 
     def evaluation(
-        self, sampling: Quadrature, signals: Any, arrays: Any, dtype: Any, nodes: Nodes | None = None, pairs: int = 0
+        self,
+        sampling: SphereQuadrature,
+        signals: Any,
+        arrays: Any,
+        dtype: Any,
+        nodes: Nodes | None = None,
+        pairs: int = 0,
     ) -> Evaluation:
         """That of the grid."""
         return evaluation_on(self.layers, sampling, signals.bandlimit, dtype, nodes, pairs)
@@ -60,7 +67,7 @@ class Sphere(Space):
         motions = evaluation.motions
         return (motions[0] if isinstance(motions, tuple) else motions).size
 
-    def sampled(self, sampling: Quadrature, dtype: Any) -> Sampled:
+    def sampled(self, sampling: SphereQuadrature, dtype: Any) -> Sampled:
         """Rotation matrices, their weights, and positions where there are any; with their mirror images for O(3)."""
         grid, positions = (
             (sampling.rotations, sampling.positions) if isinstance(sampling, LocalGrid) else (sampling, None)
@@ -72,7 +79,7 @@ class Sphere(Space):
         where = None if positions is None else jnp.asarray(positions.directions, dtype)
         return Sampled(jnp.asarray(matrices, dtype), jnp.asarray(weights, dtype), where)
 
-    def feature_grid(self, arrays: Any, quadrature: Quadrature | None, rtol: float) -> FeatureGrid:
+    def feature_grid(self, arrays: Any, quadrature: SphereQuadrature | None, rtol: float) -> FeatureGrid:
         """The grid of rotations with its tables, and the bandlimit of white-noise filters on it.
 
         The kernels' grid integrates products of two functions of degrees below n / 2, so filters keep those.
@@ -100,6 +107,6 @@ class Sphere(Space):
         """See ``calibration``."""
         return calibration.quadrature_error(net, x1, x2, get, signals)
 
-    def calibrated(self, net: Any, x: Any, signals: int) -> Quadrature:
+    def calibrated(self, net: Any, x: Any, signals: int) -> SphereQuadrature:
         """See ``calibration``."""
         return calibration.calibrate(net, x, signals)

@@ -1,4 +1,4 @@
-"""What is compiled: the kernels of batches, tile by tile, of cells, and of lists of pairs."""
+"""What is compiled: the kernels of batches, cell by cell, of cells, and of lists of pairs."""
 
 from __future__ import annotations
 
