@@ -21,11 +21,10 @@ from so3ntk.engine.layers.reduction import Parts, Reduction
 from so3ntk.engine.layers.source import Source
 from so3ntk.engine.quadrature import Quadrature
 from so3ntk.engine.scaling import Scaling, balance, require_variances
+from so3ntk.engine.sizes import PROCESSOR, Sizes, sizes_here
 from so3ntk.engine.space import Space, space_of
 from so3ntk.engine.state import State
 
-#: Bytes of fields that one cell may hold: what fits the cache of a core.
-CELL_BYTES = 8 * 2**20
 #: Values of one pair's fields, at all motions, that take tens of milliseconds for each layer.
 LARGE_PAIR = 2**19
 #: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 motions.
@@ -37,8 +36,8 @@ class Plan:
     """The evaluation of a network on two batches.
 
     space, sampling, evaluation: of the layers before a sum over parts; tail: the layers after it. f, g: signals as arrays;
-    rows, columns: who owns them. numbers: of one pair's field, as many as are held at once. scaling: of signals far from
-    one, by powers of two.
+    rows, columns: who owns them. numbers: of one pair's field, as many as are held at once. sizes: of cells and tiles on
+    this platform. scaling: of signals far from one, by powers of two.
     """
 
     space: Space
@@ -53,6 +52,7 @@ class Plan:
     reduces: bool
     dtype: Any
     numbers: int
+    sizes: Sizes
     scaling: Scaling | None = None
 
     @property
@@ -82,11 +82,12 @@ class Plan:
         leaves = jax.tree.leaves(self.f)
         return 2 * sum(int(np.prod(a.shape[1:])) for a in leaves) * jnp.dtype(self.dtype).itemsize
 
-    @property
-    def bytes_fixed(self) -> int:
-        """Of the tables and of one cell's fields."""
+    def bytes_fixed(self, cell: tuple[int, int]) -> int:
+        """Of the tables and of a cell's fields."""
         arrays = jax.tree.leaves(self.evaluation.motions)
-        return sum(a.size * a.dtype.itemsize for a in arrays) + 3 * CELL_BYTES + self.bytes_per_cell_pair
+        fields = min(self.sizes.cell_bytes, math.prod(cell) * self.bytes_per_cell_pair)
+        tables = sum(a.size * a.dtype.itemsize for a in arrays)
+        return tables + 3 * max(PROCESSOR.cell_bytes, fields) + self.bytes_per_cell_pair
 
     @property
     def bytes_per_cell_pair(self) -> int:
@@ -104,14 +105,16 @@ class Plan:
             return self.numbers
         return self.numbers * len(jax.tree.leaves(self.evaluation.motions)[0])
 
-    def cell(self, n: int, m: int) -> tuple[int, int]:
-        """Rows and columns of a cell, what is computed at once: powers of two up to 32 whose fields fit the cache.
+    def cell(self, n: int, m: int, memory: int | None = None) -> tuple[int, int]:
+        """Rows and columns of a cell, what is computed at once: powers of two whose fields fit the platform's ``sizes``.
 
         Small batches are padded to 8, so that all of them share one compiled program; but where a pair costs
-        tens of milliseconds, to 2.
+        tens of milliseconds, to 2. memory: a budget of bytes, of which the fields take a quarter where that is less.
         """
-        side = 32
-        while side > 1 and side**2 * self.bytes_per_cell_pair > CELL_BYTES:
+        side, limit = self.sizes.cell_side, self.sizes.cell_bytes
+        if memory is not None:
+            limit = min(limit, max(PROCESSOR.cell_bytes, memory // 4))
+        while side > 1 and side**2 * self.bytes_per_cell_pair > limit:
             side //= 2
         least = 2 if self.evaluation.in_batches or self.values > LARGE_PAIR else 8
         return min(side, max(least, _power_of_two(n))), min(side, max(least, _power_of_two(m)))
@@ -122,7 +125,7 @@ class Plan:
 
         Sums over parts take four times as many: the parts of each kind are gathered in cells of their own.
         """
-        return (64 if self.evaluation.motion_by_motion else 512) * (4 if self.reduces else 1)
+        return self.sizes.tile_side // (8 if self.evaluation.motion_by_motion else 1) * (4 if self.reduces else 1)
 
     @property
     def symmetrise(self) -> bool:
@@ -172,7 +175,7 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     evaluation = space.evaluation(sampling, rows.signals, f, dtype, _nodes(layers, f, g), pairs)
     numbers = space.numbers(f, evaluation)
     return Plan(space, sampling, evaluation, tail, f, g, rows, columns, x2 is None, reduction is not None, dtype,
-                numbers, scaling)  # fmt: skip
+                numbers, sizes_here(), scaling)  # fmt: skip
 
 
 def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from so3ntk.engine.evaluation.tiles import Tiling, mirrored
+from so3ntk.engine.evaluation.sums import mirrored
+from so3ntk.engine.evaluation.tiles import Tiling
 from so3ntk.matrices.store import GramStore, open_store
 
 

@@ -10,7 +10,8 @@ import pytest
 from planar import GroupConv, GroupPool, Lift
 from so3ntk import Dense, Relu, serial
 from so3ntk.engine.evaluation.programs import batch_kernels
-from so3ntk.engine.plan import CELL_BYTES, make_plan
+from so3ntk.engine.plan import make_plan
+from so3ntk.engine.sizes import PROCESSOR
 from tests.processes import optimized_environment
 
 PROCESS = """
@@ -30,7 +31,7 @@ def test_a_tile_stays_small(n):
     plan = make_plan(net.layers, None, 1e-4, np.zeros((8, n, n, 3), np.float32), None)
     tile = plan.cell(8, 8)
     program = batch_kernels.lower(plan.evaluation, plan.f, plan.f, ("nngp", "ntk"), tile).compile()
-    assert program.compiled.memory_analysis().temp_size_in_bytes < 4 * CELL_BYTES
+    assert program.compiled.memory_analysis().temp_size_in_bytes < 4 * PROCESSOR.cell_bytes
 
 
 @pytest.mark.parametrize(("n", "tile"), [(8, (8, 8)), (32, (4, 2))])

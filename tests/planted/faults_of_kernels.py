@@ -189,7 +189,7 @@ ROTATIONS = (
 TENSORS = (
     Fault(
         "block-not-transposed",  # of two inputs exchanged: right for kernels that are numbers
-        "so3ntk/engine/evaluation/tiles.py",
+        "so3ntk/engine/evaluation/sums.py",
         "return turned.swapaxes(-1, -2) if kernel.ndim > axis + 2 else turned",
         "return turned",
         ("tests/test_irreps.py::test_tiles_and_symmetry", "tests/test_irreps.py"),

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-#: Rows of a matrix that are mirrored at a time.
-MIRRORED = 512
+from so3ntk.engine.layers.readout import Block
+
+#: Rows and columns of a matrix that are mirrored at a time, in the cache.
+MIRRORED = 128
 
 
 def groups_of(row_kinds: np.ndarray, column_kinds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -23,15 +25,24 @@ def add_by_owner(
     """total[i, j] += sum of block over rows owned by i and columns owned by j; owners are sorted."""
     row_first = np.flatnonzero(np.diff(row_owner, prepend=-1))
     column_first = np.flatnonzero(np.diff(column_owner, prepend=-1))
-    reduced = np.add.reduceat(block.astype(np.float64), row_first, axis=0)
+    bounds = [*row_first.tolist(), len(block)]
+    # A few rows at a time: as ``np.add.reduceat`` on the whole block, from the cache
+    reduced = np.stack([block[rows].astype(np.float64).sum(axis=0) for rows in map(slice, bounds[:-1], bounds[1:])])
     reduced = np.add.reduceat(reduced, column_first, axis=1)
     total[np.ix_(row_owner[row_first], column_owner[column_first])] += reduced
 
 
-def add_mirror_image(matrix: Float[np.ndarray, "n n"]) -> None:
-    """matrix += matrix.T in place, a few rows at a time. Sums of two terms commute: symmetric to the bit."""
-    for start in range(0, len(matrix), MIRRORED):
-        rows = slice(start, start + MIRRORED)
-        both = matrix[rows, : start + MIRRORED] + matrix[: start + MIRRORED, rows].T
-        matrix[rows, : start + MIRRORED] = both
-        matrix[: start + MIRRORED, rows] = both.T
+def mirrored(kernel: Block, axis: int = 0) -> Block:
+    """K(f', f) from K(f, f'): with the inputs, at axis and axis + 1, the two axes of a kernel's block are exchanged."""
+    turned = kernel.swapaxes(axis, axis + 1)
+    return turned.swapaxes(-1, -2) if kernel.ndim > axis + 2 else turned
+
+
+def add_mirror_image(matrix: Float[np.ndarray, "n n ..."]) -> None:
+    """matrix += mirrored(matrix) in place, square by square. Sums of two terms commute: symmetric to the bit."""
+    parts = [slice(start, start + MIRRORED) for start in range(0, len(matrix), MIRRORED)]
+    for i, rows in enumerate(parts):
+        for columns in parts[: i + 1]:
+            both = matrix[rows, columns] + mirrored(matrix[columns, rows])
+            matrix[rows, columns] = both
+            matrix[columns, rows] = mirrored(both)

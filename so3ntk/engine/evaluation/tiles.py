@@ -2,7 +2,7 @@
 
 A tile holds all pairs of two runs of consecutive inputs. Runs are packed by parts (signals, or atoms of molecules): as
 many inputs as have at most ``tile`` parts together, and at least one. A tile is computed in cells of t1 x t2 pairs of
-parts of equal kind (``Plan.cell``: powers of two, up to 32 x 32, whose fields fit the cache), k cells in each dispatch to
+parts of equal kind (``Plan.cell``: powers of two, up to 32 x 32 on a processor, whose fields fit its cache), k cells in each dispatch to
 the device. The last cells of a kind and the last dispatch of a tile are padded, so that one program is compiled for all
 tiles. The bytes beyond the result are
 
@@ -25,9 +25,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from so3ntk.engine.evaluation.programs import cell_kernels
-from so3ntk.engine.evaluation.sums import add_by_owner, groups_of
+from so3ntk.engine.evaluation.sums import add_by_owner, add_mirror_image, groups_of, mirrored
 from so3ntk.engine.layers.base import is_traced
-from so3ntk.engine.layers.readout import Block
 from so3ntk.engine.plan import Plan, parse_memory
 from so3ntk.engine.scaling import rescaled
 from so3ntk.errors import PrecisionError
@@ -73,7 +72,7 @@ def make_tiling(plan: Plan, tile: int | None = None, memory: str | int = "2GiB",
         raise ValueError(f"gram: expected tile to be a positive integer, got {tile!r}.")
     rows, columns = len(plan.rows.owner), len(plan.columns.owner)
     side = int(tile) if tile is not None else plan.largest_tile
-    cell = plan.cell(min(side, rows), min(side, columns))
+    cell = plan.cell(min(side, rows), min(side, columns), budget)
     if tile is None:
         side = min(side, _share(rows, columns, workers, plan.symmetric, max(cell)))
         while side > max(cell) and bytes_of(plan, side, cell, _cells(side, cell)) > budget:
@@ -95,7 +94,7 @@ def make_tiling(plan: Plan, tile: int | None = None, memory: str | int = "2GiB",
 def bytes_of(plan: Plan, side: int, cell: tuple[int, int], cells: int) -> int:
     """The formula at the head of this file."""
     pairs = side**2 + cells * cell[0] * cell[1]
-    return plan.bytes_fixed + cells * sum(cell) * plan.bytes_per_row + pairs * plan.bytes_per_pair
+    return plan.bytes_fixed(cell) + cells * sum(cell) * plan.bytes_per_row + pairs * plan.bytes_per_pair
 
 
 def pack(owner: Int[np.ndarray, " parts"], count: int, side: int) -> Int[np.ndarray, " bounds"]:
@@ -151,10 +150,13 @@ def compute_tile(
                 block = rescaled(block, plan.scaling, kind.rows[:, None], kind.columns[None], plan.accumulator)
             if plan.reduces:
                 add_by_owner(total, block, *owners)
+            elif len(kinds) == 1:  # without parts each input has its place, and copies by index are slow
+                total[...] = block
             else:
                 total[np.ix_(*owners)] = block
-    if on_diagonal:  # sums of two terms commute: symmetric to the bit
-        sums = {name: total + mirrored(total) for name, total in sums.items()}
+    if on_diagonal:
+        for total in sums.values():
+            add_mirror_image(total)
     kernels = plan.finish(names, sums)
     for name, kernel in zip(names, kernels, strict=True):
         require_finite(plan, name, kernel, rows.start, columns.start)
@@ -177,12 +179,6 @@ def require_finite(plan: Plan, name: str, kernel: Float[np.ndarray, "n m ..."], 
         f"{most} of the {int(bad.sum())} such pairs of its tile. The inputs are finite, so it or a variance on the way is too "
         "large or too small: scale the inputs or the layers' W_std towards one, or compute in double precision."
     )
-
-
-def mirrored(kernel: Block, axis: int = 0) -> Block:
-    """K(f', f) from K(f, f'): with the inputs, at axis and axis + 1, the two axes of a kernel's block are exchanged."""
-    turned = kernel.swapaxes(axis, axis + 1)
-    return turned.swapaxes(-1, -2) if kernel.ndim > axis + 2 else turned
 
 
 def _parts(owner: np.ndarray, inputs: slice) -> slice:
