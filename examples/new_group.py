@@ -21,55 +21,129 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import so3ntk
-from so3ntk.engine.evaluation.evaluation import Evaluation
-from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.evaluation.collapsed import Collapsed
+from so3ntk.engine.evaluation.evaluation import Evaluation, Whole
+from so3ntk.engine.filters import Cap, Everywhere, Filter, within
+from so3ntk.engine.geometry import Geometry, PositionFree
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting
 from so3ntk.engine.parametrization import check_parametrization
+from so3ntk.engine.quadrature import Quadrature
 from so3ntk.engine.space import Space
 
 # --- the group
 
 
-class CircleGeometry(Geometry):
-    """All motions of the circle at once, for filters of global support: fields (2, n) of the reflection and the step."""
+class Angles(eqx.Module, Quadrature):
+    """Rotations by multiples of 2 pi / count, and reflections: a quadrature of O(2), exact below that frequency.
 
-    def correlate(self, f: Float[Array, "n c"], g: Float[Array, "n c"]) -> Float[Array, "2 n"]:
-        """mean_c,x f(x) g(r^-1 x): the spectrum of a reflected real signal is the conjugate one."""
+    count: a multiple of the signals' samples. With as many as there are samples the motions are those of D_n.
+    """
+
+    count: int = eqx.field(static=True)
+
+
+class CircleGeometry(PositionFree):
+    """All motions of the circle at once, for filters of global support: fields (2, k) of the reflection and the angle."""
+
+    angles: Angles
+
+    def correlate(self, f: Float[Array, "n c"], g: Float[Array, "n c"]) -> Float[Array, "2 k"]:
+        """mean_c,x f(x) g(r^-1 x): the spectrum of a reflected real signal is the conjugate one, more zeros more angles."""
         a, b = (jnp.fft.rfft(signal, axis=0) for signal in (f, g))
         products = jnp.stack([jnp.mean(a * jnp.conj(b), axis=-1), jnp.mean(a * b, axis=-1)])
-        return jnp.fft.irfft(products, n=f.shape[0], axis=1) / f.shape[0]
+        if self.angles.count > len(f) and len(f) % 2 == 0:  # the highest frequency is no longer its own mirror image
+            products = products.at[:, -1].multiply(0.5)
+        return jnp.fft.irfft(products, n=self.angles.count, axis=1) * (self.angles.count / len(f) ** 2)
 
     def variance(self, f: Float[Array, "n c"]) -> Float[Array, ""]:
         """The mean square: with global support it is the same at every position."""
         return jnp.mean(f * f)
 
-    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
-        """The identity: a number does not move."""
-        return variance
-
-    def mean(self, field: Float[Array, "2 n"]) -> Float[Array, ""]:
-        """The mean over the 2n motions, all of equal weight."""
+    def mean(self, field: Float[Array, "2 k"]) -> Float[Array, ""]:
+        """The mean over the motions, all of equal weight."""
         return jnp.mean(field)
 
 
+class ArcGeometry(Geometry):
+    """The same for filters on arcs: fields (2, n, n) of the reflection, the step and the position."""
+
+    def correlate(self, f: Float[Array, "n c"], g: Float[Array, "n c"]) -> Float[Array, "2 n n"]:
+        """mean_c f(x) g(r^-1 x)."""
+        return jnp.mean(f * self._carried(g), axis=-1)
+
+    def variance(self, f: Float[Array, "n c"]) -> Float[Array, " n"]:
+        """The mean square at each position."""
+        return jnp.mean(f * f, axis=-1)
+
+    def transport(self, variance: Float[Array, " n"]) -> Float[Array, "2 n n"]:
+        """q(r^-1 x)."""
+        return self._carried(variance)
+
+    def mean(self, field: Float[Array, "2 n n"]) -> Float[Array, ""]:
+        """The mean over motions and positions."""
+        return jnp.mean(field)
+
+    def average(self, field: Float[Array, "... n"], filter: Filter) -> Float[Array, "... n"]:
+        """The mean over the arc about each position."""
+        n = field.shape[-1]
+        if isinstance(filter, Everywhere):
+            return jnp.broadcast_to(jnp.mean(field, axis=-1, keepdims=True), field.shape)
+        if not isinstance(filter, Cap):
+            return super().average(field, filter)
+        reach = int(filter.angle * n / (2 * np.pi) + 1e-9)
+        steps = range(-reach, min(reach, n - 1 - reach) + 1)
+        return sum(jnp.roll(field, step, axis=-1) for step in steps) / len(steps)
+
+    def average_variance(self, variance: Float[Array, " n"], filter: Filter) -> Float[Array, " n"]:
+        """The same."""
+        return self.average(variance, filter)
+
+    def _carried(self, values: Float[Array, "n ..."]) -> Float[Array, "2 n n ..."]:
+        """Values at r^-1 x = (-1)^e (x - k)."""
+        n = len(values)
+        sign, k, x = np.ogrid[0:2, :n, :n]
+        return values[(1 - 2 * sign) * (x - k) % n]
+
+
 class Circle(Space):
-    """What the engine asks of the group: how many numbers it holds for a pair. All motions are known, none is sampled."""
+    """What the engine asks of the group: its motions, and how many numbers it holds for a pair."""
 
     name = "the circle"
 
+    def check_quadrature(self, quadrature: Any) -> None:
+        """Angles, or None for those of the samples."""
+        if quadrature is not None and not isinstance(quadrature, Angles):
+            raise TypeError(f"serial: expected quadrature to be Angles(count) or None, got {quadrature!r}.")
+
+    def sampling(self, signals: Any, quadrature: Angles | None, rtol: float) -> Angles:
+        """Those asked for, else as many angles as samples."""
+        count = np.shape(signals)[1]
+        if quadrature is not None and (quadrature.count < count or quadrature.count % count):
+            raise ValueError(f"serial: expected Angles of a multiple of the {count} samples, got {quadrature.count}.")
+        return quadrature or Angles(count)
+
+    def evaluation(
+        self, sampling: Angles, signals: Any, arrays: Any, dtype: Any, nodes: Any = None, pairs: int = 0
+    ) -> Evaluation:
+        """Every layer on the whole field, or all of them as one function of the correlation."""
+        return Whole(self.layers, sampling) if nodes is None else Collapsed(self.layers, sampling, nodes)
+
     def numbers(self, arrays: Float[Array | np.ndarray, "N n c"], evaluation: Evaluation) -> int:
-        """2n, by which the engine fits its tiles to memory and cache."""
-        return 2 * arrays.shape[1]
+        """Of a field, by which the engine fits its tiles to memory and cache."""
+        local = any(isinstance(lift, CircleLift) and lift.support is not None for lift in self.inside)
+        return 2 * (arrays.shape[1] ** 2 if local else evaluation.motions.count)
 
 
 class CircleLift(Lifting):
-    """The first group convolution, from arrays (N, n, C) to features on D_n, with filters of global support.
+    """The first group convolution, from arrays (N, n, C) to features on the motions of the circle.
 
-    W_std, b_std, width, parametrization: as for ``so3ntk.Lift``. Integer samples become floats. Raises ValueError for
-    arrays of another rank or with an empty axis, TypeError for complex ones.
+    support: None, or the angle in radians that filters see to either side. W_std, b_std, width, parametrization: as for
+    ``so3ntk.Lift``. Integer samples become floats. Raises ValueError for arrays of another rank or with an empty axis,
+    TypeError for complex ones.
     """
 
+    support: float | None = eqx.field(static=True, default=None)
     W_std: Scalar = 1.0
     b_std: Scalar | None = None
     width: int | None = eqx.field(static=True, default=None)
@@ -88,9 +162,14 @@ class CircleLift(Lifting):
             raise TypeError("CircleLift: expected real signals, got complex ones; give the parts as two channels.")
         return signals if jnp.issubdtype(signals.dtype, jnp.floating) else signals.astype(float)
 
-    def geometry(self, grid: Any) -> CircleGeometry:
-        """The circle; there is no quadrature to choose, so ``grid`` is None."""
-        return CircleGeometry()
+    @property
+    def filter(self) -> Filter:
+        """An arc, or the whole circle."""
+        return within(self.support)
+
+    def geometry(self, grid: Any) -> Geometry:
+        """The circle at the angles that ``Circle.sampling`` chose; arcs have those of the samples."""
+        return CircleGeometry(grid) if self.support is None else ArcGeometry()
 
     def channels(self, f: Float[Array, "n c"]) -> int:
         """The last axis."""

@@ -4,11 +4,13 @@ A motion reverses the columns or not, then turns by ``rot90``, then shifts by ``
 
 .. math:: M R = R^{-1} M, \qquad R\, T_{(a, b)} = T_{(-b, a)} R, \qquad M\, T_{(a, b)} = T_{(a, -b)} M
 
-two of them compose to a third. That holds for images of any size, even or odd, as turns are about the image's centre.
+two of them compose to a third. That holds for images of any size, even or odd, as turns are about the image's centre. Of
+rectangles the motions have no quarter turns, k = 0 or 2, and shifts count modulo each side.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -32,18 +34,22 @@ class ImageMotion(NamedTuple):
 
 
 class ImageMotions(MotionList):
-    """Any list of motions of square images; ``motions`` makes those that are groups.
+    """Any list of motions of images; ``motions`` makes those that are groups.
 
-    motions: tuples (turns, mirrored, shift). size: pixels along one side, needed for shifts, which count modulo it.
-    Raises TypeError and ValueError for anything else.
+    motions: tuples (turns, mirrored, shift). size: pixels along one side of squares, or (rows, columns); needed for
+    shifts, which count modulo each side, and kept as a pair. Raises TypeError and ValueError for anything else, and for
+    quarter turns of rectangles.
     """
 
-    def __init__(self, motions: Iterable[tuple], size: int | None = None):
-        self.motions = tuple(_checked(i, motion, size) for i, motion in enumerate(motions))
-        self.size = size
-        self._modulus = size or 1
+    def __init__(self, motions: Iterable[tuple], size: int | tuple[int, int] | None = None):
+        self.size = None if size is None else _sides(size, "planar.ImageMotions")
+        self.motions = tuple(_checked(i, motion, self.size) for i, motion in enumerate(motions))
+        self._quarter = next((i for i, motion in enumerate(self.motions) if motion.turns % 2), None)
+        if self.size is not None:
+            self._check_turns(self.size)
+        self._modulus = self.size or (1, 1)
         self._numbers = np.array([(m.turns, m.mirrored, *m.shift) for m in self.motions], int).reshape(-1, 4)
-        self._places = np.full(8 * self._modulus**2, -1)
+        self._places = np.full(8 * math.prod(self._modulus), -1)
         for place in reversed(range(len(self))):  # the first of equal ones
             self._places[self._codes(self._numbers[place])] = place
 
@@ -51,13 +57,15 @@ class ImageMotions(MotionList):
         return len(self.motions)
 
     def move(self, x: Any, index: int) -> Float[Array, "n h w c"]:
-        """The images moved; integers become floats. ValueError for images of another size."""
-        images = read_images(x, "planar.ImageMotions")
-        if self.size is not None and images.shape[1] != self.size:
+        """The images moved; integers become floats. ValueError for images of another size, or whose sides turns exchange."""
+        images = read_images(x, "planar.ImageMotions", group=None)
+        rows, columns = images.shape[1:3]
+        if self.size is not None and (rows, columns) != self.size:
             raise ValueError(
-                f"planar.ImageMotions: these are motions of images of {self.size} x {self.size} pixels, got images of "
-                f"{images.shape[1]} x {images.shape[2]}."
+                f"planar.ImageMotions: these are motions of images of {self.size[0]} x {self.size[1]} pixels, got images of "
+                f"{rows} x {columns}."
             )
+        self._check_turns((rows, columns))
         turns, mirrored, shift = self.motions[index]
         turned = jnp.rot90(images[:, :, ::-1] if mirrored else images, turns, axes=(1, 2))
         return jnp.roll(turned, shift, axis=(1, 2)) if any(shift) else turned
@@ -84,38 +92,60 @@ class ImageMotions(MotionList):
         parts += [f"the shift by {shift}"] if any(shift) else []
         return ", then ".join(parts) or "the identity"
 
+    def _check_turns(self, size: tuple[int, int]) -> None:
+        """ValueError for a quarter turn, if there is one, of rectangles."""
+        if self._quarter is not None and size[0] != size[1]:
+            raise ValueError(
+                f"planar.ImageMotions: expected square images, got {size[0]} x {size[1]} pixels: {self.describe(self._quarter)}"
+                f" (motion {self._quarter}) would exchange their sides. Crop or pad them, or use half turns, "
+                'planar.motions("C2").'
+            )
+
     def _codes(self, numbers: Int[np.ndarray, "4 ..."]) -> Int[np.ndarray, ...]:
         """One number for each motion, the same for equal ones."""
         turns, mirrored, rows, columns = numbers
-        n = self._modulus
-        return ((mirrored * 4 + turns % 4) * n + rows % n) * n + columns % n
+        n, m = self._modulus
+        return ((mirrored * 4 + turns % 4) * n + rows % n) * m + columns % m
 
 
-def motions(group: str = "C1", size: int | None = None, stride: int = 1) -> ImageMotions:
+def motions(group: str = "C1", size: int | tuple[int, int] | None = None, stride: int = 1) -> ImageMotions:
     """The motions of a group of ``GROUPS``; with a size also all cyclic shifts of such images by multiples of ``stride``.
 
     ``motions("C4")`` turns the kernel of a CNN into that of the C4 network, ``motions("C1", size=n)`` that of a fully
-    connected network into that of a CNN with global support. Order: elements as in ``GROUPS``, then rows, then columns.
-    Raises ValueError for an unknown group, and a stride that does not divide the size: its shifts are not a group.
+    connected network into that of a CNN with global support. size: as for ``ImageMotions``. Order: elements as in
+    ``GROUPS``, then rows, then columns. Raises ValueError for an unknown group, rectangles where it has quarter turns, and
+    a stride that does not divide both sides: its shifts are not a group.
     """
     elements = GROUPS[check_group(group, "planar.motions")]
     if size is None:
         if stride != 1:
             raise ValueError(f"planar.motions: a stride ({stride}) needs the size of the images.")
         return ImageMotions([(*element, (0, 0)) for element in elements])
-    for name, value in (("size", size), ("stride", stride)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"planar.motions: expected {name} to be a positive integer, got {value!r}.")
-    if size % stride:
+    sides = _sides(size, "planar.motions")
+    if not _is_positive(stride):
+        raise ValueError(f"planar.motions: expected stride to be a positive integer, got {stride!r}.")
+    if any(side % stride for side in sides):
         raise ValueError(
             f"planar.motions: the stride {stride} does not divide the size {size}, so the shifts by its multiples are "
             "not a group."
         )
-    steps = range(0, size, stride)
-    return ImageMotions([(*element, shift) for element in elements for shift in product(steps, steps)], size)
+    shifts = list(product(*(range(0, side, stride) for side in sides)))
+    return ImageMotions([(*element, shift) for element in elements for shift in shifts], sides)
 
 
-def _checked(index: int, motion: Any, size: int | None) -> ImageMotion:
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) > 0
+
+
+def _sides(size: Any, where: str) -> tuple[int, int]:
+    """Pixels along both sides, of one number for squares. ValueError for anything else."""
+    sides = (size, size) if _is_positive(size) else size
+    if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(map(_is_positive, sides)):
+        raise ValueError(f"{where}: expected size to be a positive integer or two, (rows, columns), got {size!r}.")
+    return int(sides[0]), int(sides[1])
+
+
+def _checked(index: int, motion: Any, size: tuple[int, int] | None) -> ImageMotion:
     """The motion with 0 <= turns < 4 and its shift modulo the size. TypeError and ValueError for what is none."""
     where = f"planar.ImageMotions: motion {index}"
     try:
@@ -127,5 +157,5 @@ def _checked(index: int, motion: Any, size: int | None) -> ImageMotion:
         ) from None
     if size is None and any(numbers[2:]):
         raise ValueError(f"{where} shifts by {motion.shift}: cyclic shifts need the size of the images, size=.")
-    rows, columns = (n % size if size else 0 for n in numbers[2:])
+    rows, columns = (n % side for n, side in zip(numbers[2:], size or (1, 1), strict=True))
     return ImageMotion(numbers[0] % 4, bool(mirrored), (rows, columns))

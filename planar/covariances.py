@@ -7,6 +7,7 @@ before the average over the filter's window.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -24,41 +25,40 @@ from so3ntk.interop.covariances import Known, first_state
 
 @first_state.register
 def _(layer: Lift, first: Known, second: Known, grid: Any) -> State:
-    known = first.with_(second)
-    size = int(np.sqrt(known.nngp.shape[0]) + 0.5)
-    scales = layer.scales(jax.ShapeDtypeStruct((size, size, known.channels), known.nngp.dtype))
+    nngp, ntk = first.with_(second)
+    rows, columns, _ = first.shape
+    size, scales = (rows, columns), layer.scales(first.signal)
     if layer.window is None:
-        nngp, ntk = (_global_field(c, layer.group) for c in (known.nngp, known.ntk))
-        q1, q2 = (jnp.mean(jnp.diagonal(own)) for own in (known.own1, known.own2))
+        nngp, ntk = (_global_field(c, size, layer.group) for c in (nngp, ntk))
+        q1, q2 = (jnp.mean(jnp.diagonal(input.own)) for input in (first, second))
         return State(GlobalGeometry(layer.group), nngp, ntk, q1, q2).affine(scales, layer.width)
     geometry = LocalGeometry(grid.displacement, size, size, len(GROUPS[layer.group]))
     sources = _sources(size, layer.group)
-    here, there = (sources[grid.element if input.index else 0] for input in (first, second))
+    here, there = (sources[grid.element if input.moves else 0] for input in (first, second))
     moved = geometry.transport(there)
-    nngp, ntk = (c[here, moved] for c in (known.nngp, known.ntk))
-    state = State(geometry, nngp, ntk, known.own1[here, here], known.own2[there, there])
+    state = State(geometry, nngp[here, moved], ntk[here, moved], first.own[here, here], second.own[there, there])
     return state.filter(layer.window, scales, layer.width)
 
 
 @first_state.register
 def _(layer: Flatten, first: Known, second: Known, grid: Any) -> State:
-    known = first.with_(second)
-    nngp, ntk, q1, q2 = (jnp.mean(jnp.diagonal(c)) for c in (known.nngp, known.ntk, known.own1, known.own2))
-    return State(Point(), nngp, ntk, q1, q2, width=known.channels * len(known.nngp))
+    nngp, ntk, q1, q2 = (jnp.mean(jnp.diagonal(c)) for c in (*first.with_(second), first.own, second.own))
+    return State(Point(), nngp, ntk, q1, q2, width=math.prod(first.shape))
 
 
-def _sources(size: int, group: str) -> Int[Array, "h n n"]:
-    """The pixel, as y * size + x, that each element of the group brings to each position."""
-    return views(jnp.arange(size**2).reshape(size, size, 1), group)[..., 0]
+def _sources(size: tuple[int, int], group: str) -> Int[Array, "h n m"]:
+    """The pixel, as y * m + x in images n x m, that each element of the group brings to each position."""
+    return views(jnp.arange(math.prod(size)).reshape(*size, 1), group)[..., 0]
 
 
-def _global_field(covariance: Float[Array, "p p"], group: str) -> Float[Array, "h n n"]:
+def _global_field(covariance: Float[Array, "p p"], size: tuple[int, int], group: str) -> Float[Array, "h n m"]:
     """The mean over x of C(x, h^-1 (x + d)), for each element h and displacement d."""
-    size = int(np.sqrt(len(covariance)) + 0.5)
-    y, x = np.divmod(np.arange(size**2), size)
-    moved = (y[:, None] + y) % size * size + (x[:, None] + x) % size  # [displacement, position]
+    n, m = size
+    pixels = np.arange(n * m)
+    y, x = np.divmod(pixels, m)
+    moved = (y[:, None] + y) % n * m + (x[:, None] + x) % m  # [displacement, position]
 
     def one(source):
-        return jnp.mean(covariance[np.arange(size**2)[None], source.ravel()[moved]], axis=1).reshape(size, size)
+        return jnp.mean(covariance[pixels[None], source.ravel()[moved]], axis=1).reshape(size)
 
     return jax.lax.map(one, _sources(size, group))

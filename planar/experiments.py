@@ -15,6 +15,7 @@ from planar.layers import GroupConv, Lift
 from so3ntk.engine.activations import Activation, Relu
 from so3ntk.engine.layers import Dense, GroupPool
 from so3ntk.engine.network import Network, serial
+from so3ntk.engine.plan import read_signals
 from so3ntk.learning.classifier import KernelClassifier
 from so3ntk.matrices.gram import gram
 
@@ -108,6 +109,8 @@ def compare(
     **options: Any,
 ) -> Comparison:
     """Each network's kernel once, as ``image_kernels``, then the accuracies; ``report`` gets a name before its turn."""
+    for net in networks.values():  # what a group refuses, now and not after the minutes of another network
+        read_signals(net.layers, drawn.train.images[:1])
     kernels, seconds = {}, {}
     for name, net in networks.items():
         report(name)

@@ -17,7 +17,7 @@ from so3ntk.engine.features import HIGHEST, Features, Vectors
 
 
 class ImageFeatures(Features):
-    """Values (N, |H|, m, m, C): for each element of the group one plane of positions."""
+    """Values (N, |H|, x, y, C): for each element of the group one plane of positions, rows x columns."""
 
     values: Float[Array, "n h x y c"]
     group: str = eqx.field(static=True)
@@ -32,25 +32,25 @@ class ImageFeatures(Features):
         tiles = self.values.reshape(n, h, x // window, window, y // window, window, c)
         return ImageFeatures(jnp.mean(tiles, axis=(3, 5)), self.group)
 
-    def convolve(self, filters: Float[Array, "h k k c w"], window: Window | None, bias: Any) -> ImageFeatures:
+    def convolve(self, filters: Float[Array, "h a b c w"], window: Window | None, bias: Any) -> ImageFeatures:
         r"""The group convolution out[g] = sum_g' h[g'] * (g filters[g^-1 g']), and a bias."""
         n, h, x, y, c = self.values.shape
         table = division_table(self.group)
         # Both group axes join the channels: one convolution does them all.
         turned = [[act(filters[table[g, other]], self.group, g, window) for other in range(h)] for g in range(h)]
-        kernel = jnp.stack([jnp.concatenate(row, axis=2) for row in turned], axis=3)  # (k, k, g' c, g, w)
+        kernel = jnp.stack([jnp.concatenate(row, axis=2) for row in turned], axis=3)  # (a, b, g' c, g, w)
         planes = self.values.transpose(0, 2, 3, 1, 4).reshape(n, x, y, h * c)
         return _from_planes(cross_correlate(planes, kernel, window), self.group, bias)
 
 
-def lift(images: Float[Array, "n x y c"], filters: Float[Array, "k k c w"], window: Window | None, group: str,
+def lift(images: Float[Array, "n x y c"], filters: Float[Array, "a b c w"], window: Window | None, group: str,
          bias: Any) -> ImageFeatures:  # fmt: skip
     """The lifting convolution out[g] = image * (g filters), and a bias."""
     kernel = jnp.stack([act(filters, group, g, window) for g in range(len(GROUPS[group]))], axis=3)
     return _from_planes(cross_correlate(images, kernel, window), group, bias)
 
 
-def act(filters: Float[Array, "k k c w"], group: str, element: int, window: Window | None) -> Float[Array, "k k c w"]:
+def act(filters: Float[Array, "a b c w"], group: str, element: int, window: Window | None) -> Float[Array, "a b c w"]:
     """A filter turned by an element: a window about its centre, a filter on the whole torus about pixel 0."""
     turns, mirrored = GROUPS[group][element]
 
@@ -60,8 +60,7 @@ def act(filters: Float[Array, "k k c w"], group: str, element: int, window: Wind
     turned = turn(filters)
     if window is not None:
         return turned
-    size = filters.shape[0]
-    corner = np.zeros((size, size))
+    corner = np.zeros(filters.shape[:2])
     corner[0, 0] = 1  # where pixel 0 went
     moved = np.argwhere(np.rot90(corner[:, ::-1] if mirrored else corner, turns))[0]
     return jnp.roll(turned, tuple(-moved), axis=(0, 1))
@@ -72,7 +71,7 @@ def _from_planes(planes: Float[Array, "n x y h w"], group: str, bias: Any) -> Im
 
 
 def cross_correlate(
-    planes: Float[Array, "n x y c"], kernel: Float[Array, "k k c h w"], window: Window | None
+    planes: Float[Array, "n x y c"], kernel: Float[Array, "v u c h w"], window: Window | None
 ) -> Float[Array, "n a b h w"]:
     """sum over pixels v of the filter of kernel(v) planes(x + v); a global filter by FFT.
 
@@ -88,7 +87,7 @@ def cross_correlate(
         filters = jnp.conj(jnp.fft.rfft2(kernel, axes=(0, 1)))
         products = jnp.einsum("nxyc,xychw->nxyhw", spectrum, filters, precision=HIGHEST)
         return jnp.fft.irfft2(products, s=planes.shape[1:3], axes=(1, 2))
-    check_fits(window, planes.shape[1])
+    check_fits(window, planes.shape[1:3])
     if window.padding != "VALID":
         margin = -window.offsets[0], window.offsets[-1]
         width = ((0, 0), margin, margin, (0, 0))

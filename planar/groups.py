@@ -1,7 +1,8 @@
-"""The finite groups that act on square images about their centre, and their action: the one home of C4's convention.
+"""The finite groups that act on images about their centre, and their action: the one home of C4's convention.
 
 An element is (quarter turns k, whether the columns are reversed first); the image is turned by ``rot90`` by k in the
-plane of its axes (H, W). Rotations about the centre map pixels to pixels for any size.
+plane of its axes (H, W). Rotations about the centre map pixels to pixels for any size; quarter turns map only squares to
+themselves, half turns rectangles too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ def check_group(group: str, where: str) -> str:
     if group not in GROUPS:
         raise ValueError(f"{where}: expected group to be one of {', '.join(GROUPS)}, got {group!r}.")
     return group
+
+
+def needs_squares(group: str) -> bool:
+    """Whether a quarter turn is among the elements: rectangles would not be mapped to themselves."""
+    return any(turns % 2 for turns, _ in GROUPS[group])
 
 
 def views(image: Num[Array | np.ndarray, "h w c"], group: str) -> Num[Array, "g h w c"]:

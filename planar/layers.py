@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -12,11 +13,12 @@ from jaxtyping import Array, Float
 
 from planar.features import ImageFeatures, lift
 from planar.geometry import GlobalGeometry, LocalGeometry, Motion
-from planar.groups import GROUPS, check_group, views
+from planar.groups import GROUPS, check_group, needs_squares, views
 from planar.space import Images
 from planar.windows import Window, check_centred, check_window
 from so3ntk.basics.arrays import as_floats
 from so3ntk.engine.features import Inputs, Linear, Vectors
+from so3ntk.engine.filters import Everywhere, Filter
 from so3ntk.engine.geometry import Geometry, Point
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting, Source
@@ -31,14 +33,15 @@ class Lift(Lifting):
               \qquad \Theta = K
 
     filter_shape: (k, k), or None for global support. padding: "CIRCULAR", "SAME" or "VALID". group: "C1" (an ordinary
-    CNN), "C2", "C4" or "D4" (quarter turns and reflections). width, W_std, b_std, parametrization: as for
-    ``so3ntk.Lift``. Images are square.
+    CNN), "C2" (half turns), "C4" or "D4" (quarter turns and reflections). width, W_std, b_std, parametrization: as for
+    ``so3ntk.Lift``. Images are rectangles for C1 and C2, and square for C4 and D4.
 
     A network that ends before pooling returns ``Fields`` with axes (N1, N2, h, d, d, x, x): elements in the order of
-    ``GROUPS``, displacements and positions modulo the number of positions; for global support (N1, N2, h, d, d), the
-    same at all positions. Pooled kernels of local filters hold the field of one motion, at most n^2 numbers for a pair at
-    any depth, in tiles of pairs: 32 x 32 and 64 x 64 pixels take a process of 0.5 GiB. Raises ValueError for filters that
-    break the symmetry.
+    ``GROUPS``, displacements (rows, columns) and positions (rows, columns), both modulo the number of positions along
+    their axis; for global support (N1, N2, h, d, d), the same at all positions. Pooled kernels of local filters hold the
+    field of one motion, at most H W numbers for a pair at any depth, in tiles of pairs: 32 x 32 and 64 x 64 pixels take a
+    process of 0.5 GiB. Raises ValueError for filters that break the symmetry, and images that quarter turns do not map to
+    themselves.
     """
 
     window: Window | None = eqx.field(static=True)
@@ -71,6 +74,11 @@ class Lift(Lifting):
         return "images"
 
     @property
+    def filter(self) -> Filter:
+        """The window; everywhere for global support."""
+        return Everywhere() if self.window is None else self.window
+
+    @property
     def pointwise(self) -> bool:
         """Whether the field does not depend on the position: global support."""
         return self.window is None
@@ -85,7 +93,7 @@ class Lift(Lifting):
         return Images(layers)
 
     def arrays(self, x: Any) -> Float[Array, "n h w c"]:
-        """The images; integers become floats. ValueError for arrays that are not square images."""
+        """The images; integers become floats. ValueError for other arrays, and rectangles where the group has quarter turns."""
         return read_images(x, "planar.Lift", self.group)
 
     def geometry(self, grid: Any) -> Geometry:
@@ -111,30 +119,31 @@ class Lift(Lifting):
             return super().begin(pair)
         motion: Any = pair.grid
         f, g = pair.f, views(pair.g, self.group)[motion.element]
-        size = f.shape[0]
+        size = f.shape[:2]
         geometry = LocalGeometry(motion.displacement, size, size, len(GROUPS[self.group]))
         correlation = geometry.correlate(f, g)
         variances = geometry.variance(f), geometry.variance(g)
         state = State(geometry, correlation, jnp.zeros_like(correlation), *variances)
-        return state.filter(self.window, self.scales(f), self.width)
+        return state.filter(self.filter, self.scales(f), self.width)
 
     def fan_in(self, f: Float[Array | jax.ShapeDtypeStruct, "... h w c"]) -> int:
         """Weights that meet in one feature: pixels of the filter times channels; see ``parametrization``."""
         return f.shape[-1] * (1 if self.window is None else self.window.size**2)
 
     def init(self, key: Array, features: Inputs) -> Any:
-        """A filter (k, k, C, width), and a bias (width,)."""
+        """A filter (k, k, C, width), of global support (H, W, C, width), and a bias (width,)."""
         images = features.arrays
         _check_shape(images.shape, "planar.Lift", self.group)
-        side = images.shape[1] if self.window is None else self.window.size
-        shape = (side, side, images.shape[-1], self.width)
+        sides = images.shape[1:3] if self.window is None else (self.window.size,) * 2
+        shape = (*sides, images.shape[-1], self.width)
         return Linear.of(self, self.fan_in(images)).init("planar.Lift", key, shape, self.width)
 
     def apply(self, params: Any, features: Inputs) -> ImageFeatures:
         """The convolutions with the filter under each element of the group."""
         filters, bias = Linear.of(self, self.fan_in(features.arrays)).scaled(params)
         if self.window is None:
-            filters = filters / features.arrays.shape[1]  # a mean over the torus in place of a sum
+            _, *size, _ = features.arrays.shape
+            filters = filters / math.sqrt(math.prod(size))  # a mean over the torus in place of a sum
         return lift(features.arrays, filters, self.window, self.group, bias)
 
 
@@ -173,6 +182,11 @@ class GroupConv(Layer):
         return "images"
 
     @property
+    def filter(self) -> Filter:
+        """The window; everywhere for global support."""
+        return Everywhere() if self.window is None else self.window
+
+    @property
     def pointwise(self) -> bool:
         """Whether support is global: after a global ``Lift`` the layer is then the identity on the field."""
         return self.window is None
@@ -197,7 +211,7 @@ class GroupConv(Layer):
         scales = self._scales(state)
         if self.window is None and not isinstance(state.geometry, LocalGeometry):
             return state.affine(scales, self.width)
-        return state.filter(self.window, scales, self.width)
+        return state.filter(self.filter, scales, self.width)
 
     def _scales(self, state: State) -> Scales:
         """The scales; in the standard parametrisation the fan-in counts elements, pixels of the filter and channels."""
@@ -218,19 +232,19 @@ class GroupConv(Layer):
         return channels * (1 if self.window is None else elements * self.window.size**2)
 
     def init(self, key: Array, features: ImageFeatures) -> Any:
-        """Filters (|H|, k, k, C, width), one for each relative element, and a bias (width,)."""
+        """Filters (|H|, k, k, C, width), one for each relative element, and a bias (width,); k as in ``Lift.init``."""
         fan_in = self._fan_in(features)
-        _, elements, size, _, channels = features.values.shape
-        side = size if self.window is None else self.window.size
-        shape = (elements, side, side, channels, self.width)
+        _, elements, *size, channels = features.values.shape
+        sides = size if self.window is None else (self.window.size,) * 2
+        shape = (elements, *sides, channels, self.width)
         return Linear.of(self, fan_in).init("planar.GroupConv", key, shape, self.width)
 
     def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
         """The group convolution."""
         filters, bias = Linear.of(self, self._fan_in(features)).scaled(params)
         if self.window is None:
-            _, elements, size, _, _ = features.values.shape
-            filters = filters / (size * elements**0.5)  # a mean over the group in place of a sum
+            _, elements, *size, _ = features.values.shape
+            filters = filters / (math.sqrt(math.prod(size)) * elements**0.5)  # a mean over the group in place of a sum
         return features.convolve(filters, self.window, bias)
 
 
@@ -259,12 +273,12 @@ class Flatten(Source):
         return Vectors(features.arrays.reshape(len(features.arrays), -1))
 
 
-def read_images(x: Any, where: str, group: str | None = "C4") -> Float[Array, "n h w c"]:
+def read_images(x: Any, where: str, group: str | None) -> Float[Array, "n h w c"]:
     """An array (N, H, W, C) of real numbers; ``ImageData`` gives its images.
 
-    group: what acts on the images, for which they have to be square; None for nothing. Arrays in any byte order;
-    integers become floats, half precision float32. ValueError for other shapes and masked entries, TypeError for what
-    holds no real numbers.
+    group: what acts on the images, which have to be square where it has quarter turns; None for nothing. Arrays in any
+    byte order; integers become floats, half precision float32. ValueError for other shapes and masked entries, TypeError
+    for what holds no real numbers.
     """
     x = getattr(x, "images", x)
     if not isinstance(x, jax.Array | np.ndarray | list | tuple):
@@ -280,12 +294,8 @@ def _check_shape(shape: tuple[int, ...], where: str, group: str | None) -> None:
             " For one channel add the axis, images[..., None]; for one image images[None]." if len(shape) == 3 else ""
         )
         raise ValueError(f"{where}: expected images (N, H, W, C), got an array of shape {shape}.{hint}")
-    if group is not None and shape[1] != shape[2]:
-        reason = (
-            f"{group} would allow rectangles, but they are not implemented yet, for any group"
-            if group in ("C1", "C2")
-            else f"the quarter turns of {group} map only squares to themselves"
-        )
+    if group is not None and shape[1] != shape[2] and needs_squares(group):
         raise ValueError(
-            f"{where}: expected square images, got {shape[1]} x {shape[2]} pixels: {reason}. Crop or pad them."
+            f"{where}: expected square images, got {shape[1]} x {shape[2]} pixels: the quarter turns of {group} map only "
+            'squares to themselves. Crop or pad them, or use group="C2" (half turns) or "C1".'
         )

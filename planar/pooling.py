@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -28,7 +29,7 @@ class AvgPool(Coarsening):
 
     Positions and translations are then those of the coarse lattice; with a group of turns or reflections these map
     tiles to tiles, since w must divide the number of positions. Holds the field of all coarse motions of a pair,
-    |H| (n / w)^4 numbers for each kernel. Raises ValueError for windows that are not square or do not tile.
+    |H| (H W / w^2)^2 numbers for each kernel. Raises ValueError for windows that are not square or do not tile.
     """
 
     window: int = eqx.field(static=True)
@@ -59,7 +60,7 @@ class AvgPool(Coarsening):
 
     def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
         """The means over tiles."""
-        Tiles(self.window).count(features.values.shape[2])
+        Tiles(self.window).count(features.values.shape[2:4])
         return features.pool_tiles(self.window)
 
     def collect(self, states: Callable[[Any], State], motions: Motion) -> tuple[Callable[[Any], State], Motion]:
@@ -71,23 +72,24 @@ class AvgPool(Coarsening):
                 "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
             )
         size = Tiles(self.window).count(old.positions)
-        coarse = all_motions(len(motions.element) // old.size**2, size)
+        elements = len(motions.element) // math.prod(old.size)
+        coarse = all_motions(elements, size)
 
         def add(fields, motion):
-            axes = [_candidates(d, self.window, old, example.nngp.dtype) for d in motion.displacement]
+            each = zip(motion.displacement, old.size, old.positions, strict=True)
+            axes = [_candidates(d, self.window, n, m, example.nngp.dtype) for d, n, m in each]
             parts = jax.tree.map(lambda value: _tile_sums(value, axes), _parts(states(motion)))
             return jax.tree.map(lambda field, part: _add(field, part, motion.element, axes), fields, parts), None
 
-        shape = (len(coarse.element) // size**2, size, size, size, size)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), _parts(example))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((elements, *size, *size), leaf.dtype), _parts(example))
         # Without checkpoint JAX drops the activations' derivative rules where forward over reverse mode splits the loop.
         fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, old.overlapping(motions))
         return lambda motion: _state_at(fields, motion, size, example.width), coarse
 
 
-def all_motions(elements: int, size: int) -> Motion:
-    """The motions of a group of so many elements on size x size pixels, elements major."""
-    element, dy, dx = (a.ravel() for a in np.meshgrid(*map(np.arange, (elements, size, size)), indexing="ij"))
+def all_motions(elements: int, size: tuple[int, int]) -> Motion:
+    """The motions of a group of so many elements on (rows, columns) of pixels, elements major."""
+    element, dy, dx = (a.ravel() for a in np.meshgrid(*map(np.arange, (elements, *size)), indexing="ij"))
     return Motion(jnp.asarray(element), jnp.asarray(np.stack([dy, dx], axis=-1)))
 
 
@@ -98,15 +100,14 @@ def _parts(state: State) -> dict[str, Any]:
 
 
 def _candidates(
-    d: Int[Array, ""], window: int, old: LocalGeometry, dtype: Any
+    d: Int[Array, ""], window: int, n: int, m: int, dtype: Any
 ) -> tuple[Float[Array, "k t m"], Int[Array, " k"]]:
     """Along one axis: the coarse displacements D that positions at displacement d can have, and who has which.
 
     Matrix k is 1 / w^2 where x lies in tile X and x + d in tile X + D_k. D is floor(d / w) or one more; where a border
-    was cut off, x + d - n is another displacement than x + d, with candidates of its own.
+    was cut off, x + d - n is another displacement than x + d, with candidates of its own. n: pixels. m: positions.
     """
-    n, m = old.size, old.positions
-    tiles = Tiles(window).count(m)
+    tiles = m // window
     x = np.arange(m)
     used = (x + d) % n < m
     in_tile = x // window == np.arange(tiles)[:, None]
@@ -121,13 +122,13 @@ def _candidates(
     return jnp.stack(matrices).astype(dtype) / window**2, jnp.stack(displacements)
 
 
-def _tile_sums(value: Float[Array, "m m"], axes: list) -> Float[Array, "a b t t"]:
+def _tile_sums(value: Float[Array, "y x"], axes: list) -> Float[Array, "a b t u"]:
     (rows, _), (columns, _) = axes
     half = jnp.einsum("aXx,xy->aXy", rows, value, precision=HIGHEST)
     return jnp.einsum("aXy,bYy->abXY", half, columns, precision=HIGHEST)
 
 
-def _add(field: Float[Array, "h t t t t"], part: Array, element: Array, axes: list) -> Float[Array, "h t t t t"]:
+def _add(field: Float[Array, "h t u t u"], part: Array, element: Array, axes: list) -> Float[Array, "h t u t u"]:
     """The field with the contributions of one displacement added at its coarse ones."""
     (_, first), (_, second) = axes
     for a, b in product(range(len(first)), range(len(second))):
@@ -135,7 +136,7 @@ def _add(field: Float[Array, "h t t t t"], part: Array, element: Array, axes: li
     return field
 
 
-def _state_at(fields: dict[str, Any], motion: Motion, size: int, width: int | None) -> State:
+def _state_at(fields: dict[str, Any], motion: Motion, size: tuple[int, int], width: int | None) -> State:
     """The state of one coarse motion; variances are the self states' kernels at no displacement."""
     elements = len(fields["nngp"])
     geometry = LocalGeometry(motion.displacement, size, size, elements)

@@ -18,7 +18,7 @@ from so3ntk.engine.space import Space
 
 
 class Images(Space):
-    """Square images; local filters are evaluated motion by motion."""
+    """Images; local filters are evaluated motion by motion."""
 
     name = "images"
 
@@ -36,12 +36,13 @@ class Images(Space):
         """Motion by motion for local support; all motions at once for global."""
         if self._lift.window is None:
             return super().evaluation(sampling, signals, arrays, dtype, nodes, pairs)
-        return ByMotion(self.layers, all_motions(self._elements, arrays.shape[1]))
+        return ByMotion(self.layers, all_motions(self._elements, arrays.shape[1:3]))
 
     def numbers(self, arrays: Float[Array | np.ndarray, "n h w c"], evaluation: Evaluation) -> int:
         """Of a field of one displacement, and of the coarse fields of an ``AvgPool``; all motions for global support."""
-        size = arrays.shape[1]
+        height, width = arrays.shape[1:3]
         if self._lift.window is None:
-            return size**2 * self._elements
+            return height * width * self._elements
         windows = [layer.window for layer in self.inside if isinstance(layer, AvgPool)]
-        return size**2 + (2 * self._elements * (size // windows[0]) ** 4 if windows else 0)
+        tiles = (height // windows[0]) * (width // windows[0]) if windows else 0
+        return height * width + 2 * self._elements * tiles**2

@@ -1,9 +1,10 @@
-"""Square windows on a square image: what a filter averages over, at one displacement between two images.
+"""Square windows on an image: what a filter averages over, at one displacement between two images.
 
-A field at displacement d is stored cyclically, x against x' = (x + d) mod n, for the positions 0 <= x < m: n of them, or
+Axes are treated one by one: of n pixels and m positions along each, which differ between the axes of a rectangle. There
+a field at displacement d is stored cyclically, x against x' = (x + d) mod n, for the positions 0 <= x < m: n of them, or
 fewer where a "VALID" window was, which counts those that are left from zero again. A window of zero padding is cut where x
-*or* x' leaves the image, so n^2 m^2 numbers exist per pair; those whose x' is no position, x' >= m, mean nothing and are
-kept out. Axes are treated one by one.
+*or* x' leaves the image, so n m numbers exist per pair and axis; those whose x' is no position, x' >= m, mean nothing and
+are kept out.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from so3ntk.engine.filters import Filter
+
 HIGHEST = jax.lax.Precision.HIGHEST
 PADDINGS = ("CIRCULAR", "SAME", "VALID")
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Filter):
     """size x size pixels with a padding: "CIRCULAR", "SAME" (zeros outside) or "VALID" (inside only).
 
     With "VALID" a position is that of its window's first pixel. Else odd windows are centred, and an even one has one pixel
@@ -43,16 +46,19 @@ class Window:
 
 
 def window_mean(
-    field: Float[Array, "m m"], window: Window, displacement: Int[Array, 2], pixels: int
-) -> Float[Array, "k k"]:
+    field: Float[Array, "y x"], window: Window, displacement: Int[Array, 2], pixels: tuple[int, int]
+) -> Float[Array, "a b"]:
     """The sum over the window of the field at one displacement, divided by the number of pixels of a whole window.
+
+    pixels: of the image, along both axes.
 
     As two products with banded matrices: slices would be fused with the nonlinearity before, and recompute it for each
     pixel of the window (measured: three to six times slower), and a product does not depend on the window's size.
     """
     # Columns first: XLA then keeps the pixels of a pair together, in place of moving them for each product (by a third
     # faster on a CPU).
-    rows, columns = (_band(len(field), window, shift, pixels, field.dtype) / window.size for shift in displacement)
+    axes = zip(field.shape, displacement, pixels, strict=True)
+    rows, columns = (_band(m, window, shift, n, field.dtype) / window.size for m, shift, n in axes)
     return jnp.matmul(rows, jnp.matmul(field, columns.T, precision=HIGHEST), precision=HIGHEST)
 
 
@@ -96,10 +102,10 @@ def check_centred(where: str, window: Window | None, elements: int) -> None:
         )
 
 
-def check_fits(window: Window, positions: int) -> None:
-    """ValueError for a window larger than what it acts on."""
-    if window.size > positions:
+def check_fits(window: Window, positions: tuple[int, ...]) -> None:
+    """ValueError for a window larger than what it acts on, along either axis."""
+    if window.size > min(positions):
         raise ValueError(
-            f"a filter of {window.size} x {window.size} pixels is larger than the {positions} x {positions} positions it "
-            "acts on."
+            f"a filter of {window.size} x {window.size} pixels is larger than the {positions[0]} x {positions[1]} positions "
+            "it acts on."
         )

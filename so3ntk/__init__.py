@@ -70,6 +70,7 @@ _MODULES = {
     "predict": "learning.predict",
     "saving": "saving",
     "solvers": "learning.solvers",
+    "testing": "testing",
     "training": "finite.training",
 }
 _LATER = {

@@ -25,8 +25,9 @@ from so3ntk import (
     parallel,
     serial,
 )
+from so3ntk.engine.filters import within
 from so3ntk.engine.layers.base import Layer
-from so3ntk.sphere.local_support import Cap, LocalSphereGeometry
+from so3ntk.sphere.local_support import LocalSphereGeometry
 from so3ntk.sphere.positions import SphereGrid, cap_multipliers
 from so3ntk.sphere.quadrature import LocalGrid
 from tests.activations.cases import CASES
@@ -79,7 +80,7 @@ def test_cap_average_multiplies_each_harmonic(angle):
     values = harmonics(grid.directions, range(n))
     factors = cap_multipliers(angle or math.pi, n)[np.sqrt(np.arange(n * n)).astype(int)]
     field = jnp.asarray(values.reshape(8, -1, n * n, 1))
-    found = LocalSphereGeometry(grid, jnp.ones(())).average(field, Cap(angle)).reshape(-1, n * n)
+    found = LocalSphereGeometry(grid, jnp.ones(())).average(field, within(angle)).reshape(-1, n * n)
     np.testing.assert_allclose(found, values * factors, rtol=0, atol=500 * EPS * np.abs(values).max())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
@@ -13,19 +13,19 @@ import numpy as np
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
-def check_flag(value: Any, where: str, name: str) -> bool:
+def check_flag(value: object, where: str, name: str) -> bool:
     """True or False. TypeError for anything else: of "no", 0.5 or an object Python would make True."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{where}: expected {name} to be True or False, got {value!r}.")
     return bool(value)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether a value is one real number, of Python or of NumPy; True and False are none."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def is_address(place: Any) -> bool:
+def is_address(place: object) -> TypeGuard[str | os.PathLike]:
     """Whether a path names a protocol, as "s3://bucket/run.zarr" does."""
     return isinstance(place, str | os.PathLike) and ADDRESS.match(str(os.fspath(place))) is not None
 

@@ -5,12 +5,24 @@ JAX knows the machine's byte order alone, and no mask: ``jnp.asarray`` fails at 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+
+
+@runtime_checkable
+class SupportsArray(Protocol):
+    """What NumPy and JAX make an array of by itself: their own arrays, those of files, series of pandas."""
+
+    def __array__(self) -> np.ndarray: ...
+
+
+#: Numbers as callers give them.
+ArrayLike = SupportsArray | Sequence | float
 
 #: What files hold where there is no value, and the name of it.
 FILLS = {-1.6375e30: "HEALPix's UNSEEN", 9.969209968386869e36: "netCDF's default fill value"}
@@ -39,7 +51,7 @@ def as_numbers(values: Any, what: str) -> Array | np.ndarray:
     return values.astype(_native(dtype), copy=False)
 
 
-def as_floats(values: Any, what: str) -> Array:
+def as_floats(values: ArrayLike, what: str) -> Array:
     """The values as an array of JAX of real floats, into which integers are turned: see ``as_numbers``.
 
     Raises TypeError for complex ones, too.
@@ -55,7 +67,7 @@ def as_floats(values: Any, what: str) -> Array:
     return jnp.asarray(numbers.astype(jax.dtypes.canonicalize_dtype(np.float64)))  # before JAX cuts them to 32 bits
 
 
-def concrete(array: Any) -> np.ndarray | None:
+def concrete(array: ArrayLike | None) -> np.ndarray | None:
     """The array as one of NumPy, or None if it is traced."""
     try:
         return np.asarray(array)
@@ -63,7 +75,7 @@ def concrete(array: Any) -> np.ndarray | None:
         return None
 
 
-def on_host(values: Any, what: str) -> np.ndarray | None:
+def on_host(values: ArrayLike, what: str) -> np.ndarray | None:
     """The values as an array of NumPy, or None if they are traced: see ``as_numbers``."""
     try:
         return np.asarray(as_numbers(values, what))
@@ -71,7 +83,7 @@ def on_host(values: Any, what: str) -> np.ndarray | None:
         return None
 
 
-def refuse_masked(values: Any, what: str) -> None:
+def refuse_masked(values: object, what: str) -> None:
     """ValueError for a masked array (``numpy.ma``) or a list of them with masked entries, naming the first.
 
     As a plain array it would be what the mask hides. An array of which nothing is masked is fine.
@@ -110,7 +122,7 @@ def _native(dtype: np.dtype) -> np.dtype:
     return dtype.newbyteorder("=")
 
 
-def _first_masked(values: Any) -> tuple[int, ...] | None:
+def _first_masked(values: object) -> tuple[int, ...] | None:
     if isinstance(values, np.ma.MaskedArray):
         places = np.argwhere(np.ma.getmaskarray(values))
         return tuple(int(i) for i in places[0]) if len(places) else None

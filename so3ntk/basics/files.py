@@ -6,12 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from so3ntk.basics.arguments import local_path
 
 
-def replace_file(path: Path, write: Callable[[str], Any]) -> Path:
+def replace_file(path: Path, write: Callable[[str], object]) -> Path:
     """Write to a temporary file beside the target, then rename it: a file is there whole or not at all."""
     handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -18,7 +18,7 @@ LINE = "{desc}: {percentage:3.0f} %, {n_fmt}/{total_fmt}{unit} in {elapsed}, {re
 class Progress(Protocol):
     """What is told of work done."""
 
-    def update(self, n: Any = 1) -> Any:
+    def update(self, n: float = 1) -> object:
         """So many units more are done."""
 
 
@@ -27,10 +27,10 @@ class Lines:
 
     def __init__(self, total: int, unit: str, title: str, stream: Any):
         self.total, self.unit, self.title, self.stream = total, unit, title, stream
-        self.done: Any = 0
+        self.done: float = 0
         self.begun = self.said = time.monotonic()
 
-    def update(self, n: Any = 1) -> None:
+    def update(self, n: float = 1) -> None:
         """So many units more are done."""
         self.done += n
         if time.monotonic() - self.said >= PERIOD:

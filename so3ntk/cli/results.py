@@ -64,7 +64,7 @@ def not_negative(text: str) -> int:
     return value
 
 
-def make_activation(name: str) -> Any:
+def make_activation(name: str) -> activations.Activation:
     """The activation of one of the names ``ACTIVATIONS``."""
     kind, arguments = ACTIVATIONS[name]
     return getattr(activations, kind)(*arguments)
@@ -82,7 +82,7 @@ def check_options(args: argparse.Namespace) -> None:
         check_rtol(args.rtol, args.precision, "--rtol", "pass --precision float64")
 
 
-def say(args: argparse.Namespace, text: Any) -> None:
+def say(args: argparse.Namespace, text: object) -> None:
     """Print what is not a result, at once, unless --quiet."""
     if not args.quiet:
         print(text, flush=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -144,7 +144,7 @@ class Linear(NamedTuple):
         return weights, 0 if bias is None else bias
 
 
-def draw(layers: Any, key: Array, features: Any) -> tuple[tuple, Any]:
+def draw(layers: Sequence[Any], key: Array, features: Any) -> tuple[tuple, Any]:
     """Random parameters of layers in sequence, in the dtype of the features, and the shapes of what they put out."""
     params = []
     for layer in layers:
@@ -153,6 +153,13 @@ def draw(layers: Any, key: Array, features: Any) -> tuple[tuple, Any]:
         params.append(jax.tree.map(lambda a, dtype=dtype: a.astype(dtype), layer.init(own, features)))
         features = jax.eval_shape(layer.apply, params[-1], features)
     return tuple(params), features
+
+
+def apply_layers(layers: Sequence[Any], params: Sequence[Any], features: Any) -> Any:
+    """The features after layers in sequence, each with its own parameters."""
+    for layer, own in zip(layers, params, strict=True):
+        features = layer.apply(own, features)
+    return features
 
 
 def mix_channels(values: Float[Array, "... c"], weights: Float[Array, "c k"]) -> Float[Array, "... k"]:

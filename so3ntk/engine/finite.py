@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from so3ntk.engine.features import Inputs, draw
+from so3ntk.engine.features import Inputs, apply_layers, draw
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 from so3ntk.engine.space import space_of
 
@@ -46,11 +46,8 @@ def apply_params(net: Any, params: Any, x: Any) -> Array:
     parts = parts_of(reduction, x)
     arrays = read_signals(layers, parts.signals)
     features: Any = Inputs(arrays, space_of(layers).feature_grid(arrays, net.quadrature, net.rtol))
-    for layer, own in zip(layers, params, strict=False):
-        features = layer.apply(own, features)
+    features = apply_layers(layers, params[: len(layers)], features)
     if reduction is not None:
         reduction.check_finite()
         features = features.map(lambda values: jax.ops.segment_sum(values, jnp.asarray(parts.owner), parts.count))
-    for layer, own in zip(tail, params[len(layers) :], strict=True):
-        features = layer.apply(own, features)
-    return features.values
+    return apply_layers(tail, params[len(layers) :], features).values

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from so3ntk.engine.filters import Filter, Spectrum
 from so3ntk.engine.irrep import Irrep
 
 #: A kernel as a function of motions and positions, in whatever form its geometry keeps it.
@@ -78,17 +79,17 @@ class Geometry(eqx.Module):
         read = self.mean if irrep is None else lambda field: self.project(field, irrep)
         return jax.lax.map(lambda p: read(function(p, values)), parameters), jnp.max(values)
 
-    def average_variance(self, variance: Float[Array, " ..."], support: Any) -> Float[Array, " ..."] | None:
+    def average_variance(self, variance: Float[Array, " ..."], filter: Filter) -> Float[Array, " ..."] | None:
         """The variance after the same average; None where it depends on more than variances (the self state's field)."""
         return None
 
-    def after(self, support: Any) -> Geometry:
+    def after(self, filter: Filter) -> Geometry:
         """The geometry of the averaged field: itself, unless a filter leaves fewer positions."""
         return self
 
-    def average(self, field: Field, support: Any) -> Field:
-        """The average over a support, or in general the linear map of a filter, at each motion."""
-        raise NotImplementedError(f"{type(self).__name__} has no filter of the kind {support!r}.")
+    def average(self, field: Field, filter: Filter) -> Field:
+        """The average over what a filter sees, or in general its linear map, at each motion. Refuses what it does not know."""
+        raise NotImplementedError(f"{type(self).__name__} has no filter of the kind {filter!r}.")
 
     def at_identity(self, field: Field) -> Float[Array, " ..."]:
         """The values at the identity motion, at each position; needed where ``average`` couples motions."""
@@ -113,6 +114,25 @@ class Geometry(eqx.Module):
     def shift(self, field: Field, constant: Any) -> Field:
         """The field plus a constant."""
         return field + constant
+
+
+class PositionFree(Geometry):
+    """Fields and variances that do not depend on the position, as filters of global support leave them.
+
+    Filters on a part of the space average what is the same everywhere: the identity. Spectra are refused.
+    """
+
+    def transport(self, variance: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """The identity: a number does not move."""
+        return variance
+
+    def average(self, field: Field, filter: Filter) -> Field:
+        """The identity."""
+        return super().average(field, filter) if isinstance(filter, Spectrum) else field
+
+    def average_variance(self, variance: Float[Array, " ..."], filter: Filter) -> Float[Array, " ..."] | None:
+        """The identity; after a spectrum it takes the self state's field."""
+        return None if isinstance(filter, Spectrum) else variance
 
 
 class Point(Geometry):
@@ -173,5 +193,5 @@ def no_bias(irrep: Irrep) -> str:
     )
 
 
-class Probe(Point):
+class Probe(PositionFree, Point):
     """Given values of a kernel, each as if it were a motion of its own: how the engine tabulates pointwise layers."""

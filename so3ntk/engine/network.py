@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, overload
 
@@ -11,14 +10,15 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from so3ntk.engine.demand import ends_in_field
+from so3ntk.engine.demand import ends_in_field, homogeneity_of
+from so3ntk.engine.evaluation.evaluation import run_layers
 from so3ntk.engine.evaluation.tiles import host_kernels
 from so3ntk.engine.evaluation.traced import traced_kernels
-from so3ntk.engine.features import draw
+from so3ntk.engine.features import apply_layers, draw
 from so3ntk.engine.fields import field_kernels
 from so3ntk.engine.finite import apply_params, init_params
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
-from so3ntk.engine.layers.combinators import FanOut
+from so3ntk.engine.layers.combinators import Composite, FanOut
 from so3ntk.engine.layers.reduction import Reduction
 from so3ntk.engine.layers.source import Source
 from so3ntk.engine.plan import make_plan, split_at_reduction
@@ -33,7 +33,7 @@ class Kernels(NamedTuple):
     ntk: Any
 
 
-class Network(Layer):
+class Network(Composite):
     """A sequence of layers with its kernel function; made by ``serial``.
 
     Unpacks as a stax triple, ``init_fn, apply_fn, kernel_fn = net``. Layers are pytrees of differentiable
@@ -41,7 +41,6 @@ class Network(Layer):
     block: it can stand inside ``serial`` and ``parallel``.
     """
 
-    layers: tuple[Layer, ...]
     quadrature: Quadrature | None = eqx.field(static=True, default=None)
     rtol: float = eqx.field(static=True, default=1e-4)
 
@@ -52,30 +51,12 @@ class Network(Layer):
 
     def __call__(self, state: Any) -> Any:
         """The state after all layers: a network inside a network."""
-        for layer in self.layers:
-            state = layer(state)
-        return state
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether every layer is."""
-        return all(layer.pointwise for layer in self.layers)
-
-    @property
-    def uses_variances(self) -> bool:
-        """Whether any layer does."""
-        return any(layer.uses_variances for layer in self.layers)
+        return run_layers(self.layers, state)
 
     @property
     def homogeneity(self) -> float | None:
         """The product of the layers' exponents, or None."""
-        exponents = [layer.homogeneity for layer in self.layers]
-        return None if None in exponents else math.prod(exponents)  # pyright: ignore[reportCallIssue, reportArgumentType]
-
-    @property
-    def smoothness(self) -> float:
-        """That of the roughest layer."""
-        return min((layer.smoothness for layer in self.layers), default=math.inf)
+        return homogeneity_of(self.layers)
 
     @overload
     def kernel_fn(self, x1: Any, x2: Any, get: Literal["nngp", "ntk"]) -> Array: ...
@@ -122,9 +103,7 @@ class Network(Layer):
 
     def apply(self, params: Any, features: Any) -> Any:
         """The features after a block inside a network."""
-        for layer, own in zip(self.layers, params, strict=True):
-            features = layer.apply(own, features)
-        return features
+        return apply_layers(self.layers, params, features)
 
     def calibrate(self, x: Any, signals: int = 12) -> Network:
         """This network with the coarsest grid that reaches ``rtol`` on the signals x; see ``so3ntk.sphere.calibration``."""

@@ -103,14 +103,14 @@ class State(eqx.Module):
         fresh = _shift(geometry, geometry.scale(averaged, scales.weight_gain), scales.bias_gain)
         return nngp, geometry.add(fresh, geometry.scale(average(self.ntk), scales.weight))
 
-    def coarsen(self, support: Any) -> State:
+    def coarsen(self, filter: Any) -> State:
         """A mean without weights after which fewer motions are left; variances are the self states' new kernels."""
-        average = lambda field: None if field is None else self.geometry.average(field, support)  # noqa: E731
-        geometry, nngp, ntk = self.geometry.after(support), average(self.nngp), average(self.ntk)
+        average = lambda field: None if field is None else self.geometry.average(field, filter)  # noqa: E731
+        geometry, nngp, ntk = self.geometry.after(filter), average(self.nngp), average(self.ntk)
         if self.is_self:
             q = geometry.at_identity(nngp)
             return State(geometry, nngp, None, q, q, width=self.width)
-        self1, self2 = self.map_selves(lambda s: s.coarsen(support))
+        self1, self2 = self.map_selves(lambda s: s.coarsen(filter))
         q1, q2 = (None if s is None else s.variance1 for s in (self1, self2))
         return State(geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 

@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from tqdm.auto import tqdm
 
 from so3ntk.basics.arrays import as_numbers
@@ -45,7 +45,7 @@ def nngp(apply_fn: Callable) -> Callable:
     """
     outputs = jax.jit(partial(_outputs, apply_fn))
 
-    def kernel(params: Any, x1: Any, x2: Any = None, batch: int | None = None) -> Float[Array, "n m"]:
+    def kernel(params: PyTree, x1: Any, x2: Any = None, batch: int | None = None) -> Float[Array, "n m"]:
         _check_batch("empirical.nngp", batch)
 
         def read(x):
@@ -67,7 +67,7 @@ def ntk(apply_fn: Callable) -> Callable:
     """
     tile = jax.jit(partial(_ntk_tile, apply_fn))
 
-    def kernel(params: Any, x1: Any, x2: Any = None, batch: int | None = None) -> Float[Array, "n m"]:
+    def kernel(params: PyTree, x1: Any, x2: Any = None, batch: int | None = None) -> Float[Array, "n m"]:
         _check_batch("empirical.ntk", batch)
         size = batch or _largest_batch(params)
         rows = list(_split(_arrays(x1), size))
@@ -91,8 +91,8 @@ class Average(NamedTuple):
     the standard error of the mean, from the scatter of the draws. draws: how many.
     """
 
-    mean: Any
-    error: Any
+    mean: np.ndarray | Kernels
+    error: np.ndarray | Kernels
     draws: int
 
 
@@ -102,7 +102,7 @@ def monte_carlo(
     x2: Any = None,
     *,
     draws: int = 256,
-    key: Any = 0,
+    key: Array | int = 0,
     get: str | Sequence[str] = ("nngp", "ntk"),
     hidden: bool = True,
     batch: int | None = None,
@@ -193,7 +193,7 @@ def _after_dense(kernel: Float[Array, "n m"], dense: Dense) -> Float[Array, "n m
     return scaled if scales.bias is None else scaled + scales.bias
 
 
-def _outputs(apply_fn: Callable, params: Any, x: Any) -> Float[Array, "n c"]:
+def _outputs(apply_fn: Callable, params: PyTree, x: Any) -> Float[Array, "n c"]:
     outputs = apply_fn(params, x)
     if outputs.ndim != 2:
         raise ValueError(
@@ -207,7 +207,7 @@ def _mean_of_products(f: Float[Array, "n c"], g: Float[Array, "m c"]) -> Float[A
     return jnp.matmul(f, g.T, precision=HIGHEST) / f.shape[1]
 
 
-def _ntk_tile(apply_fn: Callable, params: Any, a: Any, b: Any) -> Float[Array, "n m"]:
+def _ntk_tile(apply_fn: Callable, params: PyTree, a: Any, b: Any) -> Float[Array, "n m"]:
     """The tangent kernel of two small batches (b None: of a with itself), channel after channel."""
     outputs = partial(_outputs, apply_fn)
     channels = jax.eval_shape(outputs, params, a).shape[1]
@@ -222,7 +222,7 @@ def _ntk_tile(apply_fn: Callable, params: Any, a: Any, b: Any) -> Float[Array, "
     return total if b is not None else jnp.tril(total) + jnp.tril(total, -1).T
 
 
-def _jacobian(outputs: Callable, params: Any, x: Any, channel: Array) -> Any:
+def _jacobian(outputs: Callable, params: PyTree, x: Any, channel: Array) -> PyTree:
     """The derivatives of one channel in the parameters, (n, size) for each array of them."""
     if all(leaf.shape[:1] == (len(x),) for leaf in jax.tree.leaves(x)):
         # One input at a time: the derivatives of a batch's outputs would each run back through the whole batch.
@@ -235,12 +235,12 @@ def _jacobian(outputs: Callable, params: Any, x: Any, channel: Array) -> Any:
     return jax.tree.map(lambda d: d.reshape(len(x), -1), derivatives)
 
 
-def _largest_batch(params: Any) -> int:
+def _largest_batch(params: PyTree) -> int:
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     return max(1, JACOBIAN_BYTES // (2 * max(size, 1)))
 
 
-def _arrays(x: Any) -> Any:
+def _arrays(x: Any) -> PyTree:
     """A batch as a pytree of arrays: a data set by its images, lists as arrays."""
     x = getattr(x, "images", x)
     return jnp.asarray(as_numbers(x, "empirical: the inputs")) if isinstance(x, np.ndarray | list | tuple) else x
@@ -251,6 +251,6 @@ def _split(x: Any, batch: int) -> Iterator[Any]:
     return (x[i * batch : (i + 1) * batch] for i in range(count))
 
 
-def _check_batch(where: str, batch: Any) -> None:
+def _check_batch(where: str, batch: object) -> None:
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1):
         raise ValueError(f"{where}: expected batch, inputs per tile, to be a positive integer or None, got {batch!r}.")

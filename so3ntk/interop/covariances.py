@@ -11,6 +11,7 @@ zero.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import singledispatch
 from typing import Any
 
@@ -19,46 +20,40 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.engine.demand import needs_selves, pool_position, width_after
-from so3ntk.engine.evaluation.by_motion import motion_kernels
+from so3ntk.engine.demand import geometry_after, pool_position, width_after
 from so3ntk.engine.evaluation.evaluation import Evaluation, run_layers
-from so3ntk.engine.geometry import Point
-from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.layers.source import Source
 from so3ntk.engine.plan import read_signals
 from so3ntk.engine.state import Pair, State
 
 
-class Covariances(eqx.Module):
-    """Of a pair: nngp and ntk (p, p) between the two inputs, own1 and own2 (p, p) of each; scalars for vectors.
+class Known(eqx.Module):
+    """One input of a pair, or a batch of them, in place of a signal.
 
-    channels: of the finite network's features, which the standard parametrisation asks for.
+    own: covariances (p, p) of its features among themselves; a number for vectors. nngp, ntk: with those of the first input,
+    where this is the second, on which motions act. shape: of a signal, its axes and its channels.
     """
 
-    nngp: Float[Array, " ..."]
-    ntk: Float[Array, " ..."]
-    own1: Float[Array, " ..."]
-    own2: Float[Array, " ..."]
-    channels: int = eqx.field(static=True)
+    own: Float[Array, " ..."]
+    shape: tuple[int, ...] = eqx.field(static=True)
+    nngp: Float[Array, " ..."] | None = None
+    ntk: Float[Array, " ..."] | None = None
 
-    def pair(self, grid: Any, with_selves: bool = False) -> Pair:
-        """The two inputs as a pair of signals."""
-        return Pair(Known(self, 0), Known(self, 1), grid, with_selves)
+    @property
+    def moves(self) -> bool:
+        """Whether it is the second input."""
+        return self.nngp is not None
 
+    @property
+    def signal(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of a signal."""
+        return jax.ShapeDtypeStruct(self.shape, self.own.dtype)
 
-class Known(eqx.Module):
-    """The first (0) or the second (1) input of a pair, in place of a signal; motions act on the second."""
-
-    of: Covariances
-    index: int = eqx.field(static=True)
-
-    def with_(self, other: Known) -> Covariances:
-        """The covariances of the pair (self, other): those of an input with itself have no tangent kernel."""
-        known = self.of
-        if (self.index, other.index) == (0, 1):
-            return known
-        own = known.own1 if self.index == 0 else known.own2
-        return Covariances(own, jnp.zeros_like(own), own, own, known.channels)
+    def with_(self, other: Known) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """nngp and ntk of the pair (self, other): those of an input with itself have no tangent kernel."""
+        if other.nngp is None or other.ntk is None or self.moves:
+            return other.own, jnp.zeros_like(other.own)
+        return other.nngp, other.ntk
 
 
 class CovarianceSource(Source):
@@ -111,59 +106,37 @@ def output_kernels(
     ntk: Float[Array, "n m *p"],
     own1: Float[Array, " n *p"],
     own2: Float[Array, " m *p"] | None,
-    channels: int,
+    shape: tuple[int, ...],
 ) -> tuple[Float[Array, "n m"], Float[Array, "n m"], Float[Array, " n"], Float[Array, " m"] | None]:
     """The network's nngp and ntk of all pairs, and its variances of each input (own2 None: the same inputs).
 
-    Holds the fields of one row of pairs.
+    shape: of one signal. Holds the fields of one row of pairs.
     """
-    local, batched, position = evaluation.motion_by_motion, evaluation.in_batches, pool_position(evaluation.layers)
-    grid = evaluation.motions
-    layers = jax.tree.map(
+    position = pool_position(evaluation.layers)
+    body, head = evaluation.layers[:position], evaluation.layers[position:] if position else ()
+    sources = jax.tree.map(
         lambda layer: CovarianceSource(layer) if isinstance(layer, Source) else layer,
-        evaluation.layers,
+        body,
         is_leaf=lambda layer: isinstance(layer, Source),
     )
-    body, head = layers[:position], layers[position:] if position else ()
+    pooled = dataclasses.replace(evaluation, layers=sources)
 
-    def pooled(nngp, ntk, own1, own2):
-        known = Covariances(nngp, ntk, own1, own2, channels)
-        if local and batched:
-            return _batched_kernels(body, known, grid)
-        if local:
-            return motion_kernels(body, known.pair(grid), ("nngp", "ntk")).kernels
-        state = run_layers(body, known.pair(grid, needs_selves(body)))
-        return state.nngp, state.ntk
+    def row(first, columns, get=("nngp", "ntk")):
+        own, nngp, ntk = first
+        f, g = Known(own[None], shape), Known(columns, shape, nngp, ntk)
+        return [kernel[0] for kernel in pooled.pairs(f, g, get).kernels]
 
     def variance(own):
-        return pooled(own, jnp.zeros_like(own), own, own)[0]
+        return row((own, own[None], jnp.zeros_like(own[None])), own[None], ("nngp",))[0][0]
 
-    def row(arrays):
-        nngp, ntk, own1 = arrays
-        return jax.vmap(pooled, (0, 0, None, 0))(nngp, ntk, own1, columns)
+    def after(nngp, ntk, q1, q2):
+        return run_layers(head, State(geometry_after(body), nngp, ntk, q1, q2, width=width_after(body)))
 
     columns = own1 if own2 is None else own2
     own = own1 if own2 is None else jnp.concatenate([own1, own2])  # one loop, which is compiled once
     q = jax.lax.map(variance, own)
-    q1, q2 = q[: len(own1)], q[-len(columns) :]
-    kernels = jax.lax.map(row, (nngp, ntk, own1))
-    # After pooling every layer acts on numbers, so it takes all pairs at once.
-    outputs = _head(head, body, kernels[0], kernels[1], q1[:, None], q2[None, :])
-    variances = [_head(head, body, q, jnp.zeros_like(q), q, q).nngp for q in (q1, q2)]
-    return outputs.nngp, outputs.ntk, variances[0], None if own2 is None else variances[1]
-
-
-def _head(head: tuple[Layer, ...], body: tuple[Layer, ...], nngp: Array, ntk: Array, q1: Array, q2: Array) -> State:
-    return run_layers(head, State(Point(), nngp, ntk, q1, q2, width=width_after(body)))
-
-
-def _batched_kernels(body: tuple[Layer, ...], known: Covariances, motions: Any) -> tuple[Array, Array]:
-    """As ``motion_kernels``, of geometries whose fields end in the axes of two batches, here of one input each."""
-
-    def add(sums, motion):
-        state = run_layers(body[:-1], known.pair(motion))
-        return sums + jnp.stack([state.geometry.mean(value)[0, 0] for value in (state.nngp, state.ntk)]), None
-
-    sums, _ = jax.lax.scan(add, jnp.zeros(2, known.nngp.dtype), motions)
-    means = sums / len(jax.tree.leaves(motions)[0])
-    return means[0], means[1]
+    nngp, ntk = jax.lax.map(lambda first: row(first, columns), (own1, nngp, ntk))
+    # After pooling every layer acts on numbers, so it takes all pairs at once, with variances that are computed once.
+    outputs = after(nngp, ntk, q[: len(own1), None], q[None, -len(columns) :])
+    variances = after(q, jnp.zeros_like(q), q, q).nngp
+    return outputs.nngp, outputs.ntk, variances[: len(own1)], None if own2 is None else variances[len(own1) :]

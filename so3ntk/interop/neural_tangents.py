@@ -190,7 +190,7 @@ def _apply_to_kernel(net: Network, k: Any) -> Any:
     cov2 = None if k.cov2 is None else _by_position(k.cov2, 1)
     covariances = _by_position(k.nngp, 2), _by_position(ntk, 2), _by_position(k.cov1, 1), cov2
     gaussian = stays_gaussian(net.layers, k.is_gaussian)
-    outputs = output_kernels(evaluation_of(net, signals), *covariances, channels=k.shape1[-1])
+    outputs = output_kernels(evaluation_of(net, signals), *covariances, shape=tuple(k.shape1[1:]))
     return k.replace(
         nngp=outputs[0],
         ntk=None if k.ntk is None else outputs[1],

@@ -11,21 +11,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
+from so3ntk.engine.filters import within
 from so3ntk.engine.geometry import Point
-from so3ntk.engine.parametrization import Scales
 from so3ntk.engine.state import State
 from so3ntk.interop.covariances import Known, as_signals, first_state
-from so3ntk.sphere.global_support import HIGHEST, Blocks
+from so3ntk.sphere.global_support import HIGHEST, Blocks, Grid
 from so3ntk.sphere.harmonics import real_harmonics
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.layers.lift import Lift
-from so3ntk.sphere.local_support import Cap, LocalSphereGeometry, Turn
-from so3ntk.sphere.positions import SphereGrid
+from so3ntk.sphere.local_support import LocalSphereGeometry, Turn
 from so3ntk.sphere.rotations import block_indices
 from so3ntk.sphere.signals import SphereSignal
 
@@ -37,16 +34,13 @@ def _(layer: Lift, first: Known, second: Known, grid: Any) -> State:
             "Lift: channel_weights cannot be applied to inputs whose channels are averaged already, as neural-tangents' "
             "are. Multiply channel c of the arrays by the root of its weight, and leave channel_weights away."
         )
-    of_features = first.of
-    scales = layer.scales(jax.ShapeDtypeStruct((len(of_features.nngp), of_features.channels), of_features.nngp.dtype))
-    if layer.support is not None:
-        return _local_state(layer, first, second, grid, scales)
-    return _global_state(layer, first, second, grid, scales)
+    state = _global_state(layer, first, second, grid) if layer.support is None else _local_state(first, second, grid)
+    return state.filter(within(layer.support), layer.scales(first.signal), layer.width)
 
 
-def _global_state(layer: Lift, first: Known, second: Known, grid: Any, scales: Scales) -> State:
-    known = first.with_(second)
-    bandlimit = layer.kept_bandlimit(math.isqrt(len(known.nngp)))
+def _global_state(layer: Lift, first: Known, second: Known, grid: Grid) -> State:
+    """The state before weights, at all rotations."""
+    bandlimit = layer.kept_bandlimit(math.isqrt(len(first.own)))
     degrees, row, column = block_indices(bandlimit)
     weights = np.full(len(degrees), 1 / (4 * np.pi))
     if layer.variances is not None:
@@ -60,40 +54,35 @@ def _global_state(layer: Lift, first: Known, second: Known, grid: Any, scales: S
         return proper, Blocks(values * jnp.asarray((-1.0) ** degrees, values.dtype), bandlimit)  # f' mirrored
 
     geometry: Any = layer.geometry(grid)  # with the field in its own form
-    q1, q2 = (geometry.at_identity(field(own)) for own in (known.own1, known.own2))
-    return State(geometry, field(known.nngp), field(known.ntk), q1, q2).affine(scales, layer.width)
+    nngp, ntk = (field(covariance) for covariance in first.with_(second))
+    q1, q2 = (geometry.at_identity(field(input.own)) for input in (first, second))
+    return State(geometry, nngp, ntk, q1, q2)
 
 
-def _local_state(layer: Lift, first: Known, second: Known, turn: Turn, scales: Scales) -> State:
-    """The state at one rotation, for batches of one input each: fields (8, q, 1, 1)."""
-    known = first.with_(second)
+def _local_state(first: Known, second: Known, turn: Turn) -> State:
+    """The state before weights at the turn's r rotations, of one first input with m second ones: fields (8, q, 1, r m)."""
+    here = jnp.asarray(real_harmonics(turn.positions.directions, math.isqrt(first.own.shape[-1])), first.own.dtype)
+    rotations = turn.rotate(jnp.eye(here.shape[1], dtype=here.dtype)[None])
+    there = jnp.einsum("ap,rpq->raq", here, rotations, precision=HIGHEST)  # Y_q(r^-1 x)
+    y, moved = (there if input.moves else here[None] for input in (first, second))
 
-    def rotated(covariance, *axes):
-        for axis in axes:
-            columns = jnp.moveaxis(covariance, axis, 0)
-            covariance = jnp.moveaxis(turn.rotate(columns[None])[0], 0, axis)
-        return _at_positions(turn.positions, covariance)
+    def field(left, covariances, right):
+        half = jnp.einsum("rap,mpq->rmaq", left, covariances, precision=HIGHEST)
+        values = jnp.sum(half * right[:, None], axis=-1)
+        return values.reshape(-1, len(here)).T.reshape(8, len(here) // 8, 1, -1)
 
-    nngp, ntk = (rotated(c, *([1] if second.index else [])) for c in (known.nngp, known.ntk))
-    q1, q2 = rotated(known.own1), rotated(known.own2, *([0, 1] if second.index else []))
-    geometry = LocalSphereGeometry(turn.positions, turn.weight)
-    return State(geometry, nngp, ntk, q1, q2).filter(Cap(layer.support), scales, layer.width)
-
-
-def _at_positions(positions: SphereGrid, covariance: Float[Array, "p p"]) -> Float[Array, "8 q 1 1"]:
-    harmonics = real_harmonics(positions.directions, math.isqrt(len(covariance)))
-    harmonics = jnp.asarray(harmonics.reshape(8, -1, len(covariance)), covariance.dtype)
-    half = jnp.einsum("kap,pq->kaq", harmonics, covariance, precision=HIGHEST)
-    return jnp.sum(half * harmonics, axis=-1)[..., None, None]
+    nngp, ntk = (field(y, covariances, moved) for covariances in first.with_(second))
+    q1, q2 = field(y, first.own, y), field(moved, second.own, moved)
+    return State(LocalSphereGeometry(turn.positions, turn.weight), nngp, ntk, q1, q2)
 
 
 @first_state.register
 def _(layer: Flatten, first: Known, second: Known, grid: Any) -> State:
-    known = first.with_(second)
-    if known.nngp.ndim == 0:
-        return State(Point(), known.nngp, known.ntk, known.own1, known.own2, width=known.channels)
-    nngp, ntk, q1, q2 = (jnp.trace(c) / (4 * np.pi) for c in (known.nngp, known.ntk, known.own1, known.own2))
-    return State(Point(), nngp, ntk, q1, q2, width=known.channels * len(known.nngp))
+    nngp, ntk, q1, q2 = (
+        jnp.trace(covariance) / (4 * np.pi) if covariance.ndim else covariance
+        for covariance in (*first.with_(second), first.own, second.own)
+    )
+    return State(Point(), nngp, ntk, q1, q2, width=math.prod(first.shape))
 
 
 @as_signals.register

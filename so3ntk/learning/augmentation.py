@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Int
 from scipy.spatial.transform import Rotation
 
-from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.layers.base import is_traced
 from so3ntk.engine.network import Kernels, check_get
 from so3ntk.sphere.rotations import matrices_of
@@ -67,7 +67,7 @@ class MotionList(ABC):
 class Rotations(MotionList):
     """Rotations of signals on the sphere: of a ``SphereSignal``, or of molecules' ``Environments`` as a whole."""
 
-    def __init__(self, rotations: Any):
+    def __init__(self, rotations: Rotation | ArrayLike):
         self.matrices = matrices_of(rotations)
 
     def __len__(self) -> int:
@@ -105,7 +105,11 @@ class Rotations(MotionList):
         return f"the rotation by {np.degrees(angle):.4g} degrees about ({axis})" if axis else "the identity"
 
 
-def as_motions(motions: Any, where: str) -> MotionList:
+#: A list of motions as callers give it.
+Motions = MotionList | Rotation | np.ndarray | jax.Array
+
+
+def as_motions(motions: Motions, where: str) -> MotionList:
     """A ``MotionList`` as it is; a scipy ``Rotation`` or an array (n, 3, 3) as ``Rotations``. ValueError if empty."""
     if isinstance(motions, Rotation | np.ndarray | jax.Array):
         motions = Rotations(motions)
@@ -151,7 +155,7 @@ def _check_row(motions: MotionList, i: int, products: Int[np.ndarray, " n"], whe
         )
 
 
-def augmented(kernel_fn: Callable, subgroup: Any) -> Callable:
+def augmented(kernel_fn: Callable, subgroup: Motions) -> Callable:
     r"""The kernel function of a network trained on all moved copies of its data.
 
     .. math:: \bar K(x, x') = \frac{1}{|G|} \sum_{r \in G} K(x, \rho(r)\, x')
@@ -193,7 +197,7 @@ def augmented(kernel_fn: Callable, subgroup: Any) -> Callable:
     return mean_kernel_fn
 
 
-def augment_dataset(x: Any, y: Any, motions: Any) -> tuple[Any, Any]:
+def augment_dataset(x: Any, y: ArrayLike, motions: Motions) -> tuple[Any, Any]:
     """All moved copies of a batch in one, and the targets repeated for each copy.
 
     The order is motion-major: copy i of signal j is at i * n + j; with the identity first, the first n are x. motions:
@@ -214,7 +218,7 @@ def augment_dataset(x: Any, y: Any, motions: Any) -> tuple[Any, Any]:
     return found.join(list(found.act(x))), repeated
 
 
-def _is_signal(x: Any) -> bool:
+def _is_signal(x: object) -> bool:
     return isinstance(x, SphereSignal)
 
 
@@ -230,7 +234,7 @@ def _kernels(result: Any, get: str | tuple[str, ...]) -> list[Any]:
     return found
 
 
-def _check_invariance(kernel_fn: Callable, group: MotionList, x: Any, get: Any) -> None:
+def _check_invariance(kernel_fn: Callable, group: MotionList, x: Any, get: str | tuple[str, ...]) -> None:
     """ValueError if the variance of the first signal changes under the motions; traced values are not checked."""
     if is_traced((x, jnp.zeros(()))) or len(x) == 0:
         return

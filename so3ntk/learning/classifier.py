@@ -6,27 +6,20 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from so3ntk.basics.arrays import refuse_masked
-from so3ntk.learning.fitting import batches, check_solver, decomposes, dense_kernel, fit_by_solver, keep_inputs
-from so3ntk.learning.inputs import (
-    check_inputs,
-    check_parameters,
-    chooses_ridge,
-    cross_kernel,
-    is_precomputed,
-    loo_errors,
-    trained,
-    untyped,
-)
-from so3ntk.learning.ridge import Spectrum, best_ridge, rms
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
+from so3ntk.engine.network import Network
+from so3ntk.learning.fitting import fit_columns, means, training_inputs
+from so3ntk.learning.inputs import ColumnEstimator, check_inputs, untyped
+from so3ntk.learning.solvers import Solver
+from so3ntk.matrices.kernel_matrix import MatrixLike
 
 
-class KernelClassifier(ClassifierMixin, BaseEstimator):
+class KernelClassifier(ClassifierMixin, ColumnEstimator):
     r"""The class with the largest output of a kernel ridge regression on centred one-hot targets.
 
     .. math:: \hat c(x) = \arg\max_c \Bigl(b_c + \sum_i \alpha_{ic} K(x, x_i)\Bigr), \qquad
@@ -65,15 +58,15 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        net: Any = None,
+        net: Network | str | None = None,
         kernel: str = "ntk",
         ridge: float | None = None,
-        ridge_path: Any = None,
+        ridge_path: ArrayLike | None = None,
         memory: str | int = "2GiB",
         progress: bool = False,
         t: float | None = None,
         learning_rate: float = 1.0,
-        solver: Any = None,
+        solver: str | Solver | None = None,
     ):
         self.net = net
         self.kernel = kernel
@@ -85,12 +78,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.solver = solver
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = is_precomputed(self.net)
-        return tags
-
-    def fit(self, X: Any, y: Any, gram: Any = None) -> KernelClassifier:
+    def fit(self, X: Any, y: Any, gram: MatrixLike | None = None) -> KernelClassifier:
         """Fit to n inputs X, or their kernel (n, n), and labels y (n,), numbers or text, of two or more classes.
 
         gram: the kernel of X where it is there already, in memory or stored, as for ``KernelRegressor.fit``.
@@ -98,35 +86,12 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         NotPositiveDefiniteError if K + ridge I is not, PrecisionError if the network's kernel is NaN or infinite. Warns
         (RidgePathWarning) if the best ridge is at an end of the path.
         """
-        where = type(self).__name__
-        check_parameters(self)
-        check_solver(self)
-        X = check_inputs(self, X, reset=True)
-        self.classes_, labels = _classes(y, len(X), where)
+        X = training_inputs(self, X)
+        self.classes_, labels = _classes(y, len(X), type(self).__name__)
         targets = centred_one_hot(labels, len(self.classes_))
-        if not decomposes(self):
-            return self._fit_by_solver(X, targets, labels, gram)
-        kernel = dense_kernel(self, X, gram)
-        spectrum = Spectrum.of(kernel, intercept=True)
-        ridges, errors = loo_errors(self, kernel, spectrum, targets)
-        self.ridge_path_, self.loo_path_ = ridges, errors
-        best = best_ridge(spectrum, ridges, errors, rms(targets), where) if chooses_ridge(self) else 0
-        self.ridge_, self.loo_error_ = float(ridges[best]), float(errors[best])
-        solution = trained(self, spectrum, targets, self.ridge_)
-        self.dual_coef_, self.intercept_ = solution.dual_coef, solution.intercept
-        self.loo_accuracy_ = _left_out_accuracy(targets, solution.loo, labels)
-        if not is_precomputed(self.net):
-            self.X_fit_ = X
-        return self
-
-    def _fit_by_solver(
-        self, X: Any, targets: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], gram: Any
-    ) -> KernelClassifier:
-        solution, self.ridge_path_, self.loo_path_ = fit_by_solver(self, X, targets, gram, True)
-        self.ridge_, self.loo_error_ = solution.ridge, float(np.min(self.loo_path_[self.ridge_path_ == solution.ridge]))
-        self.solution_ = keep_inputs(self, X, solution)
-        self.dual_coef_, self.intercept_ = self.solution_.coefficients, solution.intercept
-        self.loo_accuracy_ = _left_out_accuracy(targets, solution.loo, labels)
+        found = fit_columns(self, X, targets, gram, intercept=True).solution
+        self.dual_coef_, self.intercept_ = found.dual_coef, found.intercept
+        self.loo_accuracy_ = _left_out_accuracy(targets, found.loo, labels)
         return self
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "m ..."]:
@@ -136,9 +101,7 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit``.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
-        outputs = [cross_kernel(self, part) @ self.dual_coef_ for part in batches(self, X)]
-        return _scores(np.concatenate(outputs) + self.intercept_)
+        return _scores(means(self, check_inputs(self, X, reset=False)))
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels (m,) of m inputs X. Raises as ``decision_function``."""
@@ -173,7 +136,7 @@ def refuse_mixed(y: Any, where: str) -> None:
     if hasattr(y, "dtype") and y.dtype != object:
         return
     labels = np.asarray(y, object).ravel()
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, object] = {}
     for label in labels:
         if isinstance(label, str):
             kinds.setdefault("text", label)
@@ -189,9 +152,9 @@ def refuse_mixed(y: Any, where: str) -> None:
         )
 
 
-def _left_out_accuracy(targets: np.ndarray, loo: np.ndarray | None, labels: np.ndarray) -> float:
+def _left_out_accuracy(targets: np.ndarray, loo: np.ndarray, labels: np.ndarray) -> float:
     """The share of right classes when each row is predicted from all others; NaN where that is not known."""
-    if loo is None or np.isnan(loo).any():
+    if np.isnan(loo).any():
         return float("nan")
     return float(np.mean(_decide(_scores(targets - loo)) == labels))
 

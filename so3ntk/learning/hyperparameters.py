@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from so3ntk.engine.network import Network, check_kernel_name
 from so3ntk.errors import PrecisionError
@@ -36,7 +36,7 @@ RANGE = 1e3
 
 
 def marginal_likelihood_loss(
-    kernel: Float[Array, "n n"], y: Float[Array, "n ..."], ridge: Any, intercept: bool = True
+    kernel: Float[Array, "n n"], y: Float[Array, "n ..."], ridge: float | Array, intercept: bool = True
 ) -> Float[Array, ""]:
     """Minus the log marginal likelihood of targets (n,) or (n, k): the first formula above, summed over outputs.
 
@@ -52,7 +52,7 @@ def marginal_likelihood_loss(
 
 
 def leave_one_out_loss(
-    kernel: Float[Array, "n n"], y: Float[Array, "n ..."], ridge: Any, intercept: bool = True
+    kernel: Float[Array, "n n"], y: Float[Array, "n ..."], ridge: float | Array, intercept: bool = True
 ) -> Float[Array, ""]:
     """The mean square leave-one-out error over rows and outputs: the second formula above.
 
@@ -76,7 +76,7 @@ class Fit:
     converged: whether L-BFGS stopped because nothing was left to gain; message: why it stopped.
     """
 
-    hyperparameters: Any
+    hyperparameters: PyTree
     ridge: float
     loss: float
     history: tuple[float, ...]
@@ -92,14 +92,14 @@ class Fit:
 def fit_hyperparameters(
     net: Network,
     x: Any,
-    y: Any,
+    y: Array | np.ndarray | Sequence,
     ridge: float,
     *,
     kernel: str = "ntk",
     loss: str = "likelihood",
     intercept: bool = True,
     fit_ridge: bool = True,
-    select: Callable[[Network], Any] | None = None,
+    select: Callable[[Network], PyTree] | None = None,
     steps: int = 50,
 ) -> Fit:
     """The hyperparameters of a network, and the ridge, with the smallest loss on training data, by L-BFGS from here.
@@ -128,9 +128,9 @@ def fit_hyperparameters(
 
 
 def fit_kernel(
-    kernel_of: Callable[[Any], Any],
-    start: Any,
-    y: Any,
+    kernel_of: Callable[[PyTree], Array],
+    start: PyTree,
+    y: Array | np.ndarray | Sequence,
     ridge: float,
     *,
     loss: str = "likelihood",
@@ -159,7 +159,7 @@ def fit_kernel(
     moving = flat != 0
     dtype = jax.dtypes.canonicalize_dtype(np.float64)
 
-    def unpack(logarithms: Array) -> tuple[Any, Any]:
+    def unpack(logarithms: Array) -> tuple[PyTree, float | Array]:
         """Hyperparameters and ridge."""
         all_of_them = jnp.asarray(flat, dtype).at[np.flatnonzero(moving)].set(
             jnp.asarray(np.sign(flat[moving]), dtype) * jnp.exp(logarithms)
@@ -208,7 +208,7 @@ def _minimise(value: Callable, unpack: Callable, start: np.ndarray, steps: int, 
     return Fit(hyperparameters, float(ridge), float(found.fun), tuple(history), bool(found.success), str(found.message))
 
 
-def _mask(net: Network, select: Callable[[Network], Any] | None) -> Any:
+def _mask(net: Network, select: Callable[[Network], PyTree] | None) -> Network:
     """True at the hyperparameters to fit."""
     if select is None:
         return jax.tree.map(lambda leaf: True, net)
@@ -221,7 +221,7 @@ def _mask(net: Network, select: Callable[[Network], Any] | None) -> Any:
         ) from error
 
 
-def _factorised(kernel: Array, y: Array, ridge: Any, intercept: bool) -> tuple[Array, Array, int]:
+def _factorised(kernel: Array, y: Array, ridge: float | Array, intercept: bool) -> tuple[Array, Array, int]:
     """The Cholesky factor of A, plus trace(K) on the constant vector with an intercept, and targets (n, k), centred."""
     n = len(kernel)
     y = jnp.reshape(y, (n, -1))

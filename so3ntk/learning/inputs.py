@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
 from so3ntk.basics.arguments import check_flag, is_number
-from so3ntk.basics.arrays import native, refuse_masked
+from so3ntk.basics.arrays import ArrayLike, native, refuse_masked
 from so3ntk.engine.activations import Relu
 from so3ntk.engine.demand import readout_of
 from so3ntk.engine.layers import Dense
@@ -17,13 +19,45 @@ from so3ntk.engine.network import Network, check_kernel_name, serial
 from so3ntk.engine.plan import parse_memory
 from so3ntk.errors import PrecisionError
 from so3ntk.learning.predict.inputs import first_not_finite, symmetric
-from so3ntk.learning.predict.relaxation import diverges, stopped
-from so3ntk.learning.ridge import RidgeFit, Spectrum, loo_path, mean_of, rms, solve
+from so3ntk.learning.solvers import Solution, Solver
 from so3ntk.matrices.gram import gram
 from so3ntk.sphere.layers.flatten import Flatten
 
 #: Candidates for the ridge, in units of the mean of K's diagonal.
 RELATIVE_RIDGES = np.logspace(-10, 1, 45)
+
+
+class KernelEstimator(BaseEstimator):
+    """What estimators with the kernel of a network have in common: parameters, as given until ``fit`` checks them."""
+
+    net: Any
+    kernel: str
+    ridge: float | None
+    ridge_path: ArrayLike | None
+    memory: str | int
+    progress: bool
+
+
+class ColumnEstimator(KernelEstimator):
+    """The estimators that fit columns of numbers, by any solver and up to any time."""
+
+    t: float | None
+    learning_rate: float
+    solver: str | Solver | None
+    # After ``fit``:
+    ridge_: float
+    loo_error_: float
+    ridge_path_: np.ndarray
+    loo_path_: np.ndarray
+    X_fit_: Any
+    dual_coef_: np.ndarray
+    intercept_: np.ndarray | float
+    solution_: Solution
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = is_precomputed(self.net)
+        return tags
 
 
 def default_network() -> Network:
@@ -35,12 +69,12 @@ def default_network() -> Network:
     return serial(Flatten(), *hidden, Dense(W_std=2**0.5, b_std=1.0))
 
 
-def is_precomputed(net: Any) -> bool:
+def is_precomputed(net: object) -> bool:
     """Whether X is to be the kernel itself."""
     return isinstance(net, str) and net == "precomputed"
 
 
-def check_parameters(estimator: Any) -> None:
+def check_parameters(estimator: ColumnEstimator) -> None:
     """TypeError or ValueError for parameters that no data can make right."""
     where, net = type(estimator).__name__, estimator.net
     if not (net is None or isinstance(net, Network) or is_precomputed(net)):
@@ -62,7 +96,7 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(f"{where}: expected learning_rate to be a finite number > 0, got {rate!r}.")
 
 
-def check_shared_parameters(estimator: Any) -> None:
+def check_shared_parameters(estimator: KernelEstimator) -> None:
     """TypeError or ValueError for values, used or not, that no estimator takes."""
     where, ridge = type(estimator).__name__, estimator.ridge
     check_kernel_name(estimator.kernel, where)
@@ -75,7 +109,7 @@ def check_shared_parameters(estimator: Any) -> None:
         check_flag(getattr(estimator, name, True), where, name)
 
 
-def check_inputs(estimator: Any, X: Any, reset: bool) -> Any:
+def check_inputs(estimator: ColumnEstimator, X: Any, reset: bool) -> Any:
     """The inputs: kernels and 2-D arrays as scikit-learn checks them, other batches as they are."""
     where, validate = type(estimator).__name__, untyped(validate_data)
     refuse_masked(X, f"{where}: the inputs X")
@@ -119,75 +153,31 @@ def refuse_parts(X: Any, where: str) -> None:
         )
 
 
-def untyped(function: Any) -> Any:
+def untyped(function: Callable) -> Callable:
     """scikit-learn's annotations follow its defaults, not what it accepts."""
     return function
 
 
-def training_kernel(estimator: Any, X: Any) -> Float[np.ndarray, "n n"]:
+def training_kernel(estimator: ColumnEstimator, X: Any) -> Float[np.ndarray, "n n"]:
     """The finite float64 kernel of checked training inputs, symmetric to the bit."""
     if is_precomputed(estimator.net):
         return _symmetric(X, type(estimator).__name__)
     return _network_kernel(estimator, X, None)
 
 
-def cross_kernel(estimator: Any, X: Any) -> Float[np.ndarray, "m n"]:
+def cross_kernel(estimator: ColumnEstimator, X: Any) -> Float[np.ndarray, "m n"]:
     """The finite float64 kernel of checked test inputs with the training inputs ``X_fit_``."""
     return X if is_precomputed(estimator.net) else _network_kernel(estimator, X, estimator.X_fit_)
 
 
-def network_of(estimator: Any) -> Network:
+def network_of(estimator: ColumnEstimator) -> Network:
     """The estimator's network, or the one of ``net=None``."""
     return default_network() if estimator.net is None else estimator.net
 
 
-def loo_errors(
-    estimator: Any, kernel: Float[np.ndarray, "n n"], spectrum: Spectrum, y: Float[np.ndarray, "n k"]
-) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
-    """The ridges to try, ascending, and their leave-one-out errors; of ``ridge`` alone where it is given.
-
-    Stopped at a finite time: ``ridge``, or 0 for None, and NaN, as the closed form is that of the ridge solution.
-    Raises NotPositiveDefiniteError if that one is too small, ValueError for a wrong ``ridge_path``.
-    """
-    where = type(estimator).__name__
-    if is_stopped(estimator):
-        return np.array([float(estimator.ridge or 0.0)]), np.array([np.nan])
-    if estimator.ridge is None:
-        ridges = candidate_ridges(estimator.ridge_path, np.diag(kernel), where)
-        return ridges, loo_path(spectrum, y, ridges)
-    ridge = float(estimator.ridge)
-    spectrum.require(ridge, where)
-    return np.array([ridge]), np.array([rms(solve(spectrum, y, ridge).loo)])
-
-
-def is_stopped(estimator: Any) -> bool:
+def is_stopped(estimator: ColumnEstimator) -> bool:
     """Whether training ends at a finite time."""
     return estimator.t is not None and estimator.t < np.inf
-
-
-def chooses_ridge(estimator: Any) -> bool:
-    """Whether leave-one-out errors choose the ridge."""
-    return estimator.ridge is None and not is_stopped(estimator)
-
-
-def trained(estimator: Any, spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> RidgeFit:
-    r"""The ridge solution, or gradient flow stopped at ``t``, of which only alpha and the intercept are known.
-
-    .. math:: \alpha = Q\,\phi_\tau(w + \lambda)\,Q^T y, \qquad b = \mathrm{mean}(y - K \alpha), \qquad
-              \phi_\tau(w) = (1 - e^{-\tau w}) / w, \quad \tau = \eta t / nk
-
-    On vectors that sum to zero, where there is an intercept: b is then at its optimum at all times, the targets and
-    the network's features are centred, and t = inf is the ridge solution.
-    """
-    if not is_stopped(estimator):
-        return solve(spectrum, y, ridge)
-    tau = float(estimator.learning_rate) * float(estimator.t) / y.size
-    if diverges(spectrum, ridge, tau):
-        raise spectrum.error(ridge, type(estimator).__name__)
-    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else mean_of(y)
-    dual_coef = next(stopped(spectrum, ridge, y - mean, [tau]))
-    intercept = mean if spectrum.row_means is None else mean - spectrum.row_means @ dual_coef
-    return RidgeFit(dual_coef, intercept, np.full(y.shape, np.nan), np.full(y.shape[1], np.nan))
 
 
 def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray, "n n"]:
@@ -200,7 +190,7 @@ def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray
     return symmetric(kernel, where)
 
 
-def _network_kernel(estimator: Any, x1: Any, x2: Any) -> Float[np.ndarray, "n m"]:
+def _network_kernel(estimator: ColumnEstimator, x1: Any, x2: Any) -> Float[np.ndarray, "n m"]:
     """The finite float64 kernel of the estimator's network."""
     options = {"memory": estimator.memory, "progress": estimator.progress}
     values = np.asarray(gram(network_of(estimator), x1, x2, estimator.kernel, **options), np.float64)
@@ -212,15 +202,18 @@ def _network_kernel(estimator: Any, x1: Any, x2: Any) -> Float[np.ndarray, "n m"
     return values
 
 
-def candidate_ridges(path: Any, diagonal: Float[np.ndarray, " n"], where: str) -> Float[np.ndarray, " p"]:
+def candidate_ridges(path: ArrayLike | None, diagonal: Float[np.ndarray, " n"], where: str) -> Float[np.ndarray, " p"]:
     """The ridges to try, ascending: those of the path, or relative to the kernel's diagonal."""
-    if path is None:
-        scale = float(np.mean(np.abs(diagonal)))
-        return RELATIVE_RIDGES * (scale if scale > 0 else 1.0)
-    return check_path(path, where)
+    return RELATIVE_RIDGES * scale_of(diagonal) if path is None else check_path(path, where)
 
 
-def check_path(path: Any, where: str) -> Float[np.ndarray, " p"]:
+def scale_of(diagonal: Float[np.ndarray, " n"]) -> float:
+    """The mean of a kernel's diagonal, the unit of ``RELATIVE_RIDGES``; 1 where it vanishes."""
+    scale = float(np.mean(np.abs(diagonal)))
+    return scale if scale > 0 else 1.0
+
+
+def check_path(path: ArrayLike, where: str) -> Float[np.ndarray, " p"]:
     """The values of a ``ridge_path``, ascending, each once."""
     ridges = np.asarray(path)
     numbers = ridges.ndim == 1 and len(ridges) > 0 and ridges.dtype.kind in "fiu"

@@ -6,30 +6,30 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from so3ntk.basics.arrays import refuse_masked
-from so3ntk.learning.fitting import batches, check_solver, decomposes, dense_kernel, fit_by_solver, keep_inputs
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
+from so3ntk.engine.network import Network
+from so3ntk.learning.fitting import batches, fit_columns, means, training_inputs
 from so3ntk.learning.inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.learning.inputs import (
+    ColumnEstimator,
     check_inputs,
-    check_parameters,
-    chooses_ridge,
     cross_kernel,
     is_precomputed,
     is_stopped,
-    loo_errors,
     network_of,
-    trained,
     untyped,
 )
 from so3ntk.learning.inputs import default_network as default_network
-from so3ntk.learning.ridge import Spectrum, best_ridge, posterior_variance, rms, warn_if_flat
+from so3ntk.learning.ridge import posterior_variance, warn_if_flat
+from so3ntk.learning.solvers import Solver
 from so3ntk.matrices.diagonal import kernel_diagonal
+from so3ntk.matrices.kernel_matrix import MatrixLike
 
 
-class KernelRegressor(RegressorMixin, BaseEstimator):
+class KernelRegressor(RegressorMixin, ColumnEstimator):
     r"""Gaussian process and kernel ridge regression with the kernel of a network.
 
     .. math:: \hat y(x) = b + \sum_i \alpha_i K(x, x_i), \qquad (K + \lambda I)\,\alpha = y - b, \quad
@@ -65,16 +65,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        net: Any = None,
+        net: Network | str | None = None,
         kernel: str = "ntk",
         ridge: float | None = None,
-        ridge_path: Any = None,
+        ridge_path: ArrayLike | None = None,
         fit_intercept: bool = True,
         memory: str | int = "2GiB",
         progress: bool = False,
         t: float | None = None,
         learning_rate: float = 1.0,
-        solver: Any = None,
+        solver: str | Solver | None = None,
     ):
         self.net = net
         self.kernel = kernel
@@ -89,11 +89,10 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = is_precomputed(self.net)
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any, gram: Any = None) -> KernelRegressor:
+    def fit(self, X: Any, y: Any, gram: MatrixLike | None = None) -> KernelRegressor:
         """Fit to n inputs X, or their kernel (n, n), and targets y (n,) or (n, k).
 
         gram: the kernel of X with itself where it is there already, in memory or stored: anything with ``shape``,
@@ -103,48 +102,32 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         PrecisionError if the network's kernel is NaN or infinite, NotConvergedError if an iteration did not. Warns
         (RidgePathWarning) if the best ridge is at an end of the path.
         """
-        where = type(self).__name__
-        check_parameters(self)
-        check_solver(self)
-        X = check_inputs(self, X, reset=True)
-        targets = _check_targets(y, len(X), where)
+        X = training_inputs(self, X)
+        targets = _check_targets(y, len(X), type(self).__name__)
         columns = targets.reshape(len(targets), -1)
-        if not decomposes(self):
-            return self._fit_by_solver(X, targets, gram)
-        kernel = dense_kernel(self, X, gram)
-        spectrum = Spectrum.of(kernel, bool(self.fit_intercept))
-        ridges, errors = loo_errors(self, kernel, spectrum, columns)
-        self.ridge_path_, self.loo_path_ = ridges, errors
-        best = best_ridge(spectrum, ridges, errors, rms(columns), where) if chooses_ridge(self) else 0
-        self.ridge_, self.loo_error_ = float(ridges[best]), float(errors[best])
-        solution = trained(self, spectrum, columns, self.ridge_)
-        self.dual_coef_ = solution.dual_coef.reshape(targets.shape)
-        self.intercept_ = _like(solution.intercept, targets)
-        self.amplitude_ = _like(solution.amplitude, targets)
-        self.spectrum_ = spectrum
-        if not is_precomputed(self.net):
-            self.X_fit_ = X
-        return self
-
-    def _fit_by_solver(self, X: Any, targets: np.ndarray, gram: Any) -> KernelRegressor:
-        columns = targets.reshape(len(targets), -1)
-        solution, self.ridge_path_, self.loo_path_ = fit_by_solver(self, X, columns, gram, bool(self.fit_intercept))
-        self.ridge_, self.loo_error_ = solution.ridge, float(np.min(self.loo_path_[self.ridge_path_ == solution.ridge]))
-        self.solution_ = keep_inputs(self, X, solution)
-        self.dual_coef_ = self.solution_.coefficients.reshape(-1, *targets.shape[1:])
-        self.intercept_ = _like(solution.intercept, targets)
+        found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept))
+        self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
+        self.intercept_ = _like(found.intercept, targets)
+        self.amplitude_ = _like(found.amplitude, targets)
         self.__dict__.pop("spectrum_", None)  # of an earlier fit
-        self.amplitude_ = _like(np.full(columns.shape[1], np.nan), targets)
+        if spectrum is not None:
+            self.spectrum_ = spectrum
         return self
 
     @overload
-    def predict(self, X: Any, return_std: Literal[False] = False, diagonal: Any = None) -> np.ndarray: ...
+    def predict(self, X: Any, return_std: Literal[False] = False, diagonal: ArrayLike | None = None) -> np.ndarray: ...
     @overload
-    def predict(self, X: Any, return_std: Literal[True], diagonal: Any = None) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(
+        self, X: Any, return_std: Literal[True], diagonal: ArrayLike | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
     @overload
-    def predict(self, X: Any, return_std: bool, diagonal: Any = None) -> Any: ...
+    def predict(
+        self, X: Any, return_std: bool, diagonal: ArrayLike | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
 
-    def predict(self, X: Any, return_std: bool = False, diagonal: Any = None) -> Any:
+    def predict(
+        self, X: Any, return_std: bool = False, diagonal: ArrayLike | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         r"""The posterior mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation.
 
         .. math:: s\,\bigl(K(x, x) - k^T A^{-1} k + (1 - 1^T A^{-1} k)^2 / 1^T A^{-1} 1\bigr)^{1/2}, \qquad
@@ -163,19 +146,16 @@ class KernelRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
         if not return_std:
-            return (
-                np.concatenate([cross_kernel(self, part) @ self.dual_coef_ for part in batches(self, X)])
-                + self.intercept_
-            )
+            return means(self, X)
         self._require_posterior()
         warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
-        prior, means, variances, done = _prior(self, X, diagonal), [], [], 0
+        prior, outputs, variances, done = _prior(self, X, diagonal), [], [], 0
         for part in batches(self, X):
             cross = cross_kernel(self, part)
-            means.append(cross @ self.dual_coef_ + self.intercept_)
+            outputs.append(cross @ self.dual_coef_ + self.intercept_)
             variances.append(posterior_variance(self.spectrum_, self.ridge_, cross, prior[done : done + len(part)]))
             done += len(part)
-        return np.concatenate(means), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+        return np.concatenate(outputs), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
 
     def _require_posterior(self) -> None:
         where = f"{type(self).__name__}.predict"
@@ -202,7 +182,7 @@ def _check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
     return targets
 
 
-def _prior(estimator: Any, X: Any, diagonal: Any) -> Float[np.ndarray, " m"]:
+def _prior(estimator: ColumnEstimator, X: Any, diagonal: ArrayLike | None) -> Float[np.ndarray, " m"]:
     """K(x, x) of test inputs, given or computed, in float64."""
     where = f"{type(estimator).__name__}.predict"
     if diagonal is None:
@@ -222,6 +202,6 @@ def _prior(estimator: Any, X: Any, diagonal: Any) -> Float[np.ndarray, " m"]:
     return diagonal
 
 
-def _like(values: Float[np.ndarray, " k"], targets: np.ndarray) -> Any:
+def _like(values: Float[np.ndarray, " k"], targets: np.ndarray) -> Float[np.ndarray, " k"] | float:
     """One number for targets (n,), an array (k,) for (n, k)."""
     return values if targets.ndim == 2 else float(values[0])

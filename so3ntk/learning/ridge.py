@@ -174,6 +174,42 @@ def best_ridge(
     return int(admitted[best])
 
 
+class PathFit(NamedTuple):
+    """The solution for one ridge, the ridges tried, ascending, and their leave-one-out errors; NaN where there are none."""
+
+    solution: RidgeFit
+    ridge: float
+    ridges: Float[np.ndarray, " p"]
+    errors: Float[np.ndarray, " p"]
+
+    @property
+    def error(self) -> float:
+        """The leave-one-out error of the solution."""
+        return float(np.min(self.errors[self.ridges == self.ridge]))
+
+
+def solve_best(
+    spectrum: Spectrum,
+    y: Float[np.ndarray, "n k"],
+    ridge: float | None,
+    path: Float[np.ndarray, " p"],
+    where: str,
+    solve: Callable[[Spectrum, np.ndarray, float], RidgeFit] = solve,
+) -> PathFit:
+    """The solution for the ridge given, or for None that of the path with the smallest leave-one-out error.
+
+    Raises NotPositiveDefiniteError for a ridge that is too small; errors and warnings of a path: see ``best_ridge``.
+    """
+    if ridge is None:
+        errors = loo_path(spectrum, y, path, solve)
+        best = float(path[best_ridge(spectrum, path, errors, rms(y), where)])
+        return PathFit(solve(spectrum, y, best), best, path, errors)
+    ridge = float(ridge)
+    spectrum.require(ridge, where)
+    solution = solve(spectrum, y, ridge)
+    return PathFit(solution, ridge, np.array([ridge]), np.array([rms(solution.loo)]))
+
+
 def posterior_variance(
     spectrum: Spectrum, ridge: float, cross: Float[np.ndarray, "m n"], prior: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, " m"]:

@@ -8,17 +8,24 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.layers import Dense, GroupPool
 from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.network import Network
 from so3ntk.errors import PrecisionError
 from so3ntk.learning.block_ridge import as_matrix, posterior_covariance, solve_blocks
-from so3ntk.learning.inputs import RELATIVE_RIDGES, check_path, check_shared_parameters, refuse_parts
-from so3ntk.learning.ridge import RidgeFit, Spectrum, best_ridge, loo_path, posterior_variance, rms, solve, warn_if_flat
+from so3ntk.learning.inputs import (
+    RELATIVE_RIDGES,
+    KernelEstimator,
+    check_path,
+    check_shared_parameters,
+    is_precomputed,
+    refuse_parts,
+    scale_of,
+)
+from so3ntk.learning.ridge import RidgeFit, Spectrum, posterior_variance, rms, solve, solve_best, warn_if_flat
 from so3ntk.matrices.diagonal import kernel_diagonal
 from so3ntk.matrices.gram import gram
 from so3ntk.sphere.irreps import cartesian_from_real
@@ -39,7 +46,7 @@ class Part(NamedTuple):
     fit: RidgeFit
 
 
-class TensorKernelRegressor(BaseEstimator):
+class TensorKernelRegressor(KernelEstimator):
     r"""Gaussian process and kernel ridge regression of vectors (n, 3) or symmetric tensors (n, 3, 3).
 
     Targets are split into irreps, vectors into l = 1, tensors into l = 0 (the trace) and l = 2, and for each
@@ -62,10 +69,10 @@ class TensorKernelRegressor(BaseEstimator):
 
     def __init__(
         self,
-        net: Any = None,
+        net: Network | str | None = None,
         kernel: str = "ntk",
         ridge: float | None = None,
-        ridge_path: Any = None,
+        ridge_path: ArrayLike | None = None,
         fit_intercept: bool = True,
         memory: str | int = "2GiB",
         progress: bool = False,
@@ -78,7 +85,7 @@ class TensorKernelRegressor(BaseEstimator):
         self.memory = memory
         self.progress = progress
 
-    def fit(self, X: Any, y: Any) -> TensorKernelRegressor:
+    def fit(self, X: Any, y: ArrayLike) -> TensorKernelRegressor:
         """Fit to inputs X and targets y, (n, 3) or symmetric (n, 3, 3).
 
         Raises ValueError and TypeError for wrong inputs, NotPositiveDefiniteError if K + ridge I is not, PrecisionError
@@ -97,13 +104,21 @@ class TensorKernelRegressor(BaseEstimator):
         return self
 
     @overload
-    def predict(self, X: Any, return_std: Literal[False] = False, diagonal: Any = None) -> np.ndarray: ...
+    def predict(
+        self, X: Any, return_std: Literal[False] = False, diagonal: Mapping[int, ArrayLike] | None = None
+    ) -> np.ndarray: ...
     @overload
-    def predict(self, X: Any, return_std: Literal[True], diagonal: Any = None) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(
+        self, X: Any, return_std: Literal[True], diagonal: Mapping[int, ArrayLike] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
     @overload
-    def predict(self, X: Any, return_std: bool, diagonal: Any = None) -> Any: ...
+    def predict(
+        self, X: Any, return_std: bool, diagonal: Mapping[int, ArrayLike] | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
 
-    def predict(self, X: Any, return_std: bool = False, diagonal: Any = None) -> Any:
+    def predict(
+        self, X: Any, return_std: bool = False, diagonal: Mapping[int, ArrayLike] | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The posterior mean at m inputs, (m, 3) or (m, 3, 3); with ``return_std`` also each entry's standard deviation.
 
         The deviation is that of the Gaussian process, scaled by the amplitude that maximises the marginal likelihood of
@@ -124,7 +139,7 @@ class TensorKernelRegressor(BaseEstimator):
             )
         warn_if_flat(np.concatenate([part.fit.amplitude for part in self.parts_.values()]), "TensorKernelRegressor")
         own = self._own_covariances(X, diagonal, {degree: mean.shape for degree, mean in means.items()})
-        variance: Any = 0
+        variance: np.ndarray | float = 0.0
         for degree, part in self.parts_.items():
             covariance = _covariance(kernels[degree], part, own[degree])
             change = change_of_basis(degree, len(degrees))
@@ -132,7 +147,9 @@ class TensorKernelRegressor(BaseEstimator):
         mean = assemble(means)
         return mean, np.sqrt(np.maximum(variance, 0)).reshape(mean.shape)
 
-    def _own_covariances(self, X: Any, given: Any, shapes: Mapping[int, tuple[int, ...]]) -> dict[int, np.ndarray]:
+    def _own_covariances(
+        self, X: Any, given: Mapping[int, ArrayLike] | None, shapes: Mapping[int, tuple[int, ...]]
+    ) -> dict[int, np.ndarray]:
         """K^l(x, x) of the test inputs, given or computed."""
         where = "TensorKernelRegressor.predict"
         if given is None and isinstance(self.net, Network):
@@ -152,10 +169,10 @@ class TensorKernelRegressor(BaseEstimator):
             raise ValueError(f"{where}: expected diagonal of the shapes {expected}, got {shapes_given}. {remedy}")
         return found
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: ArrayLike) -> float:
         """1 - sum |y - prediction|^2 / sum |y - m|^2, with m the mean that rotations leave alone: 0, or the mean trace."""
         targets = check_tensors(y)
-        invariant: Any = 0
+        invariant: np.ndarray | float = 0.0
         if targets.ndim == 3:
             invariant = np.trace(targets, axis1=1, axis2=2).mean() / 3 * np.eye(3)
         return float(1 - np.sum((targets - self.predict(X)) ** 2) / np.sum((targets - invariant) ** 2))
@@ -175,8 +192,6 @@ class TensorKernelRegressor(BaseEstimator):
     def _kernels(self, X: Any, X_fit: Any, degrees: tuple[int, ...]) -> Mapping[int, np.ndarray]:
         if isinstance(self.net, Network):
             refuse_parts(X, "TensorKernelRegressor")
-            if X_fit is None:
-                return irrep_grams(self.net, degrees, X, None, self.kernel, self.memory, self.progress)
             return irrep_grams(self.net, degrees, X, X_fit, self.kernel, self.memory, self.progress)
         if not isinstance(X, Mapping) or any(degree not in X for degree in degrees):
             raise TypeError(
@@ -238,7 +253,7 @@ def with_degree(net: Network, degree: int) -> Network:
     return dataclasses.replace(net, layers=(*net.layers[:place], readout, *tail))
 
 
-def check_tensors(y: Any) -> Float[np.ndarray, "n ..."]:
+def check_tensors(y: ArrayLike) -> Float[np.ndarray, "n ..."]:
     """Finite targets (n, 3), or (n, 3, 3) symmetric to 1e-6 of the largest entry, in float64; else ValueError."""
     refuse_masked(y, "TensorKernelRegressor: the targets y")
     values = np.asarray(y, np.float64)
@@ -278,22 +293,14 @@ def assemble(parts: Mapping[int, Float[np.ndarray, "n m"]]) -> Float[np.ndarray,
     return flat if len(parts) == 1 else flat.reshape(-1, 3, 3)
 
 
-def _fit_part(estimator: Any, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -> Part:
-    where = "TensorKernelRegressor"
-    if kernel.ndim == 2:
-        spectrum, solved = Spectrum.of(kernel, bool(estimator.fit_intercept)), solve
-    else:
-        spectrum, solved = Spectrum.of(as_matrix(kernel), False), solve_blocks
-    if estimator.ridge is not None:
-        spectrum.require(float(estimator.ridge), where)
-        return Part(spectrum, float(estimator.ridge), solved(spectrum, y, float(estimator.ridge)))
-    scale = float(
-        np.mean(np.abs(np.einsum("ii...->i...", kernel) if kernel.ndim == 2 else np.einsum("iiaa->ia", kernel)))
-    )
+def _fit_part(estimator: TensorKernelRegressor, kernel: np.ndarray, y: Float[np.ndarray, "n m"]) -> Part:
+    where, scalar = "TensorKernelRegressor", kernel.ndim == 2
+    matrix = kernel if scalar else as_matrix(kernel)
+    spectrum = Spectrum.of(matrix, scalar and bool(estimator.fit_intercept))
     relative = RELATIVE_RIDGES if estimator.ridge_path is None else check_path(estimator.ridge_path, where)
-    ridges = relative * (scale if scale > 0 else 1.0)
-    ridge = float(ridges[best_ridge(spectrum, ridges, loo_path(spectrum, y, ridges, solved), rms(y), where)])
-    return Part(spectrum, ridge, solved(spectrum, y, ridge))
+    path = relative * scale_of(np.diag(matrix))
+    found = solve_best(spectrum, y, estimator.ridge, path, where, solve if scalar else solve_blocks)
+    return Part(spectrum, found.ridge, found.solution)
 
 
 def _mean(kernel: np.ndarray, part: Part) -> Float[np.ndarray, "t m"]:
@@ -311,10 +318,8 @@ def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray) -> Float[np.n
     return covariance * float(part.fit.amplitude[0]) ** 2
 
 
-def _check_parameters(estimator: Any) -> None:
-    if not isinstance(estimator.net, Network) and not (
-        isinstance(estimator.net, str) and estimator.net == "precomputed"
-    ):
+def _check_parameters(estimator: TensorKernelRegressor) -> None:
+    if not isinstance(estimator.net, Network) and not is_precomputed(estimator.net):
         raise TypeError(
             'TensorKernelRegressor: expected net to be a Network (so3ntk.serial(...)) or "precomputed", got '
             f"{estimator.net!r}."

@@ -11,10 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from scipy.spatial.transform import Rotation
 
 from so3ntk.basics.version import __version__
 from so3ntk.engine.activations import Elementwise
+from so3ntk.engine.layers.reduction import Parts
 from so3ntk.engine.network import Network
 from so3ntk.engine.plan import Plan
 
@@ -39,12 +41,12 @@ def fingerprint(net: Network, plan: Plan) -> dict[str, Any]:
     }
 
 
-def digest(description: Any) -> str:
+def digest(description: object) -> str:
     """SHA-256 of a description."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def differences(stored: Any, given: Any, where: str = "") -> list[str]:
+def differences(stored: object, given: object, where: str = "") -> list[str]:
     """One line for each entry in which two descriptions differ."""
     if isinstance(stored, dict) and isinstance(given, dict) and stored.keys() == given.keys():
         return [line for key in stored for line in differences(stored[key], given[key], f"{where}.{key}".lstrip("."))]
@@ -110,7 +112,7 @@ def _describe_array(array: np.ndarray) -> Any:
     return f"{array.dtype} {array.shape} sha256:{content}"
 
 
-def _describe_batch(arrays: Any, parts: Any) -> dict[str, Any]:
+def _describe_batch(arrays: PyTree, parts: Parts) -> dict[str, Any]:
     content = [_describe_array(np.asarray(leaf)) for leaf in jax.tree.leaves(arrays)]
     return {
         "inputs": parts.count,
@@ -120,6 +122,6 @@ def _describe_batch(arrays: Any, parts: Any) -> dict[str, Any]:
     }
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -96,7 +96,9 @@ def gram(
     return _as_asked(get, {name: open_gram(store, name) for name in names})
 
 
-def _check_arguments(x2: Any, store: Any, client: Any, share: Any, diagonal: bool, progress: bool) -> None:
+def _check_arguments(
+    x2: object, store: object, client: object, share: tuple[int, int], diagonal: bool, progress: bool
+) -> None:
     check_flag(progress, "gram", "progress")
     check_flag(diagonal, "gram", "diagonal")
     check_place(store)
@@ -115,7 +117,7 @@ def _check_arguments(x2: Any, store: Any, client: Any, share: Any, diagonal: boo
         raise ValueError("gram: diagonal=True is for one batch in memory, without x2, store and client.")
 
 
-def _as_asked(get: Any, found: dict[str, Any]) -> Any:
+def _as_asked(get: str | Sequence[str], found: dict[str, Any]) -> Any:
     return found[get] if isinstance(get, str) else Kernels(found.get("nngp"), found.get("ntk"))
 
 
@@ -127,7 +129,7 @@ def _workers(client: Any) -> int:
 
 
 def _open_or_create(
-    net: Network, plan: Plan, names: tuple[str, ...], store: Any, tile: int | None, memory: Any, workers: int
+    net: Network, plan: Plan, names: tuple[str, ...], store: Any, tile: int | None, memory: str | int, workers: int
 ) -> GramStore:
     """The store of this run, whose tiling is kept if there is one already."""
     description = fingerprint(net, plan)

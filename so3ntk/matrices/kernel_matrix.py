@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.fields import Fields
 from so3ntk.engine.network import Kernels
 from so3ntk.errors import PrecisionError
@@ -22,6 +22,21 @@ from so3ntk.matrices.symmetry import ASYMMETRY, first_not_finite, symmetric
 
 #: Rows and columns of the corners that are compared to see that a stored kernel is symmetric.
 CORNER = 64
+#: Rows or columns to read.
+Index = slice | np.ndarray
+
+
+@runtime_checkable
+class SupportsSlices(Protocol):
+    """An array that need not be in memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> np.dtype: ...  # noqa: D102
+
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class KernelMatrix(ABC):
@@ -31,12 +46,12 @@ class KernelMatrix(ABC):
     """
 
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype
     ndim = 2
     random_access = False
 
     @abstractmethod
-    def __getitem__(self, index: tuple[Any, Any]) -> np.ndarray:
+    def __getitem__(self, index: tuple[Index, Index]) -> np.ndarray:
         """The values at a slice of rows and one of columns; arrays of indices, too, with random access."""
 
     def ends(self, rows: int) -> list[int]:
@@ -107,7 +122,7 @@ class InMemory(KernelMatrix):
     def __init__(self, values: Float[np.ndarray, "n n"]):
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
 
-    def __getitem__(self, index: tuple[Any, Any]) -> np.ndarray:
+    def __getitem__(self, index: tuple[Index, Index]) -> np.ndarray:
         return self.values[index]
 
     def multiply(self, vectors: Float[np.ndarray, "n k"], memory: int) -> Float[np.ndarray, "n k"]:
@@ -122,13 +137,13 @@ class InMemory(KernelMatrix):
 class Sliced(KernelMatrix):
     """Anything with ``shape``, ``dtype`` and slices: a memory map, a Zarr array, whose chunks are read whole."""
 
-    def __init__(self, kernel: Any):
+    def __init__(self, kernel: SupportsSlices):
         self.kernel, self.shape, self.dtype = kernel, tuple(kernel.shape), kernel.dtype
         self.random_access = isinstance(kernel, np.ndarray)
         chunks = getattr(kernel, "chunks", None)
         self.chunk = int(chunks[0]) if chunks else 1
 
-    def __getitem__(self, index: tuple[Any, Any]) -> np.ndarray:
+    def __getitem__(self, index: tuple[Index, Index]) -> np.ndarray:
         return self.kernel[index]
 
     def ends(self, rows: int) -> list[int]:
@@ -142,7 +157,7 @@ class Tiled(KernelMatrix):
     def __init__(self, kernel: StoredGram):
         self.kernel, self.shape, self.dtype = kernel, kernel.shape, kernel.dtype
 
-    def __getitem__(self, index: tuple[Any, Any]) -> np.ndarray:
+    def __getitem__(self, index: tuple[Index, Index]) -> np.ndarray:
         return np.asarray(self.kernel[index])
 
     def ends(self, rows: int) -> list[int]:
@@ -169,6 +184,10 @@ class Tiled(KernelMatrix):
             if rows.start != columns.start:
                 product[columns] += values.T @ vectors[rows]
         return product
+
+
+#: Kernels as callers give them; ``kernel_matrix`` makes one kind of all.
+MatrixLike = SupportsSlices | ArrayLike
 
 
 def kernel_matrix(kernel: Any, where: str) -> KernelMatrix:

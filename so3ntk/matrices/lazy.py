@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.engine.network import Network
 from so3ntk.matrices.diagonal import kernel_diagonal
 from so3ntk.matrices.gram import gram
-from so3ntk.matrices.kernel_matrix import KernelMatrix
+from so3ntk.matrices.kernel_matrix import Index, KernelMatrix
 
 
 class LazyGram(KernelMatrix):
@@ -21,13 +22,13 @@ class LazyGram(KernelMatrix):
 
     random_access = True
 
-    def __init__(self, net: Any, x: Any, kernel: str = "ntk", memory: str | int = "2GiB", progress: bool = False):
+    def __init__(self, net: Network, x: Any, kernel: str = "ntk", memory: str | int = "2GiB", progress: bool = False):
         self.net, self.x, self.kernel = net, x, kernel
         self.options = {"memory": memory, "progress": progress}
         self.shape = (len(x), len(x))
         self.dtype = np.dtype(gram(net, x[:0], get=kernel, progress=False).dtype)
 
-    def __getitem__(self, index: Any) -> Float[np.ndarray, "a b"]:
+    def __getitem__(self, index: tuple[Index, Index]) -> Float[np.ndarray, "a b"]:
         rows, columns = index
         return np.asarray(gram(self.net, self.x[rows], self.x[columns], self.kernel, **self.options))
 

@@ -45,7 +45,7 @@ def require_zarr(where: str) -> Any:
     return zarr
 
 
-def check_place(store: Any) -> None:
+def check_place(store: object) -> None:
     """ValueError, before anything is written, for a name that is no folder of this machine.
 
     Of an address pathlib would make a folder "s3:" here; a zip file cannot be written to again.
@@ -245,7 +245,12 @@ def create_store(
 
 
 def _fill(
-    store: Any, tiling: Tiling, names: Any, dtype: Any, trailing: tuple[int, ...], description: dict[str, Any]
+    store: Any,
+    tiling: Tiling,
+    names: tuple[str, ...],
+    dtype: Any,
+    trailing: tuple[int, ...],
+    description: dict[str, Any],
 ) -> None:
     group = require_zarr("store").open_group(store=store, mode="w-")
     count = len(tiling.rows) - 1, len(tiling.columns) - 1
@@ -266,5 +271,5 @@ def _fill(
     })  # fmt: skip
 
 
-def _name_of(store: Any) -> str:
+def _name_of(store: object) -> str:
     return os.fspath(store) if isinstance(store, str | os.PathLike) else str(store)

@@ -20,8 +20,8 @@ from so3ntk.engine.layers.base import is_traced
 from so3ntk.engine.plan import Plan
 
 Tile = tuple[int, int]
-Write = Callable[[int, int, list[np.ndarray]], Any]
-Report = Callable[[float], Any]
+Write = Callable[[int, int, list[np.ndarray]], object]
+Report = Callable[[float], object]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from so3ntk.molecules.datasets.qm9 import load_qm9
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.forces.consistency import check_forces
 from so3ntk.molecules.forces.regressor import EnergyForceRegressor, force_network
+from so3ntk.molecules.radial import Powers, Shells
 
 __all__ = [
     "AtomSum",
@@ -18,6 +19,8 @@ __all__ = [
     "Environments",
     "ForceData",
     "MoleculeData",
+    "Powers",
+    "Shells",
     "check_forces",
     "environment_coefficients",
     "environments",

@@ -23,11 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.basics.arrays import as_numbers, concrete, refuse_masked
+from so3ntk.basics.arrays import ArrayLike, as_numbers, concrete, refuse_masked
 from so3ntk.basics.shapes import rounded_up
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, check_geometry, pairs_in_molecules
+from so3ntk.molecules.radial import Powers, Shells
 from so3ntk.sphere.rotations import check_bandlimit
 
 #: The width at which a neighbour's profile has fallen to 5 % at 45 degrees from its direction.
@@ -45,17 +46,18 @@ _CHUNK_NUMBERS = 2**19  # of one array (edges, L^2, powers): 4 MiB, which stays 
 
 
 def environment_coefficients(
-    positions: Any,
-    numbers: Any,
-    molecule: Any,
+    positions: ArrayLike,
+    numbers: ArrayLike,
+    molecule: ArrayLike,
     *,
     species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
     powers: Sequence[float | np.number] | Float[np.ndarray, " powers"] | float = (2, 6),
     bandlimit: int = 6,
-    angular_width: Any = None,
+    angular_width: ArrayLike | None = None,
     cutoff: float | None = None,
     edges: Edges | None = None,
     length: float = 1.0,
+    radial: Powers | Shells | None = None,
 ) -> Float[Array, "atoms lm channels"]:
     r"""Coefficients of every atom's environment (formulas at the head of this file).
 
@@ -63,6 +65,9 @@ def environment_coefficients(
     atom belongs to. Returns (atoms, L^2, species * powers) in the dtype of the positions (float32 for half precision):
     flat harmonic index l^2 + l + m, channels with the species major and the powers minor. An atom alone has the zero
     signal.
+
+    radial: the radial functions, in place of powers and length: ``Powers`` of these, or ``Shells``, which have a cutoff and an
+    angular smearing of their own (``so3ntk.molecules.radial``), so that powers, length, cutoff and angular_width stay unset.
 
     length, r_0 in Angstrom, is where all powers weigh the same: a longer one gives more weight to high powers,
     hence to the nearest neighbours.
@@ -87,6 +92,7 @@ def environment_coefficients(
     """
     where = "environment_coefficients"
     bandlimit = check_bandlimit(bandlimit, where)
+    powers, length, shells = split_radial(radial, powers, length, cutoff, angular_width, where)
     powers, cutoff = _check_powers(powers, where), _check_cutoff(cutoff, where)
     if not 0 < length < np.inf:
         raise ValueError(f"{where}: expected a positive length in Angstrom, got {length!r}.")
@@ -102,7 +108,7 @@ def environment_coefficients(
     )
     elements = species_numbers(species, where)
     row = species_index(numbers, molecule, elements, where)
-    gains = profile_gains(angular_width, bandlimit, positions.dtype)
+    factors = common_factors(shells, powers, length, angular_width, bandlimit, len(elements), positions.dtype)
     edges = pairs_in_molecules(molecule) if edges is None else edges
     edges.check(len(positions), where)
     places: Any = concrete(positions)
@@ -116,12 +122,11 @@ def environment_coefficients(
         vectors = vectors + numpy.asarray(edges.offsets, positions.dtype)
     charges = (numbers[edges.centre] * numbers[edges.neighbour]).astype(positions.dtype)
     rows = edges.centre * len(elements) + row[edges.neighbour]
-    lengths = np.asarray([float(length) ** p for p in powers], positions.dtype)
     settings = (len(elements), powers, bandlimit, cutoff)
     if traced:  # shapes are the caller's
-        return _coefficients(vectors, charges, rows, gains, lengths, len(positions), *settings)
+        return _coefficients(vectors, charges, rows, factors, shells, len(positions), *settings)
     padded = _padded(vectors, charges, rows, rounded_up(len(rows), LEAST_EDGES) - len(rows))
-    found = _coefficients(*padded, gains, lengths, rounded_up(len(positions), LEAST_ATOMS), *settings)
+    found = _coefficients(*padded, factors, shells, rounded_up(len(positions), LEAST_ATOMS), *settings)
     on_host = concrete(found)  # else the angular width is traced; slices of JAX's arrays are programs of their own
     return found[: len(positions)] if on_host is None else jnp.asarray(on_host[: len(positions)])
 
@@ -158,12 +163,15 @@ def _profile_table(bandlimit: int) -> tuple[np.ndarray, np.ndarray]:
 
 @partial(jax.jit, static_argnames=("n_atoms", "n_elements", "powers", "bandlimit", "cutoff"))
 def _coefficients(
-    vectors, charges, rows, gains, lengths, n_atoms, n_elements, powers, bandlimit, cutoff
+    vectors, charges, rows, factors, shells, n_atoms, n_elements, powers, bandlimit, cutoff
 ) -> Float[Array, "atoms lm channels"]:
-    sums = _sum_over_edges(vectors, charges, rows, n_atoms * n_elements, powers, bandlimit, cutoff) * lengths
-    sums = sums.reshape(n_atoms, n_elements, bandlimit**2, len(powers)).swapaxes(1, 2)
-    degrees = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
-    return gains[degrees, None] * sums.reshape(n_atoms, bandlimit**2, n_elements * len(powers))
+    sums = _sum_over_edges(vectors, charges, rows, n_atoms * n_elements, shells, powers, bandlimit, cutoff)
+    sums = (sums * factors).reshape(n_atoms, n_elements, bandlimit**2, factors.shape[1]).swapaxes(1, 2)
+    return sums.reshape(n_atoms, bandlimit**2, n_elements * factors.shape[1])
+
+
+def _degrees(bandlimit: int) -> np.ndarray:
+    return np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
 
 
 def _padded(vectors: Any, charges: Any, rows: Any, padding: int) -> tuple[Any, Any, Any]:
@@ -173,20 +181,18 @@ def _padded(vectors: Any, charges: Any, rows: Any, padding: int) -> tuple[Any, A
     return numpy.concatenate([vectors, up]), *(numpy.pad(array, (0, padding)) for array in (charges, rows))
 
 
-def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -> Array:
-    """Sum of w Y_lm over the edges of each row: (n_rows, L^2, powers), in chunks of edges of bounded size."""
-    total = jnp.zeros((n_rows, bandlimit**2, len(powers)), vectors.dtype)
+def _sum_over_edges(vectors, charges, rows, n_rows, shells, powers, bandlimit, cutoff) -> Array:
+    """Sum of w Y_lm over the edges of each row: (n_rows, L^2, functions), in chunks of edges of bounded size."""
+    count = len(powers) if shells is None else shells.count
+    total = jnp.zeros((n_rows, bandlimit**2, count), vectors.dtype)
     n_edges = len(rows)
     if n_edges == 0:
         return total
-    size = min(n_edges, max(1, _CHUNK_NUMBERS // (bandlimit**2 * len(powers))))
+    size = min(n_edges, max(1, _CHUNK_NUMBERS // (bandlimit**2 * count)))
     vectors, charges, rows = _padded(vectors, charges, rows, -n_edges % size)
 
     # Recomputed in the backward pass: what would be stored is (all edges, L^2, powers).
-    @jax.checkpoint
-    def terms(vectors, charges):
-        weights = weigh(jnp.linalg.norm(vectors, axis=-1), charges, powers, cutoff)
-        return real_harmonics(vectors, bandlimit)[:, :, None] * weights[:, None, :]
+    terms = jax.checkpoint(lambda vectors, charges: edge_terms(vectors, charges, shells, powers, bandlimit, cutoff))
 
     def add(total, chunk):
         vectors, charges, rows = chunk
@@ -194,6 +200,42 @@ def _sum_over_edges(vectors, charges, rows, n_rows, powers, bandlimit, cutoff) -
 
     chunks = (vectors.reshape(-1, size, 3), charges.reshape(-1, size), rows.reshape(-1, size))
     return jax.lax.scan(add, total, chunks)[0]
+
+
+def edge_terms(
+    vectors: Array,
+    charges: Array,
+    shells: Shells | None,
+    powers: tuple[float | int, ...],
+    bandlimit: int,
+    cutoff: float | None,
+) -> Float[Array, "e lm n"]:
+    """w Y_lm of each edge, up to what all edges have in common (``common_factors``)."""
+    distance, harmonics = jnp.linalg.norm(vectors, axis=-1), real_harmonics(vectors, bandlimit)
+    if shells is None:
+        weights = weigh(distance, charges, powers, cutoff)
+    else:
+        weights = shells.weights(distance, charges)
+        harmonics = harmonics * shells.damping(distance, bandlimit)[:, _degrees(bandlimit)]
+    return harmonics[:, :, None] * weights[:, None, :]
+
+
+def common_factors(
+    shells: Shells | None,
+    powers: tuple[float | int, ...],
+    length: float,
+    angular_width: Any,
+    bandlimit: int,
+    n_elements: int,
+    dtype,
+) -> Float[Array, "lm n"]:
+    """What multiplies the sums over edges: the profile's gains and r_0^p, or the scale of shells."""
+    if shells is not None:
+        return jnp.full((bandlimit**2, shells.count), math.sqrt(n_elements * shells.count), dtype) * jnp.asarray(
+            shells.scale, dtype
+        )
+    lengths = np.asarray([float(length) ** p for p in powers], dtype)
+    return profile_gains(angular_width, bandlimit, dtype)[_degrees(bandlimit), None] * lengths
 
 
 def weigh(distance: Array, charges: Array, powers: tuple[float | int, ...], cutoff: float | None) -> Array:
@@ -205,6 +247,29 @@ def weigh(distance: Array, charges: Array, powers: tuple[float | int, ...], cuto
 def _switch(distance: Array, cutoff: float) -> Array:
     u = jnp.clip((distance / cutoff - SWITCH_START) / (1 - SWITCH_START), 0, 1)
     return 1 - u**3 * (10 - 15 * u + 6 * u**2)
+
+
+def split_radial(
+    radial: Powers | Shells | None, powers: Any, length: Any, cutoff: Any, angular_width: Any, where: str
+) -> tuple[Any, Any, Shells | None]:
+    """Powers, their length, and shells. ValueError where what is given twice would be ignored, TypeError for other bases."""
+    if radial is None:
+        return powers, length, None
+    if not isinstance(radial, Powers | Shells):
+        raise TypeError(f"{where}: expected radial to be Powers(...), Shells(...) or None, got {radial!r}.")
+    given = {
+        "powers": powers if tuple(np.atleast_1d(powers)) != (2, 6) else None,
+        "length": None if length == 1.0 else length,
+    }
+    if isinstance(radial, Shells):
+        given |= {"cutoff": cutoff, "angular_width": angular_width}
+    twice = [name for name, value in given.items() if value is not None]
+    if twice:
+        raise ValueError(
+            f"{where}: radial={type(radial).__name__}(...) has its own {', '.join(twice)}. Leave {', '.join(twice)} unset, "
+            "or give these to the radial basis."
+        )
+    return (radial.powers, radial.length, None) if isinstance(radial, Powers) else ((2, 6), 1.0, radial)
 
 
 def _check_powers(powers, where: str) -> tuple[float | int, ...]:

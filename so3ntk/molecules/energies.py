@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +19,9 @@ from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.layers.lift import Lift
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 #: The environments for energies: ``environments(atoms, **ENERGY_ENVIRONMENTS)``.
 ENERGY_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
@@ -61,7 +64,7 @@ class CurvePoint:
 
 
 def learning_curve(
-    kernels: dict[str, Float[np.ndarray, "n n"]], atoms: Sequence[Any], y: Float[np.ndarray, " n"],
+    kernels: dict[str, Float[np.ndarray, "n n"]], atoms: Sequence[Atoms], y: Float[np.ndarray, " n"],
     sizes: Sequence[int], test: int, report: Callable[[CurvePoint], None] = lambda point: None,
 ) -> list[CurvePoint]:  # fmt: skip
     """Train on ``size`` molecules, test on the last ``test``, for composition alone and for each kernel.
@@ -104,7 +107,7 @@ def learning_curve(
     return points
 
 
-def covering_order(atoms: Sequence[Any], train: int) -> np.ndarray:
+def covering_order(atoms: Sequence[Atoms], train: int) -> np.ndarray:
     """The indices 0 .. train - 1, the first molecule of each element moved to the front, the rest in order."""
     first: dict[int, int] = {}
     for index in range(train):

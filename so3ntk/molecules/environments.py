@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.basics.double import double_precision
-from so3ntk.molecules.coefficients import environment_coefficients
+from so3ntk.molecules.coefficients import environment_coefficients, split_radial
 from so3ntk.molecules.elements import atomic_number, species_numbers
 from so3ntk.molecules.neighbours import pairs_within
+from so3ntk.molecules.radial import Powers, Shells
 from so3ntk.molecules.settings import EnvironmentSettings, require_equal
 from so3ntk.molecules.structures import check_structures, require_ase
 from so3ntk.sphere.rotations import check_bandlimit
@@ -151,10 +152,11 @@ def environments(
     species: Sequence[str | int] = ("H", "C", "N", "O", "F"),
     powers: Sequence[float | np.number] | Float[np.ndarray, " powers"] | float = (2, 6),
     bandlimit: int = 6,
-    angular_width: Any = None,
+    angular_width: ArrayLike | None = None,
     cutoff: float | None = None,
     dtype=None,
     length: float = 1.0,
+    radial: Powers | Shells | None = None,
 ) -> Environments:
     """Environments of every atom of one molecule (``ase.Atoms``) or of a list of them.
 
@@ -168,7 +170,9 @@ def environments(
     atoms, periodic structures without a cutoff, and wrong settings: see there. ImportError if ase is missing.
     """
     where = "environments"
-    structures = _structures(atoms, require_ase(where).Atoms, cutoff)
+    powers, length, shells = split_radial(radial, powers, length, cutoff, angular_width, where)
+    reach = cutoff if shells is None else shells.cutoff
+    structures = _structures(atoms, require_ase(where).Atoms, reach)
     check_bandlimit(bandlimit, where)
     species_numbers(species, where)
     dtype = _result_dtype(dtype)
@@ -185,11 +189,12 @@ def environments(
                 bandlimit=bandlimit,
                 angular_width=angular_width,
                 cutoff=cutoff,
-                edges=None if cutoff is None else pairs_within(structures, cutoff),
+                edges=None if reach is None else pairs_within(structures, reach),
                 length=length,
+                radial=shells,
             )
         )
-    settings = EnvironmentSettings.of(species, powers, angular_width, cutoff, length)
+    settings = EnvironmentSettings.of(species, powers, angular_width, cutoff, length, shells)
     return Environments(SphereSignal(jnp.asarray(coefficients, dtype), bandlimit), molecule, numbers, settings)
 
 

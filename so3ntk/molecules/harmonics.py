@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.sphere.rotations import check_bandlimit
 
 
-def real_harmonics(vectors: Any, bandlimit: int) -> Float[Array, "*batch lm"]:
+def real_harmonics(vectors: ArrayLike, bandlimit: int) -> Float[Array, "*batch lm"]:
     r"""Y_lm of the directions of vectors (..., 3), l < bandlimit, at the flat index l^2 + l + m.
 
     .. math:: Q_{lm} = a_{lm} (z\, Q_{l-1,m} - b_{lm} Q_{l-2,m}) \ (m < l), \qquad

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.molecules.coefficients import DEFAULT_ANGULAR_WIDTH
 from so3ntk.molecules.elements import SYMBOLS, species_numbers
+from so3ntk.molecules.radial import Shells
 
 
 class EnvironmentSettings(NamedTuple):
     """The settings of ``environments`` but the bandlimit, with the defaults filled in: equal where channels mean the same.
 
-    species: atomic numbers. powers. angular_width: beta. cutoff, length: in Angstrom.
+    species: atomic numbers. powers. angular_width: beta. cutoff, length: in Angstrom. radial: shells, in place of all but the
+    species; else None.
     """
 
     species: tuple[int, ...]
@@ -22,16 +25,19 @@ class EnvironmentSettings(NamedTuple):
     angular_width: float
     cutoff: float | None
     length: float
+    radial: Shells | None = None
 
     @classmethod
-    def of(cls, species: Sequence[str | int], powers: Any, angular_width: Any, cutoff: Any, length: Any):
+    def of(cls, species: Sequence[str | int], powers: ArrayLike, angular_width: ArrayLike | None, cutoff: float | None, length: float,
+           radial: Shells | None = None) -> EnvironmentSettings:  # fmt: skip
         """From arguments of ``environments`` that it has accepted."""
         return cls(
             species_numbers(species, "environments"),
             tuple(float(p) for p in np.atleast_1d(powers)),
-            DEFAULT_ANGULAR_WIDTH if angular_width is None else float(angular_width),
+            DEFAULT_ANGULAR_WIDTH if angular_width is None else float(np.asarray(angular_width)),
             None if cutoff is None else float(cutoff),
             float(length),
+            radial,
         )
 
     def describe(self, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
@@ -52,7 +52,9 @@ def to_arrays(structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
     }
 
 
-def from_arrays(sizes: Any, numbers: Any, positions: Any, cells: Any, periodic: Any, where: str) -> list[Atoms]:
+def from_arrays(
+    sizes: np.ndarray, numbers: np.ndarray, positions: np.ndarray, cells: np.ndarray, periodic: np.ndarray, where: str
+) -> list[Atoms]:
     """Structures of ``sizes`` atoms each; ValueError for arrays that do not fit each other and what is no structure."""
     kind, ends = require_ase(where).Atoms, np.cumsum(sizes)
     found = [

@@ -17,7 +17,7 @@ from so3ntk.errors import ModelFileError
 from so3ntk.saving.registry import entry_named, entry_of, function_name, function_named
 
 
-def encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+def encode(value: object, where: str, arrays: dict[str, np.ndarray]) -> Any:
     """The JSON of a value; arrays are added under the place where they stand. TypeError for what has none."""
     if value is None or isinstance(value, bool | str):
         return value
@@ -37,7 +37,7 @@ def encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     return _encode_object(value, where, arrays)
 
 
-def decode(spec: Any, arrays: dict[str, np.ndarray]) -> Any:
+def decode(spec: object, arrays: dict[str, np.ndarray]) -> Any:
     """The value of a JSON spec. ModelFileError for anything that ``encode`` does not write."""
     if spec is None or isinstance(spec, bool | int | float | str):
         return spec
@@ -69,7 +69,9 @@ def decode(spec: Any, arrays: dict[str, np.ndarray]) -> Any:
     raise ModelFileError(f"expected a value of a model, got {spec!r:.80}")
 
 
-def _encode_array(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+def _encode_array(
+    value: np.ndarray | np.generic | jax.Array, where: str, arrays: dict[str, np.ndarray]
+) -> dict[str, str]:
     kind = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
     array = np.asarray(value)
     if array.dtype == object and all(isinstance(item, str) for item in array.flat):
@@ -80,7 +82,7 @@ def _encode_array(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     return {"array": where, "kind": kind}
 
 
-def _encode_object(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+def _encode_object(value: object, where: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     entry = entry_of(type(value))
     if entry is not None:
         arguments = entry.arguments(value).items()

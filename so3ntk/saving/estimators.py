@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
@@ -22,7 +22,13 @@ from so3ntk.molecules.structures import from_arrays, to_arrays
 KEPT = 3
 
 
-class Record(ABC):
+M = TypeVar("M")
+
+
+M = TypeVar("M")
+
+
+class Record(ABC, Generic[M]):
     r"""How files hold the fitted estimators of some classes.
 
     ``fingerprint`` gives predictions for the first training inputs, as one array, and how exactly they reproduce:
@@ -39,19 +45,19 @@ class Record(ABC):
     spectral: tuple[str, ...]
 
     @abstractmethod
-    def state(self, model: Any) -> dict[str, Any]:
+    def state(self, model: M) -> dict[str, Any]:
         """What ``fit`` found, as values that files hold, under names of ``names``."""
 
     @abstractmethod
-    def restore(self, model: Any, state: dict[str, Any]) -> None:
+    def restore(self, model: M, state: dict[str, Any]) -> None:
         """Set it on a model of the same parameters. ModelFileError, KeyError, ValueError or TypeError for what is no state."""
 
     @abstractmethod
-    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+    def fingerprint(self, model: M) -> tuple[np.ndarray, float]:
         """See the class."""
 
 
-class KernelRecord(Record):
+class KernelRecord(Record[KernelRegressor | KernelClassifier]):
     """``KernelRegressor`` and ``KernelClassifier``: their attributes as they are."""
 
     classes = (KernelRegressor, KernelClassifier)
@@ -59,17 +65,17 @@ class KernelRecord(Record):
              "loo_error_", "loo_path_", "n_features_in_", "ridge_", "ridge_path_", "spectrum_")  # fmt: skip
     spectral = ("spectrum_",)
 
-    def state(self, model: Any) -> dict[str, Any]:
+    def state(self, model: KernelRegressor | KernelClassifier) -> dict[str, Any]:
         """The attributes that are set."""
         return {name: vars(model)[name] for name in self.names if name in vars(model)}
 
-    def restore(self, model: Any, state: dict[str, Any]) -> None:
+    def restore(self, model: KernelRegressor | KernelClassifier, state: dict[str, Any]) -> None:
         """Set them."""
         for name, value in state.items():
             setattr(model, name, value)
         _check_rows(model.dual_coef_, getattr(model, "X_fit_", None))
 
-    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+    def fingerprint(self, model: KernelRegressor | KernelClassifier) -> tuple[np.ndarray, float]:
         """With "precomputed", of unit kernels."""
         precomputed = is_precomputed(model.net)
         rows = np.eye(len(model.dual_coef_))[:KEPT] if precomputed else model.X_fit_[:KEPT]
@@ -78,21 +84,21 @@ class KernelRecord(Record):
         return np.asarray(predict(rows)), _tolerance(scale, precomputed or is_double())
 
 
-class TensorRecord(Record):
+class TensorRecord(Record[TensorKernelRegressor]):
     """``TensorKernelRegressor``: the fit of each irrep, from which its other attributes follow."""
 
     classes = (TensorKernelRegressor,)
     names = ("X_fit_", "parts", "spectra")
     spectral = ("spectra",)
 
-    def state(self, model: Any) -> dict[str, Any]:
+    def state(self, model: TensorKernelRegressor) -> dict[str, Any]:
         """Fits and spectra by the name of l."""
         inputs = {"X_fit_": model.X_fit_} if hasattr(model, "X_fit_") else {}
         fits = {str(degree): {"ridge": part.ridge, **part.fit._asdict()} for degree, part in model.parts_.items()}
         spectra = {str(d): part.spectrum for d, part in model.parts_.items() if part.spectrum is not None}
         return {**inputs, "parts": fits, **({"spectra": spectra} if spectra else {})}
 
-    def restore(self, model: Any, state: dict[str, Any]) -> None:
+    def restore(self, model: TensorKernelRegressor, state: dict[str, Any]) -> None:
         """The parts, and what follows from them."""
         spectra, parts = state.get("spectra", {}), {}
         for name, fit in state["parts"].items():
@@ -104,7 +110,7 @@ class TensorRecord(Record):
         if "X_fit_" in state:
             model.X_fit_ = state["X_fit_"]
 
-    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+    def fingerprint(self, model: TensorKernelRegressor) -> tuple[np.ndarray, float]:
         """With "precomputed", of kernels that are the unit matrix between an input and itself."""
         precomputed = is_precomputed(model.net)
         rows = _unit_blocks(model.parts_) if precomputed else model.X_fit_[:KEPT]
@@ -117,7 +123,7 @@ class TensorRecord(Record):
         return model.predict(rows), _tolerance(np.concatenate(scale, axis=1), precomputed or is_double())
 
 
-class ForceRecord(Record):
+class ForceRecord(Record[EnergyForceRegressor]):
     """``EnergyForceRegressor``: with its training molecules, whose environments are computed anew.
 
     Coefficients of surfaces are large and of both signs, and leave the root of eps no digits. Kernels without a kink
@@ -137,12 +143,12 @@ class ForceRecord(Record):
     )
     spectral = ("factor_",)
 
-    def state(self, model: Any) -> dict[str, Any]:
+    def state(self, model: EnergyForceRegressor) -> dict[str, Any]:
         """The attributes, and the molecules as arrays."""
         found = {name: vars(model)[name] for name in self.names if name in vars(model)}
         return {**found, "atoms": to_arrays(model.atoms_)}
 
-    def restore(self, model: Any, state: dict[str, Any]) -> None:
+    def restore(self, model: EnergyForceRegressor, state: dict[str, Any]) -> None:
         """Set them, and compute the environments."""
         model.atoms_ = from_arrays(**state.pop("atoms"), where="load")
         for name, value in state.items():
@@ -151,7 +157,7 @@ class ForceRecord(Record):
         rows = len(model.atoms_) + 3 * sum(map(len, model.atoms_)) * bool(model.with_forces_)
         _check_rows(model.dual_coef_, range(rows))
 
-    def fingerprint(self, model: Any) -> tuple[np.ndarray, float]:
+    def fingerprint(self, model: EnergyForceRegressor) -> tuple[np.ndarray, float]:
         """Energies, then forces."""
         molecules = model.atoms_[:KEPT]
         found = model.predict(molecules)

@@ -26,6 +26,7 @@ from so3ntk.engine.evaluation.tower import Nodes, from_s, probe_points
 from so3ntk.engine.layers.base import flatten
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 from so3ntk.engine.scaling import balance
+from so3ntk.engine.state import Pair
 from so3ntk.sphere.global_support import Blocks, walsh_hadamard
 from so3ntk.sphere.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
 from so3ntk.sphere.motions import evaluation_on
@@ -300,23 +301,18 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
         for kernels, branches in zip((nngps, ntks), tower.chebyshev, strict=True):
             positive, negative = (np.polynomial.chebyshev.chebval(t, p) for p in branches)
             mean = weights @ np.where(c >= 0, positive, negative).ravel() * tower.scale
-            kernels.append(np.asarray(readout.finish(np.asarray(mean).reshape(_side(readout)))))
+            kernels.append(np.asarray(readout.finish(np.asarray(mean))))
         alignments.append(c.max())
     return Measured(*(np.array(values) for values in (nngps, ntks, alignments)))
 
 
-def _side(readout: Any) -> tuple[int, ...]:
-    """The shape of a block in the basis of real harmonics."""
-    return () if readout.irrep is None else (readout.irrep.size, readout.irrep.size)
-
-
 def _weights(readout: Any, grid: RotationGrid, halves: int) -> Float[np.ndarray, "... r"]:
-    """What the values at all motions are multiplied by: weights, times D(r) for an irrep, a row for each entry."""
+    """What the values at all motions are multiplied by: weights, times D(r) for an irrep."""
     weights = np.tile(grid.representative_weights, grid.images * halves) / halves
     if readout.irrep is None:
         return weights
-    table = real_wigner_D(readout.irrep.degree, grid.rotations).reshape(len(grid), -1).T
-    return np.concatenate([table, readout.irrep.sign * table][:halves], axis=1) * weights
+    table = np.moveaxis(real_wigner_D(readout.irrep.degree, grid.rotations), 0, -1)
+    return np.concatenate([table, readout.irrep.sign * table][:halves], axis=-1) * weights
 
 
 def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
@@ -345,16 +341,12 @@ def _on_local_grid(layers, sample: Sample, grid: LocalGrid) -> Measured:
 @eqx.filter_jit
 def _towers(layers, f, g, nodes: Nodes):
     """The towers of a list of pairs, and the Wigner coefficients of their kernels after lifting."""
-    lift = layers[0]
 
     def one(f, g):
-        fields = lift.geometry(None).correlate(f, g)  # one function on SO(3), or two for O(3)
-        scales = lift.scales(f)
-        values = jnp.stack([half.values for half in jax.tree.leaves(fields, is_leaf=lambda a: isinstance(a, Blocks))])
-        values = values * scales.weight
-        if scales.bias is not None:
-            values = values.at[:, 0].add(scales.bias)
-        return make_tower(layers, f, g, probe_points(nodes), ("nngp", "ntk")), values
+        field = layers[0].begin(Pair(f, g)).nngp  # one function on SO(3), or two for O(3)
+        halves = jax.tree.leaves(field, is_leaf=lambda half: isinstance(half, Blocks))
+        return make_tower(layers, f, g, probe_points(nodes), ("nngp", "ntk")), jnp.stack(
+            [half.values for half in halves]
+        )
 
-    towers, blocks = jax.vmap(one)(f, g)
-    return towers, blocks
+    return jax.vmap(one)(f, g)

@@ -18,7 +18,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
-from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.filters import Filter, Spectrum
+from so3ntk.engine.geometry import PositionFree
 from so3ntk.engine.plan import MANY
 from so3ntk.engine.sizes import on_gpu
 from so3ntk.sphere.haar import RotationGrid, columns_by_class, wigner_tables
@@ -76,7 +77,7 @@ class Blocks(eqx.Module):
     bandlimit: int = eqx.field(static=True)
 
 
-class SphereGeometry(Geometry):
+class SphereGeometry(PositionFree):
     """Rotations of signals on the sphere, global support. Signals are coefficient arrays (p, c)."""
 
     grid: Any  # a Grid, or None where nothing is sampled
@@ -91,10 +92,6 @@ class SphereGeometry(Geometry):
     def variance(self, f: Float[Array, "p c"]) -> Float[Array, ""]:
         """(1/C) (1/4 pi) sum of the squared coefficients: the value of the correlation at the identity."""
         return jnp.sum(self._weighted(f) * self._truncated(f))
-
-    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
-        """The identity: with global support the variance does not depend on the position."""
-        return variance
 
     def mean(self, field: Blocks | Array) -> Float[Array, ""]:
         """The l = 0 coefficient."""
@@ -153,14 +150,16 @@ class SphereGeometry(Geometry):
         # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.
         return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, images))
 
-    def average(self, field: Blocks | Array, support: Float[Array | np.ndarray, " l"]) -> Blocks:
-        """A filter of finite bandlimit: block l times ``support[l]``, the filter's variance per degree."""
-        bandlimit = len(support)
+    def average(self, field: Blocks | Array, filter: Filter) -> Blocks | Array:
+        """A spectrum, of finite bandlimit: block l times the filter's variance of degree l; else the identity."""
+        if not isinstance(filter, Spectrum):
+            return super().average(field, filter)
+        bandlimit = len(filter.variances)
         if bandlimit > self.grid.bandlimit:
             raise ValueError(f"the grid's tables end at bandlimit {self.grid.bandlimit}, the filter has {bandlimit}.")
         blocks = self._blocks(field, bandlimit)
         degrees, _, _ = block_indices(blocks.bandlimit)
-        return Blocks(blocks.values * jnp.asarray(support, blocks.values.dtype)[degrees], blocks.bandlimit)
+        return Blocks(blocks.values * jnp.asarray(filter.variances, blocks.values.dtype)[degrees], blocks.bandlimit)
 
     def at_identity(self, field: Blocks | Array) -> Float[Array, ""]:
         """sum_l trace K^l."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from so3ntk.engine.filters import Cap, Everywhere, Filter
 from so3ntk.engine.geometry import Geometry
 from so3ntk.sphere.global_support import HIGHEST, walsh_hadamard
 from so3ntk.sphere.harmonics import real_harmonics
@@ -28,12 +29,6 @@ from so3ntk.sphere.rotations import euler_angles, real_wigner_table
 
 #: Columns (a pair at one rotation) of a step where there are few pairs, and the most numbers of one field that they make.
 COLUMNS, NUMBERS = 256, 2**17
-
-
-class Cap(NamedTuple):
-    """The support of a filter: half-angle in radians; None is the whole sphere."""
-
-    angle: float | None
 
 
 class Turn(eqx.Module):
@@ -136,18 +131,23 @@ class LocalSphereGeometry(Geometry):
         matrices = self.turn.irrep(irrep).reshape(-1, 2 * irrep.degree + 1, 2 * irrep.degree + 1)
         return jnp.einsum("nrm,rab->nmab", self._weighted_means(field), matrices, precision=HIGHEST) / len(matrices)
 
-    def average(self, field: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
-        """The mean over the cap at each position."""
-        if support.angle is None:
+    def average(self, field: Float[Array, "8 q n m"], filter: Filter) -> Float[Array, "8 q n m"]:
+        """The mean over the cap at each position, or over all. NotImplementedError for spectra, which couple rotations."""
+        if isinstance(filter, Everywhere):
             return jnp.broadcast_to(self._mean(field), field.shape)
-        blocks = jnp.asarray(cap_blocks(self.positions, support.angle), field.dtype)
+        if not isinstance(filter, Cap):
+            raise NotImplementedError(
+                "GroupConv: bandlimit and variances couple rotations, which after a Lift of local support are evaluated "
+                "one by one. Use support=, or lift with support=None."
+            )
+        blocks = jnp.asarray(cap_blocks(self.positions, filter.angle), field.dtype)
         classes = jnp.stack(walsh_hadamard(list(field.reshape(*field.shape[:2], -1))))
         averaged = jnp.matmul(blocks, classes, precision=HIGHEST)
         return jnp.stack(walsh_hadamard(list(averaged))).reshape(field.shape)
 
-    def average_variance(self, variance: Float[Array, "8 q n m"], support: Cap) -> Float[Array, "8 q n m"]:
+    def average_variance(self, variance: Float[Array, "8 q n m"], filter: Filter) -> Float[Array, "8 q n m"]:
         """The same."""
-        return self.average(variance, support)
+        return self.average(variance, filter)
 
     def gather(self, fields: Float[Array, "r 8 q n m"]) -> Float[Array, "r x n m"]:
         """Axes (rotation, position) for one pair."""

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.geometry import Field, Geometry
+from so3ntk.engine.filters import Filter, Spectrum
+from so3ntk.engine.geometry import Field, PositionFree
 from so3ntk.sphere.global_support import SphereGeometry
 from so3ntk.sphere.irreps import Irrep
 
@@ -28,7 +29,7 @@ def mirrored(f: Float[Array, "... p c"]) -> Float[Array, "... p c"]:
     return f * jnp.asarray((-1.0) ** degrees, f.dtype)[:, None]
 
 
-class OrthogonalGeometry(Geometry):
+class OrthogonalGeometry(PositionFree):
     """Rotations, and rotations times the inversion. A field is a pair of SO(3)'s fields, or their samples in a row."""
 
     proper: SphereGeometry
@@ -40,10 +41,6 @@ class OrthogonalGeometry(Geometry):
     def variance(self, f: Float[Array, "p c"]) -> Float[Array, ""]:
         """That of SO(3)."""
         return self.proper.variance(f)
-
-    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
-        """The identity."""
-        return variance
 
     def mean(self, field: Field) -> Float[Array, ""]:
         """The mean of both halves' means."""
@@ -68,10 +65,12 @@ class OrthogonalGeometry(Geometry):
         halves = [self.proper.mean_of(function, parameters, f, h, of) for h in (g, mirrored(g))]
         return (halves[0][0] + sign * halves[1][0]) / 2, jnp.maximum(halves[0][1], halves[1][1])
 
-    def average(self, field: Field, support: Float[Array | np.ndarray, " l"]) -> Field:
-        """A filter's spectrum, on each half."""
+    def average(self, field: Field, filter: Filter) -> Field:
+        """A filter's spectrum, on each half; else the identity."""
+        if not isinstance(filter, Spectrum):
+            return super().average(field, filter)
         first, second = self._halves(field)
-        return self.proper.average(first, support), self.proper.average(second, support)
+        return self.proper.average(first, filter), self.proper.average(second, filter)
 
     def at_identity(self, field: Field) -> Float[Array, ""]:
         """The value at the identity, which is proper."""

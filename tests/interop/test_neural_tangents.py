@@ -164,6 +164,16 @@ def test_a_batch_with_itself(name):
 
 @needs_nt
 @pytest.mark.slow
+def test_the_width_of_the_lifting_layer_reaches_the_head():
+    """In the standard parametrisation, where no layer between has a width of its own."""
+    standard = {"parametrization": "standard"}
+    layers = planar.Lift((3, 3), width=4, **standard), Relu(), GroupPool(), Dense(1, **standard)
+    net, x = so3ntk.serial(*layers), IMAGES[0]
+    assert_kernels_agree(interop.as_layer(net)[2](x), net.kernel_fn(x), 1e-12)
+
+
+@needs_nt
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "before"), [("C1", "convolution"), ("C4", "nothing"), ("C4", "channels")])
 def test_images_are_means_of_their_cnn(group, before):
     """The mean over the turns of the second image of a network of stax alone: with C1, that network.

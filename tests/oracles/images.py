@@ -60,7 +60,7 @@ def evaluate_field(net: Network, f: np.ndarray, g: np.ndarray | None = None) -> 
 
 
 def image_kernels(f, g, layers, group="C1", head=(1.0, 0.0)) -> np.ndarray:
-    """NNGP and NTK of two images (n, n, c) after ``layers``, pooling over pixels and group, and a dense layer (W, b).
+    """NNGP and NTK of two images (n, m, c) after ``layers``, pooling over pixels and group, and a dense layer (W, b).
 
     layers: "relu" or "erf"; (k, padding, W_std, b_std) for a convolution, of which the first lifts.
     """
@@ -136,15 +136,14 @@ def _average(kernel: np.ndarray, window) -> np.ndarray:
     """Over the pixels of a window at x and at x'; None: of the whole torus."""
     axes = (-4, -3, -2, -1)
     if window is None or window.padding == "CIRCULAR":
-        size = kernel.shape[-1] if window is None else window.size
-        shifts = product(range(-((size - 1) // 2), size // 2 + 1), repeat=2)
-        return np.sum([np.roll(kernel, (-i, -j, -i, -j), axes) for i, j in shifts], axis=0) / size**2
+        sides = kernel.shape[-2:] if window is None else (window.size,) * 2
+        shifts = product(*(range(-((side - 1) // 2), side // 2 + 1) for side in sides))
+        return np.sum([np.roll(kernel, (-i, -j, -i, -j), axes) for i, j in shifts], axis=0) / np.prod(sides)
     size = window.size
     if window.padding == "SAME":
         kernel = np.pad(kernel, [(0, 0)] * (kernel.ndim - 4) + [((size - 1) // 2, size // 2)] * 4)
-    n = kernel.shape[-1] - size + 1
-    rows = [slice(i, i + n) for i in range(size)]
-    return np.sum([kernel[..., a, b, a, b] for a in rows for b in rows], axis=0) / size**2
+    rows, columns = ([slice(i, i + n - size + 1) for i in range(size)] for n in kernel.shape[-2:])
+    return np.sum([kernel[..., a, b, a, b] for a in rows for b in columns], axis=0) / size**2
 
 
 @_run.register
@@ -152,8 +151,8 @@ def _(layer: planar.AvgPool, state):
     w = layer.window
 
     def tiles(kernel):
-        m = kernel.shape[-1] // w
-        return kernel.reshape(*kernel.shape[:-4], m, w, m, w, m, w, m, w).mean(axis=(-1, -3, -5, -7))
+        n, m = (side // w for side in kernel.shape[-2:])
+        return kernel.reshape(*kernel.shape[:-4], n, w, m, w, n, w, m, w).mean(axis=(-1, -3, -5, -7))
 
     return state.map(tiles)
 

@@ -13,16 +13,16 @@ from tests.oracles.images import evaluate_field, turned
 EPS = np.finfo(np.float64).eps
 
 
-def images(count, n, seed=0):
-    return np.random.default_rng(seed).normal(size=(count, n, n, 2))
+def images(count, size, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, *size, 2))
 
 
 def on_pixels(field):
     """Axes (.., h, d, d, x, x) -> (.., h, x, x, x', x'), where x' = x + d modulo the number of positions."""
-    positions = np.arange(field.shape[-1])
-    displacement = (positions[None] - positions[:, None]) % len(positions)
-    y, x = positions[:, None, None, None], positions[None, :, None, None]
-    return np.asarray(field)[..., displacement[:, None, :, None], displacement[None, :, None, :], y, x]
+    rows, columns = (np.arange(n) for n in field.shape[-2:])
+    down, right = ((x[None] - x[:, None]) % len(x) for x in (rows, columns))
+    y, x = rows[:, None, None, None], columns[None, :, None, None]
+    return np.asarray(field)[..., down[:, None, :, None], right[None, :, None, :], y, x]
 
 
 def assert_close(actual, desired):
@@ -38,28 +38,30 @@ def same_image(image, others):
 
 NETWORKS = {
     "circular": (
-        4,
+        (4, 4),
         planar.Lift((3, 3), "CIRCULAR", "D4", b_std=0.3),
         Erf(),
         planar.GroupConv((3, 3), W_std=1.2),
         Relu(),
     ),
-    "valid": (5, planar.Lift((2, 2), "VALID", "C4"), Erf(), planar.GroupConv((3, 3), "SAME", b_std=0.2)),
-    "coarse": (4, planar.Lift((3, 3), "SAME", "D4"), Erf(), planar.AvgPool((2, 2)), Erf()),
+    "valid": ((5, 5), planar.Lift((2, 2), "VALID", "C4"), Erf(), planar.GroupConv((3, 3), "SAME", b_std=0.2)),
+    "coarse": ((4, 4), planar.Lift((3, 3), "SAME", "D4"), Erf(), planar.AvgPool((2, 2)), Erf()),
+    "valid, rectangles": ((4, 6), planar.Lift((2, 2), "VALID", "C2"), Erf(), planar.GroupConv((3, 3), "SAME")),
+    "coarse, rectangles": ((6, 4), planar.Lift((3, 3), "SAME", "C2"), Erf(), planar.AvgPool((2, 2)), Erf()),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_values_mean_and_the_action_of_the_group(name):
     """P_h(s f, f')(x, x') = P_(s^-1 h)(f, f')(s^-1 x, s^-1 x') for each element s, P_h(f, s f') = P_(h s)(f, f')."""
-    n, lift, *layers = NETWORKS[name]
-    group, (f, g) = lift.group, images(2, n)
+    size, lift, *layers = NETWORKS[name]
+    group, (f, g) = lift.group, images(2, size)
     order = len(planar.GROUPS[group])
     copies = [turned(image[None], group)[0] for image in (f, g)]
     assert np.array_equal(copies[0], views(f, group))  # the order of elements along the axis h
     field = serial(lift, *layers).kernel_fn(*copies)
     pooled = serial(lift, *layers, GroupPool()).kernel_fn(f[None], g[None])
-    labels = np.arange(n * n).reshape(1, n, n, 1)
+    labels = np.arange(np.prod(size)).reshape(1, *size, 1)
     elements = turned(labels, group)[0]
     product = np.array([[same_image(hs, elements) for hs in turned(s[None], group)[0]] for s in elements]).T  # [h, s]
     assert sorted(product[1]) == list(range(order))
@@ -80,17 +82,17 @@ def test_values_mean_and_the_action_of_the_group(name):
 
 def moved_positions(kernel, group, s):
     """Axes (h, x, x, x', x') with both positions under element s."""
-    n = kernel.shape[-1]
-    channels = turned(kernel.transpose(1, 2, 0, 3, 4).reshape(1, n, n, -1), group)[0, s]
-    kernel = channels.reshape(n, n, -1, n, n).transpose(3, 4, 2, 0, 1)
-    channels = turned(kernel.reshape(1, n, n, -1), group)[0, s]
-    return channels.reshape(n, n, -1, n, n).transpose(2, 3, 4, 0, 1)
+    n, m = kernel.shape[-2:]
+    channels = turned(kernel.transpose(1, 2, 0, 3, 4).reshape(1, n, m, -1), group)[0, s]
+    kernel = channels.reshape(n, m, -1, n, m).transpose(3, 4, 2, 0, 1)
+    channels = turned(kernel.reshape(1, n, m, -1), group)[0, s]
+    return channels.reshape(n, m, -1, n, m).transpose(2, 3, 4, 0, 1)
 
 
 def test_shifts_on_the_torus():
     """A shift of either image shifts its positions; f' is seen turned by h, and so is its shift."""
-    n, lift, *layers = NETWORKS["circular"]
-    (f, g), shift = images(2, n), (1, 2)
+    (n, _), lift, *layers = NETWORKS["circular"]
+    (f, g), shift = images(2, (n, n)), (1, 2)
     values = serial(lift, *layers).kernel_fn(
         np.stack([f, np.roll(f, shift, (0, 1))]), np.stack([g, np.roll(g, shift, (0, 1))])
     )
@@ -107,7 +109,7 @@ def test_shifts_on_the_torus():
 
 def test_global_support():
     """The kernel is the same at all positions x, so its axes are h and d = x' alone."""
-    x, layers = images(2, 4), (planar.Lift(None, group="D4", b_std=0.3), Relu(), planar.GroupConv(None), Erf())
+    x, layers = images(2, (4, 4)), (planar.Lift(None, group="D4", b_std=0.3), Relu(), planar.GroupConv(None), Erf())
     found = serial(*layers).kernel_fn(x[:1], x[1:])
     pooled = serial(*layers, GroupPool()).kernel_fn(x[:1], x[1:])
     for values, slow, mean in zip(found[:2], evaluate_field(serial(*layers), x[:1], x[1:]), pooled, strict=True):
@@ -117,7 +119,7 @@ def test_global_support():
 
 def test_names_precision_and_transformations():
     layers = planar.Lift((2, 2), "VALID", "C4"), Erf()
-    x, net = images(2, 4), serial(*layers)
+    x, net = images(2, (4, 4)), serial(*layers)
     whole = net.kernel_fn(x)
     single = net.kernel_fn(x.astype(np.float32), get="ntk")
     assert (single.nngp, single.motions, single.weights) == (None, None, None)

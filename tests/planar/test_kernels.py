@@ -137,7 +137,6 @@ def test_signals_on_the_sphere_are_no_images():
         (lambda: serial(Lift((3, 3)), GroupConv((2, 2), "SAME"), GroupPool()).kernel_fn(images(1, 5)), "GroupConv: an even"),
         (lambda: serial(Lift(None), GroupConv((2, 2)), GroupPool()).kernel_fn(images(1, 5)), "GroupConv: an even"),
         (lambda: serial(so3ntk.Lift(), Relu(), GroupConv((3, 3)), GroupPool()), "one kind of signals.*so3ntk.Lift for the "),
-        (lambda: serial(Lift(None), Relu(), so3ntk.GroupConv(), GroupPool()), "one kind of signals.*so3ntk.GroupConv for"),
         (lambda: serial(so3ntk.Lift(), planar.AvgPool((2, 2))), "one kind of signals.*planar.AvgPool for images"),
         (lambda: Lift((3, 3), "REFLECT"), "padding to be one of CIRCULAR, SAME, VALID"),
         (lambda: Lift((3, 3), group="C3"), "group to be one of C1, C2, C4, D4"),

@@ -126,9 +126,29 @@ def test_file_is_what_neural_tangents_gives():
                 np.testing.assert_allclose(values[kernel], stored, rtol=0, atol=1e-12 * np.abs(stored).max())
 
 
-def test_live_at_another_size():
-    """Images that the file does not hold, in the environment that can compare them."""
-    live, reference = script(), REFERENCE["valid, odd, erf after pooling"]
-    x = np.random.default_rng(9).normal(size=(3, 6, 6, 1))
-    found = network(reference["layers"], "ntk", "C1").kernel_fn(x[:1], x[1:])
-    assert_agrees(found, live.kernels(reference["layers"], "ntk", jnp.asarray(x[:1]), jnp.asarray(x[1:])))
+@pytest.mark.parametrize(("name", "size"), [
+    ("valid, odd, erf after pooling", (6, 6)), ("valid, even", (6, 5)), ("same, odd", (3, 5)), ("circular, odd", (5, 6)),
+])  # fmt: skip
+def test_live_at_another_size(name, size):
+    """Images that the file does not hold, in the environment that can compare them; of rectangles C2 is a mean, too."""
+    live, layers = script(), REFERENCE[name]["layers"]
+    x = np.random.default_rng(9).normal(size=(3, *size, 1))
+    both = jnp.asarray(np.concatenate([x[1:], np.rot90(x[1:], 2, (1, 2))]))
+    expected = live.kernels(layers, "ntk", jnp.asarray(x[:1]), both)
+    assert_agrees(network(layers, "ntk", "C1").kernel_fn(x[:1], both), expected)
+    if size[0] != size[1]:
+        means = {kernel: values.reshape(2, 2).mean(axis=0) for kernel, values in expected.items()}
+        assert_agrees(network(layers, "ntk", "C2").kernel_fn(x[:1], x[1:]), means)
+
+
+@pytest.mark.parametrize(("shape", "padding"), [((2, 2), "VALID"), (None, "CIRCULAR")])
+@pytest.mark.filterwarnings("ignore:`FanIn` layers assume independent inputs")
+def test_rectangles_among_the_layers_of_neural_tangents(shape, padding):
+    script()
+    from so3ntk.interop import neural_tangents as interop
+
+    net = serial(planar.Lift(shape, padding, "C2", width=4, b_std=0.3), so3ntk.Relu(), GroupPool())
+    x = np.random.default_rng(9).normal(size=(3, 3, 5, 2))
+    found = interop.as_layer(net)[2](x[:1], x[1:])
+    expected = net.kernel_fn(x[:1], x[1:])
+    assert_agrees(found, {"nngp": expected.nngp, "ntk": expected.ntk})

@@ -11,10 +11,10 @@ ACTIVATIONS = (
         ("tests/activations/test_duals.py",),
     ),
     Fault(
-        "cosine-phase",  # right for a cosine without a phase
+        "cosine-phase",  # right without a phase
         "so3ntk/engine/activations/trigonometric.py",
-        "dual, slope = cosines * cos2 + sines * sin2, sines * cos2 + cosines * sin2",
-        "dual, slope = cosines * cos2 + sines * sin2, sines * cos2 - cosines * sin2",
+        "dual, slope = own * cos2 + other * sin2, other * cos2 + own * sin2",
+        "dual, slope = own * cos2 + other * sin2, other * cos2 - own * sin2",
         ("tests/activations/test_duals.py",),
     ),
     Fault(
@@ -100,15 +100,15 @@ LAYERS = (
     Fault(
         "filter-spectrum-in-deviations",
         "so3ntk/sphere/global_support.py",
-        "blocks.values * jnp.asarray(support, blocks.values.dtype)[degrees]",
-        "blocks.values * jnp.sqrt(jnp.asarray(support, blocks.values.dtype))[degrees]",
+        "blocks.values * jnp.asarray(filter.variances, blocks.values.dtype)[degrees]",
+        "blocks.values * jnp.sqrt(jnp.asarray(filter.variances, blocks.values.dtype))[degrees]",
         ("tests/test_conformance.py::test_values[convolution with a spectrum]", "tests/test_conformance.py"),
     ),
     Fault(
         "smoothness-of-branches",  # the grid is chosen for the smoothest branch
         "so3ntk/engine/layers/combinators.py",
-        "return min(layer.smoothness for layer in self.layers)",
-        "return max(layer.smoothness for layer in self.layers)",
+        "return min((layer.smoothness for layer in self.layers), default=math.inf)",
+        "return max((layer.smoothness for layer in self.layers), default=math.inf)",
         ("tests/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
     ),
 )
@@ -311,9 +311,16 @@ IMAGES = (
     Fault(
         "mean-over-border",  # of windows with padding VALID, which leave fewer positions
         "planar/geometry.py",
-        "return total * (self.size**2 / self.positions**4)",
-        "return total / self.positions**2",
+        "return total * (math.prod(self.size) / math.prod(self.positions) ** 2)",
+        "return total / math.prod(self.positions)",
         ("tests/planar/test_kernels.py", "tests/planar/test_conformance.py"),
+    ),
+    Fault(
+        "sides-exchanged",  # of a rectangle, where a window meets the border of the second image
+        "planar/geometry.py",
+        "return window_mean(field, filter, displacement, self.size)",
+        "return window_mean(field, filter, displacement, self.size[::-1])",
+        ("tests/planar/test_rectangles.py",),
     ),
     Fault(
         "fan-in-of-the-wrong-axis",  # pixels along a side in place of elements of the group

@@ -43,7 +43,7 @@ class Activation(Layer):
     def duals(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
-        """``dual`` and ``derivative_dual``; for authors whose two have much in common."""
+        """``dual`` and ``derivative_dual``; of ``JointDuals`` what an author writes."""
         return self.dual(c, q1, q2), self.derivative_dual(c, q1, q2)
 
     @abstractmethod
@@ -65,3 +65,23 @@ class Activation(Layer):
         if not self.homogeneity:  # others have a scale, beside which that is nothing
             return state.activate(self.duals, self.variance)
         return state.activate(self.duals, lambda q: or_nan(self.variance(q), q > 0))
+
+
+class JointDuals(Activation):
+    """A nonlinearity whose two duals have much in common: an author writes ``duals`` alone."""
+
+    @abstractmethod
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """E[phi(u) phi(v)] and E[phi'(u) phi'(v)]."""
+
+    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """E[phi(u) phi(v)], the first of ``duals``."""
+        return self.duals(c, q1, q2)[0]
+
+    def derivative_dual(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> Float[Array, " ..."]:
+        """E[phi'(u) phi'(v)], the second of ``duals``."""
+        return self.duals(c, q1, q2)[1]

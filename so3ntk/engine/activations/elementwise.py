@@ -90,8 +90,7 @@ class Elementwise(Activation):
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """E[fn(u)^2]."""
-        phi = self._phi
-        return expectation(phi, phi, self.nodes, q, q, q)
+        return self.dual(q, q, q)
 
     @property
     def homogeneity(self) -> float | None:

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.engine.activations.angles import balancing, determinant, right_angles
-from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.activations.base import JointDuals
 from so3ntk.engine.layers.base import Scalar
 
 
-class Erf(Activation):
+class Erf(JointDuals):
     r"""phi(u) = a erf(b u) + c. With Q_i = 1 + 2 b^2 q_i,
 
     .. math:: \mathrm{dual} = \frac{2 a^2}{\pi} \arcsin\frac{2 b^2 c_{12}}{\sqrt{Q_1 Q_2}} + c^2, \qquad
@@ -29,16 +29,6 @@ class Erf(Activation):
     def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a erf(b u) + c."""
         return self.a * jax.scipy.special.erf(self.b * u) + self.c
-
-    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """(2 a^2 / pi) arcsin(2 b^2 c / sqrt(Q1 Q2)) + shift^2."""
-        return self.duals(c, q1, q2)[0]
-
-    def derivative_dual(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
-    ) -> Float[Array, " ..."]:
-        """4 a^2 b^2 / (pi sqrt(Q1 Q2 - 4 b^4 c^2))."""
-        return self.duals(c, q1, q2)[1]
 
     def duals(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]

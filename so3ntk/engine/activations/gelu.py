@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.engine.activations.angles import balancing, determinant, right_angles
-from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.activations.base import JointDuals
 
 
-class Gelu(Activation):
+class Gelu(JointDuals):
     r"""phi(u) = u Phi(u), with Phi the normal distribution function: the exact form, not the one by tanh.
 
     With P = (1 + q1)(1 + q2), D = P - c^2 and A = arcsin(c / sqrt(P)),
@@ -28,16 +28,6 @@ class Gelu(Activation):
     def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """u Phi(u)."""
         return jax.nn.gelu(u, approximate=False)
-
-    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """E[u Phi(u) v Phi(v)]."""
-        return self.duals(c, q1, q2)[0]
-
-    def derivative_dual(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
-    ) -> Float[Array, " ..."]:
-        """The derivative of ``dual`` in c."""
-        return self.duals(c, q1, q2)[1]
 
     def duals(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]

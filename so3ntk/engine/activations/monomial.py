@@ -59,7 +59,7 @@ class Monomial(Activation):
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2n - 1)!! q^n, summed as ``dual`` is, to round as it does."""
-        return _moment(self.degree, q, q, q)
+        return self.dual(q, q, q)
 
     @property
     def homogeneity(self) -> float | None:

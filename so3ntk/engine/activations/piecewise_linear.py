@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from so3ntk.engine.activations.angles import arc
-from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.activations.base import JointDuals
 from so3ntk.engine.layers.base import Scalar
 
 
-class PiecewiseLinear(Activation):
+class PiecewiseLinear(JointDuals):
     r"""phi(u) = a u + b |u|, for the pair (a, b) = ``parts``. Since E[u |v|] = 0,
 
     .. math:: \mathrm{dual} = a^2 c + b^2\, E|u||v|, \qquad
@@ -33,16 +33,6 @@ class PiecewiseLinear(Activation):
         """a u + b |u|."""
         a, b = self.parts
         return a * u + b * jnp.abs(u)
-
-    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """a^2 c + b^2 E[|u| |v|]."""
-        return self.duals(c, q1, q2)[0]
-
-    def derivative_dual(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
-    ) -> Float[Array, " ..."]:
-        """a^2 + b^2 (1 - 2 theta / pi)."""
-        return self.duals(c, q1, q2)[1]
 
     def duals(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]

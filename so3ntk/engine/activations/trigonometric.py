@@ -8,19 +8,21 @@ called S and C below; that of a sine with a cosine is zero. Source: E[exp(i b (u
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.activations.base import JointDuals
 from so3ntk.engine.layers.base import Scalar
 
 
-class Sin(Activation):
-    r"""phi(u) = a sin(b u + c) = a (sin(b u) cos(c) + cos(b u) sin(c)). With the expectations S, C above,
+class Sinusoid(JointDuals):
+    r"""phi(u) = a f(b u + c), with f the sine or the cosine. With F the one of S, C that belongs to f, and G the other,
 
-    .. math:: \mathrm{dual} = a^2 (S \cos^2 c + C \sin^2 c), \qquad
-              \mathrm{derivative\_dual} = a^2 b^2 (C \cos^2 c + S \sin^2 c).
+    .. math:: \mathrm{dual} = a^2 (F \cos^2 c + G \sin^2 c), \qquad
+              \mathrm{derivative\_dual} = a^2 b^2 (G \cos^2 c + F \sin^2 c).
 
     a, b and c are differentiable. Analytic everywhere, also at c = +-sqrt(q1 q2) and at zero variances.
     """
@@ -28,90 +30,58 @@ class Sin(Activation):
     a: Scalar = 1.0
     b: Scalar = 1.0
     c: Scalar = 0.0
+
+    @abstractmethod
+    def expectations(
+        self, x: Float[Array, " ..."], y: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """F and G."""
+
+    def duals(
+        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
+        """Both, of F and G."""
+        own, other = self.expectations(self.b**2 * c, self.b**2 * (0.5 * (q1 + q2)))
+        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
+        dual, slope = own * cos2 + other * sin2, other * cos2 + own * sin2
+        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
+
+    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """(a^2 / 2) (1 -+ cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
+        return self.dual(q, q, q)
+
+    @property
+    def homogeneity(self) -> float | None:
+        """None: sine and cosine have a scale."""
+        return None
+
+
+class Sin(Sinusoid):
+    """phi(u) = a sin(b u + c) = a (sin(b u) cos(c) + cos(b u) sin(c)). Duals: see ``Sinusoid``."""
 
     def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a sin(b u + c)."""
         return self.a * jnp.sin(self.b * u + self.c)
 
-    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """a^2 (S cos^2 + C sin^2)."""
-        return self.duals(c, q1, q2)[0]
-
-    def derivative_dual(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
-    ) -> Float[Array, " ..."]:
-        """a^2 b^2 (C cos^2 + S sin^2)."""
-        return self.duals(c, q1, q2)[1]
-
-    def duals(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    def expectations(
+        self, x: Float[Array, " ..."], y: Float[Array, " ..."]
     ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
-        """Both, of S and C."""
-        sines, cosines = _expectations(self.b, c, q1, q2)
-        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
-        dual, slope = sines * cos2 + cosines * sin2, cosines * cos2 + sines * sin2
-        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
-
-    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """(a^2 / 2) (1 - cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
-        return self.dual(q, q, q)
-
-    @property
-    def homogeneity(self) -> float | None:
-        """None: the sine has a scale."""
-        return None
+        """S and C."""
+        return sines(x, y), cosines(x, y)
 
 
-class Cos(Activation):
-    r"""phi(u) = a cos(b u + c) = a (cos(b u) cos(c) - sin(b u) sin(c)). With the expectations S, C above,
-
-    .. math:: \mathrm{dual} = a^2 (C \cos^2 c + S \sin^2 c), \qquad
-              \mathrm{derivative\_dual} = a^2 b^2 (S \cos^2 c + C \sin^2 c).
-
-    a, b and c are differentiable. Analytic everywhere, also at c = +-sqrt(q1 q2) and at zero variances.
-    """
-
-    a: Scalar = 1.0
-    b: Scalar = 1.0
-    c: Scalar = 0.0
+class Cos(Sinusoid):
+    """phi(u) = a cos(b u + c) = a (cos(b u) cos(c) - sin(b u) sin(c)). Duals: see ``Sinusoid``."""
 
     def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """a cos(b u + c)."""
         return self.a * jnp.cos(self.b * u + self.c)
 
-    def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """a^2 (C cos^2 + S sin^2)."""
-        return self.duals(c, q1, q2)[0]
-
-    def derivative_dual(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
-    ) -> Float[Array, " ..."]:
-        """a^2 b^2 (S cos^2 + C sin^2)."""
-        return self.duals(c, q1, q2)[1]
-
-    def duals(
-        self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
+    def expectations(
+        self, x: Float[Array, " ..."], y: Float[Array, " ..."]
     ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
-        """Both, of S and C."""
-        sines, cosines = _expectations(self.b, c, q1, q2)
-        cos2, sin2 = jnp.cos(self.c) ** 2, jnp.sin(self.c) ** 2
-        dual, slope = cosines * cos2 + sines * sin2, sines * cos2 + cosines * sin2
-        return self.a**2 * dual, (self.a * self.b) ** 2 * slope
-
-    def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """(a^2 / 2) (1 + cos(2 c) exp(-2 b^2 q)), in the form of ``dual``, to round as it does."""
-        return self.dual(q, q, q)
-
-    @property
-    def homogeneity(self) -> float | None:
-        """None: the cosine has a scale."""
-        return None
-
-
-def _expectations(b, c, q1, q2):
-    """S and C of the head of this file."""
-    x, y = b**2 * c, b**2 * (0.5 * (q1 + q2))
-    return sines(x, y), cosines(x, y)
+        """C and S."""
+        return cosines(x, y), sines(x, y)
 
 
 @jax.custom_jvp

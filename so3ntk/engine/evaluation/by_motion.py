@@ -103,7 +103,7 @@ class BatchByMotion(_AtMotions):
 
     def fields(self, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
         """The kernels (n, m) of two batches."""
-        span, count = self.span, (len(f), len(g))
+        span, count = self.span, tuple(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
         return motion_kernels(self.layers[:span], Pair(f, g, self.motions.grouped(count[0] * count[1])), get, count)
 
     def pair(self, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:

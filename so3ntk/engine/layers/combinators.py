@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,27 @@ from jaxtyping import Array
 
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.state import add_states
+
+
+class Composite(Layer):
+    """Layers made one: in sequence, a ``Network``, or side by side, ``Parallel``."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every layer is."""
+        return all(layer.pointwise for layer in self.layers)
+
+    @property
+    def uses_variances(self) -> bool:
+        """Whether any layer does."""
+        return any(layer.uses_variances for layer in self.layers)
+
+    @property
+    def smoothness(self) -> float:
+        """That of the roughest layer."""
+        return min((layer.smoothness for layer in self.layers), default=math.inf)
 
 
 class Identity(Layer):
@@ -60,31 +82,14 @@ class FanInSum(Layer):
         return features[0].map(lambda first: sum((branch.values for branch in features[1:]), first))
 
 
-class Parallel(Layer):
+class Parallel(Composite):
     """One layer for each branch; made by ``parallel``."""
-
-    layers: tuple[Layer, ...]
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether every branch is."""
-        return all(layer.pointwise for layer in self.layers)
-
-    @property
-    def uses_variances(self) -> bool:
-        """Whether any branch does."""
-        return any(layer.uses_variances for layer in self.layers)
 
     @property
     def homogeneity(self) -> float | None:
         """The branches' common exponent, else None."""
         exponents = {layer.homogeneity for layer in self.layers}
         return exponents.pop() if len(exponents) == 1 else None
-
-    @property
-    def smoothness(self) -> float:
-        """That of the roughest branch."""
-        return min(layer.smoothness for layer in self.layers)
 
     def __call__(self, states: Any) -> tuple:
         """Each layer on its branch. ValueError if their numbers differ."""

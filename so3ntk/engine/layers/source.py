@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from so3ntk.engine.filters import Everywhere, Filter
 from so3ntk.engine.geometry import Geometry, Probe, Signal
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.parametrization import Scales
@@ -68,6 +69,21 @@ class Lifting(Source):
     def channels(self, f: Signal) -> int:
         """Channels of one signal."""
 
+    @property
+    def filter(self) -> Filter:
+        """What the filters see: everything, unless a subclass says otherwise."""
+        return Everywhere()
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the field does not depend on the position."""
+        return isinstance(self.filter, Everywhere)
+
+    @property
+    def keeps_variances(self) -> bool:
+        """True: they are averages of the signals' squares."""
+        return True
+
     def fan_in(self, f: Signal) -> int:
         """Weights that meet in one feature, for the standard parametrisation: channels, where filters are white noise
         in an orthonormal basis."""
@@ -104,10 +120,10 @@ class Lifting(Source):
         return State(Probe(), nngp, ntk, q1, q2, width=self.width)
 
     def begin(self, pair: Pair) -> State:
-        """K = W^2 correlation + b^2 and the tangent kernel of the same layer."""
+        """K = W^2 A correlation + b^2, A the average over what the filters see, and the tangent kernel of the same layer."""
         geometry = self.geometry(pair.grid)
         correlation = geometry.correlate(pair.f, pair.g)
         q1, q2 = (geometry.variance(signal) for signal in (pair.f, pair.g))
         # Before lifting there is nothing to train: the tangent kernel of the input is zero.
         state = State(geometry, correlation, geometry.scale(correlation, 0), q1, q2)
-        return state.affine(self.scales(pair.f), self.width)
+        return state.filter(self.filter, self.scales(pair.f), self.width)

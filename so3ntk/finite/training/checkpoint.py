@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from so3ntk.basics.files import replace_file
 
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     recorded: list[np.ndarray]
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: PyTree) -> str:
     """A hash of text and of pytrees of arrays: their shapes, types and bytes, and structure."""
     found = hashlib.sha256()
     for part in parts:
@@ -49,7 +49,7 @@ def digest(*parts: Any) -> str:
     return found.hexdigest()
 
 
-def program(function: Callable, *arguments: Any) -> str:
+def program(function: Callable, *arguments: PyTree) -> str:
     """A hash of what a function computes, constants included: it tells apart what has equal names and shapes."""
     traced = jax.make_jaxpr(function)(*arguments)
     return digest(_without_addresses(str(traced)), list(traced.consts))
@@ -74,7 +74,7 @@ def save(path: Path, identity: dict[str, str], progress: Progress) -> None:
     replace_file(path, write)
 
 
-def load(path: Path, identity: dict[str, str], like: list[Any]) -> Progress:
+def load(path: Path, identity: dict[str, str], like: list[Array]) -> Progress:
     """The progress that a file holds; ValueError if it is damaged or of another run. like: arrays of the state."""
     columns = _read(path)
     for name, words in PARTS.items():

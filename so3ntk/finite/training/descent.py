@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from so3ntk.engine.network import Network
 
@@ -17,8 +17,8 @@ from so3ntk.engine.network import Network
 class Ensemble(NamedTuple):
     """Parameters and what the optimizer keeps between steps, both stacked over the members."""
 
-    params: Any
-    memory: Any
+    params: PyTree
+    memory: PyTree
 
 
 def member_keys(key: Array, members: int) -> tuple[Array, Array]:
@@ -28,13 +28,13 @@ def member_keys(key: Array, members: int) -> tuple[Array, Array]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def member(params: Any, index: int) -> Any:
+def member(params: PyTree, index: int) -> PyTree:
     """The parameters of one member."""
     return jax.tree.map(lambda leaf: leaf[index], params)
 
 
 @eqx.filter_jit
-def initial_params(net: Network, keys: Array, shape: tuple[int, ...], dtype: Any) -> Any:
+def initial_params(net: Network, keys: Array, shape: tuple[int, ...], dtype: Any) -> PyTree:
     """Random parameters for each key. Compiled once for a network, as are the functions below."""
     return jax.vmap(lambda key: net.init_fn(key, shape, dtype)[1])(keys)
 
@@ -46,11 +46,11 @@ class Descent(NamedTuple):
     learning_rate: float
     batch: int | None
 
-    def start(self, params: Any) -> Ensemble:
+    def start(self, params: PyTree) -> Ensemble:
         """The ensemble before its first step."""
         return Ensemble(params, jax.vmap(self.make_optimizer(self.learning_rate).init)(params))
 
-    def step(self, net: Network, ensemble: Ensemble, keys: Array, x: Any, y: Float[Array, "n k"],
+    def step(self, net: Network, ensemble: Ensemble, keys: Array, x: PyTree, y: Float[Array, "n k"],
              index: Int[Array, ""]) -> tuple[Ensemble, Float[Array, " members"]]:  # fmt: skip
         """The ensemble after step number ``index``, and the losses before it."""
         import optax
@@ -74,7 +74,7 @@ class Descent(NamedTuple):
 
 
 @eqx.filter_jit
-def advance(descent: Descent, net: Network, *arrays: Any) -> tuple[Ensemble, Float[Array, " members"]]:
+def advance(descent: Descent, net: Network, *arrays: PyTree) -> tuple[Ensemble, Float[Array, " members"]]:
     """``Descent.step``, compiled."""
     return descent.step(net, *arrays)
 
@@ -87,6 +87,6 @@ def batch_rows(key: Array, index: Int[Array, ""], n: int, batch: int) -> Int[Arr
 
 
 @eqx.filter_jit
-def outputs(net: Network, params: Any, x: Any) -> Float[Array, "members n k"]:
+def outputs(net: Network, params: PyTree, x: PyTree) -> Float[Array, "members n k"]:
     """The outputs of all members."""
     return jax.vmap(lambda own: net.apply_fn(own, x))(params)

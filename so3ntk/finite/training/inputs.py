@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
-from so3ntk.basics.arrays import as_numbers, refuse_masked
+from so3ntk.basics.arrays import ArrayLike, as_numbers, refuse_masked
 from so3ntk.engine.network import Network
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 
@@ -27,14 +27,14 @@ def require_optax() -> Any:
     return optax
 
 
-def read_network(net: Any) -> Network:
+def read_network(net: object) -> Network:
     """The network; TypeError for anything else."""
     if not isinstance(net, Network):
         raise TypeError(f"{WHERE}: expected a network made by so3ntk.serial, got {type(net).__name__}.")
     return net
 
 
-def as_batch(x: Any) -> Any:
+def as_batch(x: Any) -> PyTree:
     """A batch as a pytree of arrays: a data set of images by its images, lists and NumPy arrays as JAX's."""
     x = getattr(x, "images", x)
     return jnp.asarray(as_numbers(x, f"{WHERE}: the inputs")) if isinstance(x, np.ndarray | list | tuple) else x
@@ -46,7 +46,7 @@ def signal_arrays(net: Network, x: Any) -> Array:
     return read_signals(layers, parts_of(reduction, x).signals)
 
 
-def read_targets(y: Any, n: int, dtype: Any) -> Float[Array, "n k"]:
+def read_targets(y: ArrayLike, n: int, dtype: Any) -> Float[Array, "n k"]:
     """Finite real targets (n,) or (n, k) as (n, k)."""
     refuse_masked(y, f"{WHERE}: the targets y")
     values = np.asarray(y)
@@ -68,7 +68,7 @@ def check_outputs(shape: tuple[int, ...], y: Float[Array, "n k"]) -> None:
         )
 
 
-def read_step_count(steps: Any, epochs: Any, n: int, batch: int | None) -> int:
+def read_step_count(steps: int | None, epochs: int | None, n: int, batch: int | None) -> int:
     """The number of steps: as given, or as so many passes through the data."""
     if (steps is None) == (epochs is None):
         raise ValueError(f"{WHERE}: expected either steps or epochs, got steps={steps!r} and epochs={epochs!r}.")
@@ -77,7 +77,7 @@ def read_step_count(steps: Any, epochs: Any, n: int, batch: int | None) -> int:
     return whole(epochs, "epochs", 0) * (n // (batch or n))
 
 
-def read_batch_size(batch: Any, x: Any, n: int) -> int | None:
+def read_batch_size(batch: int | None, x: PyTree, n: int) -> int | None:
     """The size of a mini batch; None for full batch."""
     if batch is None:
         return None
@@ -92,14 +92,14 @@ def read_batch_size(batch: Any, x: Any, n: int) -> int | None:
     return int(batch)
 
 
-def read_learning_rate(value: Any) -> float:
+def read_learning_rate(value: float) -> float:
     """A finite number > 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
         raise ValueError(f"{WHERE}: expected learning_rate to be a finite number > 0, got {value!r}.")
     return float(value)
 
 
-def read_optimizer(optimizer: Any, learning_rate: float) -> Callable:
+def read_optimizer(optimizer: Callable | None, learning_rate: float) -> Callable:
     """The function that makes an optax transformation of a learning rate; plain gradient descent for None."""
     optax = require_optax()
     make = optax.sgd if optimizer is None else optimizer
@@ -111,7 +111,7 @@ def read_optimizer(optimizer: Any, learning_rate: float) -> Callable:
     return make
 
 
-def record_steps(watch: Any, times: Any, learning_rate: float, steps: int) -> Int[np.ndarray, " t"]:
+def record_steps(watch: PyTree, times: ArrayLike | None, learning_rate: float, steps: int) -> Int[np.ndarray, " t"]:
     """The steps nearest to the times, in order, each once."""
     if (watch is None) != (times is None):
         raise ValueError(f"{WHERE}: watch (inputs) and times (when to record predictions on them) go together.")
@@ -127,14 +127,14 @@ def record_steps(watch: Any, times: Any, learning_rate: float, steps: int) -> In
     return np.unique(np.rint(values / learning_rate).astype(np.int64))
 
 
-def whole(value: Any, name: str, least: int) -> int:
+def whole(value: object, name: str, least: int) -> int:
     """An integer >= least; else ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{WHERE}: expected {name} to be an integer >= {least}, got {value!r}.")
     return int(value)
 
 
-def as_key(key: Any) -> Array:
+def as_key(key: Array | int) -> Array:
     """A JAX key, or a seed as one."""
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         return jax.random.key(int(key))

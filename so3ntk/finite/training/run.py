@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 from tqdm.auto import tqdm
 
 from so3ntk.engine.network import Network
@@ -28,9 +27,9 @@ class Run:
 
     net: Network
     descent: Descent
-    data: tuple[Array, Any, Array]
+    data: tuple[Array, PyTree, Array]
     ensemble: Ensemble
-    watch: Any
+    watch: PyTree
     marks: Int[np.ndarray, " t"]
     index: int = 0
     losses: list[np.ndarray] = field(default_factory=list)

@@ -17,8 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.engine.network import Network
 from so3ntk.finite.training import inputs
 from so3ntk.finite.training.descent import Descent, initial_params, member, member_keys, outputs
@@ -35,7 +36,7 @@ class Trained:
     """
 
     net: Network
-    params: Any
+    params: PyTree
     learning_rate: float
     losses: Float[np.ndarray, "steps members"]
     times: Float[np.ndarray, " t"]
@@ -52,17 +53,17 @@ class Trained:
 def train(
     net: Network,
     x: Any,
-    y: Any,
+    y: ArrayLike,
     *,
     learning_rate: float,
     steps: int | None = None,
     epochs: int | None = None,
     members: int = 1,
-    key: Any = 0,
+    key: Array | int = 0,
     batch: int | None = None,
     optimizer: Callable | None = None,
     watch: Any = None,
-    times: Any = None,
+    times: ArrayLike | None = None,
     checkpoint: str | PathLike | None = None,
     save_every: int | None = None,
     progress: bool = True,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.engine.network import check_kernel_name
 from so3ntk.learning.predict.flow import evolve, scaled_times
@@ -29,23 +30,23 @@ class Gaussian(NamedTuple):
 class _Blocks(NamedTuple):
     """Checked kernels: of the training inputs, test with training, and the prior covariance of the test inputs."""
 
-    train: Any
-    test: Any
+    train: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
     prior: np.ndarray
 
 
 def ensemble(
     k_train: Any,
-    y_train: Any,
+    y_train: ArrayLike,
     k_test: Any,
     k_test_test: Any,
-    t: Any = math.inf,
+    t: ArrayLike = math.inf,
     get: str = "ntk",
     learning_rate: float = 1.0,
     diag_reg: float = 0.0,
     *,
-    f0_train: Any = 0.0,
-    f0_test: Any = 0.0,
+    f0_train: ArrayLike = 0.0,
+    f0_test: ArrayLike = 0.0,
 ) -> Gaussian:
     r"""Mean and covariance, over initialisations, of networks trained for time t.
 
@@ -79,14 +80,14 @@ def ensemble(
 
 
 def gp_posterior(
-    k_train: Any,
-    y_train: Any,
-    k_test: Any,
-    k_test_test: Any,
+    k_train: ArrayLike,
+    y_train: ArrayLike,
+    k_test: ArrayLike,
+    k_test_test: ArrayLike,
     ridge: float = 0.0,
     *,
-    f0_train: Any = 0.0,
-    f0_test: Any = 0.0,
+    f0_train: ArrayLike = 0.0,
+    f0_test: ArrayLike = 0.0,
 ) -> Gaussian:
     r"""The posterior of a Gaussian process of covariance K (the NNGP) and mean f0, without the noise.
 
@@ -129,14 +130,14 @@ def _spread(regularised: RegularisedKernel, blocks: _Blocks, taus: np.ndarray, c
     return spread
 
 
-def _ntk_change(regularised: RegularisedKernel, blocks: _Blocks, taus: np.ndarray) -> Any:
+def _ntk_change(regularised: RegularisedKernel, blocks: _Blocks, taus: np.ndarray) -> Iterator[np.ndarray]:
     """A K A^T - A K(X, x') - K(x, X) A^T for each tau, or its diagonal."""
     for dual in regularised.relaxed(blocks.test["ntk"].T, taus):  # A^T
         change = blocks.train["nngp"] @ dual - 2 * blocks.test["nngp"].T
         yield _product(dual, change, blocks.prior.ndim)
 
 
-def _nngp_change(regularised: RegularisedKernel, blocks: _Blocks, taus: np.ndarray) -> Any:
+def _nngp_change(regularised: RegularisedKernel, blocks: _Blocks, taus: np.ndarray) -> Iterator[np.ndarray]:
     """-K(x, X) phi_2tau(M) K(X, x') for each tau, or its diagonal."""
     cross = blocks.test["nngp"].T
     for dual in regularised.relaxed(cross, 2 * taus):

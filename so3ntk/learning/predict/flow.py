@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.learning.predict.inputs import cross_kernel, initial_outputs, number, targets, times, training_kernel
 from so3ntk.learning.predict.relaxation import RegularisedKernel
 
 
 def gradient_flow(
-    k_train: Any,
-    y_train: Any,
-    k_test: Any,
-    t: Any = math.inf,
+    k_train: ArrayLike,
+    y_train: ArrayLike,
+    k_test: ArrayLike,
+    t: ArrayLike = math.inf,
     learning_rate: float = 1.0,
     diag_reg: float = 0.0,
     *,
-    f0_train: Any = 0.0,
-    f0_test: Any = 0.0,
+    f0_train: ArrayLike = 0.0,
+    f0_test: ArrayLike = 0.0,
 ) -> Float[np.ndarray, ...]:
     r"""Outputs at test inputs after training for time t, from outputs f0.
 
@@ -54,7 +54,7 @@ def evolve(
     regularised: RegularisedKernel,
     cross: Float[np.ndarray, "m n"],
     y: Float[np.ndarray, "n ..."],
-    f0: tuple[Any, Any],
+    f0: tuple[ArrayLike, ArrayLike],
     taus: Float[np.ndarray, " t"],
 ) -> Float[np.ndarray, "t m ..."]:
     """f0 + cross phi_tau(M) (y - f0) for each tau. f0: at training and at test inputs, as the caller gave them."""
@@ -67,7 +67,7 @@ def evolve(
     return outputs
 
 
-def scaled_times(t: np.ndarray, learning_rate: Any, y: np.ndarray, where: str) -> Float[np.ndarray, " t"]:
+def scaled_times(t: np.ndarray, learning_rate: float, y: np.ndarray, where: str) -> Float[np.ndarray, " t"]:
     """tau = eta t / n k, in one axis."""
     with np.errstate(over="ignore"):
         return number(learning_rate, where, "learning_rate", positive=True) * t.ravel() / y.size

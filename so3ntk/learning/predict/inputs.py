@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.matrices.symmetry import first_not_finite, symmetric
 
 
-def training_kernel(kernel: Any, where: str, name: str = "k_train") -> Float[np.ndarray, "n n"]:
+def training_kernel(kernel: ArrayLike, where: str, name: str = "k_train") -> Float[np.ndarray, "n n"]:
     """A finite kernel of the training inputs, symmetric to the bit."""
     values = _kernel(kernel, where, name)
     if values.shape[0] != values.shape[1] or len(values) == 0:
@@ -22,7 +20,7 @@ def training_kernel(kernel: Any, where: str, name: str = "k_train") -> Float[np.
     return symmetric(values, f"{where}, {name}")
 
 
-def cross_kernel(kernel: Any, n: int, where: str, name: str = "k_test") -> Float[np.ndarray, "m n"]:
+def cross_kernel(kernel: ArrayLike, n: int, where: str, name: str = "k_test") -> Float[np.ndarray, "m n"]:
     """A finite kernel between test inputs, its rows, and the n training inputs."""
     values = _kernel(kernel, where, name)
     if values.shape[1] != n:
@@ -34,7 +32,7 @@ def cross_kernel(kernel: Any, n: int, where: str, name: str = "k_test") -> Float
     return values
 
 
-def prior_covariance(values: Any, m: int, where: str) -> Float[np.ndarray, "m ..."]:
+def prior_covariance(values: ArrayLike, m: int, where: str) -> Float[np.ndarray, "m ..."]:
     """NNGP of the m test inputs: the matrix (m, m), or its diagonal (m,)."""
     values = _real(values, where, "k_test_test")
     if values.shape not in ((m, m), (m,)):
@@ -47,7 +45,7 @@ def prior_covariance(values: Any, m: int, where: str) -> Float[np.ndarray, "m ..
     return values if values.ndim == 1 else (values + values.T) / 2
 
 
-def targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
+def targets(y: ArrayLike, n: int, where: str) -> Float[np.ndarray, "n ..."]:
     """Finite targets (n,) or (n, k), k >= 1."""
     values = _real(y, where, "y_train")
     if values.ndim not in (1, 2) or values.shape[0] != n or values.size == 0:
@@ -59,7 +57,7 @@ def targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
     return values
 
 
-def initial_outputs(values: Any, shape: tuple[int, ...], where: str, name: str) -> np.ndarray:
+def initial_outputs(values: ArrayLike, shape: tuple[int, ...], where: str, name: str) -> np.ndarray:
     """Outputs before training, broadcast to a shape: a number, one per output, or all of them."""
     values = _real(values, where, name)
     if not np.isfinite(values).all():
@@ -72,7 +70,7 @@ def initial_outputs(values: Any, shape: tuple[int, ...], where: str, name: str) 
         ) from error
 
 
-def times(t: Any, where: str) -> Float[np.ndarray, ...]:
+def times(t: ArrayLike, where: str) -> Float[np.ndarray, ...]:
     """Times, >= 0 and possibly infinite, in an array of any shape."""
     values = _real(t, where, "t")
     if not np.all(values >= 0):
@@ -81,7 +79,7 @@ def times(t: Any, where: str) -> Float[np.ndarray, ...]:
     return values
 
 
-def number(value: Any, where: str, name: str, positive: bool = False) -> float:
+def number(value: ArrayLike, where: str, name: str, positive: bool = False) -> float:
     """A finite number >= 0, or > 0."""
     values = _real(value, where, name)
     if values.ndim != 0 or not 0 <= values < np.inf or (positive and values == 0):
@@ -91,7 +89,7 @@ def number(value: Any, where: str, name: str, positive: bool = False) -> float:
     return float(values)
 
 
-def _kernel(kernel: Any, where: str, name: str) -> Float[np.ndarray, "m n"]:
+def _kernel(kernel: ArrayLike, where: str, name: str) -> Float[np.ndarray, "m n"]:
     if hasattr(kernel, "nngp") and hasattr(kernel, "ntk"):
         raise TypeError(
             f"{where}: expected {name} to be one kernel, got a {type(kernel).__name__}. Pass its .ntk or .nngp."
@@ -104,7 +102,7 @@ def _kernel(kernel: Any, where: str, name: str) -> Float[np.ndarray, "m n"]:
     return values
 
 
-def _real(values: Any, where: str, name: str) -> np.ndarray:
+def _real(values: ArrayLike, where: str, name: str) -> np.ndarray:
     refuse_masked(values, f"{where}: the entries of {name}")
     array = np.asarray(values)
     if array.dtype.kind not in "fiub" and not str(array.dtype).startswith(("bfloat16", "float8")):

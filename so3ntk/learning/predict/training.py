@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.learning.predict.flow import scaled_times
 from so3ntk.learning.predict.inputs import initial_outputs, number, targets, times, training_kernel
 from so3ntk.learning.predict.relaxation import RegularisedKernel, eigenvalues
@@ -22,13 +23,13 @@ class ModeLosses(NamedTuple):
 
 
 def loss_per_mode(
-    k_train: Any,
-    y_train: Any,
-    t: Any,
+    k_train: ArrayLike,
+    y_train: ArrayLike,
+    t: ArrayLike,
     learning_rate: float = 1.0,
     diag_reg: float = 0.0,
     *,
-    f0_train: Any = 0.0,
+    f0_train: ArrayLike = 0.0,
 ) -> ModeLosses:
     r"""The training loss of ``gradient_flow`` split by the eigenvectors v_i of the kernel, with eigenvalues w_i.
 
@@ -54,13 +55,13 @@ def loss_per_mode(
 
 
 def loss_curve(
-    k_train: Any,
-    y_train: Any,
-    t: Any,
+    k_train: ArrayLike,
+    y_train: ArrayLike,
+    t: ArrayLike,
     learning_rate: float = 1.0,
     diag_reg: float = 0.0,
     *,
-    f0_train: Any = 0.0,
+    f0_train: ArrayLike = 0.0,
 ) -> Float[np.ndarray, ...]:
     """The training loss of ``gradient_flow`` at times t: half the mean of (f_t(X) - y)^2 over all n k entries.
 
@@ -70,7 +71,7 @@ def loss_curve(
     return loss_per_mode(k_train, y_train, t, learning_rate, diag_reg, f0_train=f0_train).losses.sum(axis=-1)
 
 
-def max_learning_rate(k_train: Any, outputs: int = 1, momentum: float = 0.0) -> float:
+def max_learning_rate(k_train: ArrayLike, outputs: int = 1, momentum: float = 0.0) -> float:
     r"""The learning rate above which full-batch gradient descent on half the mean squared error diverges.
 
     .. math:: \eta_{max} = 2 (1 + \beta)\, n k / w_{max}(\Theta)

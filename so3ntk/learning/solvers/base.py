@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.ridge import EPS
@@ -74,7 +74,7 @@ class Solution:
     support: Int[np.ndarray, " m"] | None = None
     approximation: Approximation | None = None
 
-    def predict(self, cross: Any) -> Float[np.ndarray, "m ..."]:
+    def predict(self, cross: Array | np.ndarray) -> Float[np.ndarray, "m ..."]:
         """The predictions at m inputs of kernel ``cross`` (m, n) with the training inputs."""
         if self.support is not None and cross.shape[1] != len(self.support):
             cross = cross[:, self.support]

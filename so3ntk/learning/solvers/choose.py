@@ -6,11 +6,11 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.engine.plan import parse_memory
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.predict.inputs import number, targets
@@ -22,7 +22,7 @@ from so3ntk.learning.solvers.conjugate_gradients import ConjugateGradients
 from so3ntk.learning.solvers.eigen import Eigen
 from so3ntk.learning.solvers.jaxmg import JaxMG
 from so3ntk.learning.solvers.nystrom import Nystrom
-from so3ntk.matrices.kernel_matrix import kernel_matrix
+from so3ntk.matrices.kernel_matrix import MatrixLike, kernel_matrix
 
 logger = logging.getLogger("so3ntk")
 
@@ -32,8 +32,8 @@ METHODS: Mapping[str, type[Solver]] = MappingProxyType(
 
 
 def solve(
-    kernel: Any,
-    y: Any,
+    kernel: MatrixLike,
+    y: ArrayLike,
     ridge: float,
     method: str | Solver | None = None,
     memory: str | int = "2GiB",
@@ -67,9 +67,9 @@ def solve(
 
 
 def loo_path(
-    kernel: Any,
-    y: Any,
-    ridges: Any,
+    kernel: MatrixLike,
+    y: ArrayLike,
+    ridges: ArrayLike,
     method: str | Solver | None = None,
     memory: str | int = "2GiB",
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class JaxMG(Solver):
         return Solution(alpha, intercept, problem.ridge, self, relative_residuals(problem, alpha, intercept))
 
     def _solve(
-        self, potrs: Any, problem: Problem, centring: Centring, rhs: Float[np.ndarray, "n k"]
+        self, potrs: Callable, problem: Problem, centring: Centring, rhs: Float[np.ndarray, "n k"]
     ) -> Float[np.ndarray, "n k"]:
         devices = jax.devices()
         n, count = len(rhs), len(devices)
@@ -78,7 +79,7 @@ def _rows(problem: Problem, centring: Centring, rows: slice, size: int) -> Float
     return found
 
 
-def _require() -> Any:
+def _require() -> Callable:
     try:
         from jaxmg import potrs  # pyright: ignore
     except ImportError as error:

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
-from so3ntk.matrices.kernel_matrix import KernelMatrix, diagonal_of, kernel_matrix
+from so3ntk.matrices.kernel_matrix import KernelMatrix, MatrixLike, diagonal_of, kernel_matrix
 
 lapack: Any = scipy.linalg.lapack  # whose functions type checkers do not know
 
@@ -39,7 +39,7 @@ class LowRank(NamedTuple):
     left: Float[np.ndarray, " n"]
 
 
-def pivoted_cholesky(kernel: Any, rank: int, memory: int, seed: int = 0) -> LowRank:
+def pivoted_cholesky(kernel: MatrixLike, rank: int, memory: int, seed: int = 0) -> LowRank:
     """The factor of at most this rank; of less where the kernel has less. memory: of one stripe of a stored kernel."""
     matrix = kernel if isinstance(kernel, KernelMatrix) else kernel_matrix(kernel, "pivoted_cholesky")
     diagonal = diagonal_of(matrix)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import StringIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -145,7 +145,7 @@ def _target_of(atoms: Atoms, key: str, where: str, argument: str) -> float:
     return number
 
 
-def _finite_number(value: Any) -> float | None:
+def _finite_number(value: object) -> float | None:
     """The value as a float, if it is a finite number."""
     if isinstance(value, np.ma.MaskedArray) or not isinstance(value, int | float | np.number | np.ndarray):
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.basics.arrays import refuse_masked
+from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.molecules.structures import check_structures, require_ase
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def check_molecules(atoms: Any, where: str) -> list[Atoms]:
     return atoms
 
 
-def check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"]:
+def check_energies(energies: ArrayLike, n: int, where: str) -> Float[np.ndarray, " n"]:
     """Finite energies, one per molecule."""
     refuse_masked(energies, f"{where}: the energies")
     energies = np.asarray(energies, np.float64)
@@ -41,7 +41,7 @@ def check_energies(energies: Any, n: int, where: str) -> Float[np.ndarray, " n"]
     return energies
 
 
-def join_forces(forces: Any, atoms: Sequence[Atoms], where: str) -> Float[np.ndarray, "atoms 3"]:
+def join_forces(forces: np.ndarray | Sequence, atoms: Sequence[Atoms], where: str) -> Float[np.ndarray, "atoms 3"]:
     """Forces of all atoms in one array, from such an array or a list of arrays; ValueError for other shapes and NaN."""
     refuse_masked(forces, f"{where}: the forces")
     sizes = [len(molecule) for molecule in atoms]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.molecules.datasets.targets import check_energies, check_molecules, join_forces
 from so3ntk.molecules.neighbours import pairs_within
@@ -66,7 +67,9 @@ class Consistency(NamedTuple):
         return self.pairs >= FEWEST and (self.high < TOLERATED[0] or self.low > TOLERATED[1])
 
 
-def check_forces(atoms: Sequence[Atoms], energies: Any, forces: Any, where: str = "check_forces") -> Consistency:
+def check_forces(
+    atoms: Sequence[Atoms], energies: ArrayLike, forces: np.ndarray | Sequence, where: str = "check_forces"
+) -> Consistency:
     """Compare forces with differences of energies along the data, and warn of another sign or unit.
 
     atoms: molecules, of which only those that occur in several frames, with the same order of atoms, tell anything (up to
@@ -89,7 +92,9 @@ def check_forces(atoms: Sequence[Atoms], energies: Any, forces: Any, where: str 
     return found
 
 
-def compare_forces(atoms: Sequence[Atoms], energies: Any, forces: Any, where: str = "compare_forces") -> Consistency:
+def compare_forces(
+    atoms: Sequence[Atoms], energies: ArrayLike, forces: np.ndarray | Sequence, where: str = "compare_forces"
+) -> Consistency:
     """The ratio at the head of this file, without a warning. Arguments and errors as ``check_forces``."""
     energies, joined = check_energies(energies, len(atoms), where), join_forces(forces, atoms, where)
     by_frame = np.split(joined, np.cumsum([len(molecule) for molecule in atoms])[:-1])

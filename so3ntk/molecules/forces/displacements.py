@@ -20,11 +20,11 @@ from jaxtyping import Float, Int
 
 from so3ntk.basics.double import double_precision
 from so3ntk.basics.shapes import rounded_up
-from so3ntk.molecules.coefficients import profile_gains, weigh
+from so3ntk.molecules.coefficients import common_factors, edge_terms, split_radial
 from so3ntk.molecules.elements import species_numbers
 from so3ntk.molecules.environments import Environments, environments
-from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, pairs_in_molecules, pairs_within
+from so3ntk.molecules.radial import Shells
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -103,49 +103,66 @@ def moving_environments(atoms: Sequence[Atoms], settings: Mapping[str, Any]) -> 
     atoms = list(atoms)
     with double_precision():
         envs = environments(atoms, **{**settings, "dtype": "float64"})
-        cutoff = settings.get("cutoff")
+        basis = _Basis.of(settings, envs.signal.bandlimit)
+        cutoff = basis.reach
         edges = pairs_in_molecules(envs.molecule) if cutoff is None else pairs_within(atoms, cutoff)
         positions = np.concatenate([molecule.positions for molecule in atoms])
         vectors = positions[edges.neighbour] - positions[edges.centre]
         if edges.offsets is not None:
             vectors = vectors + np.asarray(edges.offsets)
         charges = (envs.numbers[edges.centre] * envs.numbers[edges.neighbour]).astype(float)
-        powers = _powers(settings)
-        slopes = _all_slopes(vectors, charges, powers, settings, envs.signal.bandlimit)
-    elements = species_numbers(settings.get("species", ("H", "C", "N", "O", "F")), "environments")
+        elements = species_numbers(settings.get("species", ("H", "C", "N", "O", "F")), "environments")
+        slopes = _all_slopes(vectors, charges, basis, len(elements))
     row = np.searchsorted(elements, envs.numbers[edges.neighbour], sorter=np.argsort(elements))
-    channel = np.argsort(elements)[row] * len(powers)
+    channel = np.argsort(elements)[row] * slopes.shape[2]
     return Moving(envs, edges, channel, slopes)
 
 
-def _powers(settings: Mapping[str, Any]) -> tuple:
-    powers = settings.get("powers", (2, 6))
-    return tuple(powers) if np.iterable(powers) else (powers,)
+class _Basis(NamedTuple):
+    """The radial functions of ``environments(atoms, **settings)``."""
+
+    shells: Shells | None
+    powers: tuple
+    length: float
+    cutoff: float | None
+    angular_width: Any
+    bandlimit: int
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], bandlimit: int) -> _Basis:
+        """As ``environments`` reads them."""
+        cutoff, angular_width = settings.get("cutoff"), settings.get("angular_width")
+        powers, length, shells = split_radial(settings.get("radial"), settings.get("powers", (2, 6)), settings.get("length", 1.0),
+                                              cutoff, angular_width, "environments")  # fmt: skip
+        powers = tuple(powers) if np.iterable(powers) else (powers,)
+        return cls(shells, powers, float(length), cutoff, angular_width, bandlimit)
+
+    @property
+    def reach(self) -> float | None:
+        """Beyond it neighbours count for nothing."""
+        return self.cutoff if self.shells is None else self.shells.cutoff
 
 
-def _all_slopes(vectors, charges, powers, settings, bandlimit) -> Float[np.ndarray, "edges lm powers 3"]:
-    gains = profile_gains(settings.get("angular_width"), bandlimit, np.float64)
-    degrees = np.repeat(np.arange(bandlimit), 2 * np.arange(bandlimit) + 1)
-    lengths = np.asarray([float(settings.get("length", 1.0)) ** p for p in powers])
-    factor = np.asarray(gains)[degrees, None] * lengths
-    parts = [np.zeros((0, bandlimit**2, len(powers), 3))]
+def _all_slopes(vectors, charges, basis: _Basis, n_elements: int) -> Float[np.ndarray, "edges lm functions 3"]:
+    shells, powers, length, cutoff, angular_width, bandlimit = basis
+    factor = np.asarray(common_factors(shells, powers, length, angular_width, bandlimit, n_elements, np.float64))
+    parts = [np.zeros((0, *factor.shape, 3))]
     for start in range(0, len(vectors), CHUNK):
         part = slice(start, start + CHUNK)
         size = min(CHUNK, rounded_up(len(vectors[part]), LEAST))
         padding = size - len(vectors[part])
         padded = np.concatenate([vectors[part], np.tile([[0.0, 0.0, 1.0]], (padding, 1))])
-        slopes = _slopes(padded, np.pad(charges[part], (0, padding)), powers, bandlimit, settings.get("cutoff"))
+        slopes = _slopes(padded, np.pad(charges[part], (0, padding)), shells, powers, bandlimit, cutoff)
         parts.append(np.asarray(slopes)[: size - padding] * factor[..., None])
     return np.concatenate(parts)
 
 
 @partial(jax.jit, static_argnames=("powers", "bandlimit", "cutoff"))
-def _slopes(vectors, charges, powers, bandlimit, cutoff):
+def _slopes(vectors, charges, shells, powers, bandlimit, cutoff):
     """The derivative of each edge's w Y_lm in its vector."""
 
     def terms(vectors):
-        weights = weigh(jnp.linalg.norm(vectors, axis=-1), charges, powers, cutoff)
-        return real_harmonics(vectors, bandlimit)[:, :, None] * weights[:, None, :]
+        return edge_terms(vectors, charges, shells, powers, bandlimit, cutoff)
 
     axes = jnp.eye(3, dtype=vectors.dtype)
     along = lambda axis: jax.jvp(terms, (vectors,), (jnp.broadcast_to(axis, vectors.shape),))[1]  # noqa: E731

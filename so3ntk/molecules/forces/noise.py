@@ -17,7 +17,7 @@ orthonormal basis of what composition gives the energies, and P = I - Q Q^T, thi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -33,7 +33,10 @@ RELATIVE_NOISES = np.logspace(-10, -1, 10)
 
 
 def choose_noises(
-    gram: Float[np.ndarray, "N N"], y: Float[np.ndarray, " N"], energies: int, candidates: Sequence[Any]
+    gram: Float[np.ndarray, "N N"],
+    y: Float[np.ndarray, " N"],
+    energies: int,
+    candidates: Sequence[Sequence[float] | np.ndarray],
 ) -> tuple[float, ...]:
     """The noise of the energies (the first rows), and that of the forces if there are any, of least -log likelihood.
 
@@ -60,7 +63,7 @@ def choose_noises(
     return tuple(float(values[i]) for values, i in zip(candidates, best, strict=True))
 
 
-def _neighbours(place: tuple[int, ...], candidates: Sequence[Any]) -> list[tuple[int, ...]]:
+def _neighbours(place: tuple[int, ...], candidates: Sequence[Sequence[float] | np.ndarray]) -> list[tuple[int, ...]]:
     """One step along each axis, within the grid."""
     steps = [(*place[:axis], place[axis] + step, *place[axis + 1 :]) for axis in range(len(place)) for step in (-1, 1)]
     return [s for s in steps if all(0 <= i < len(values) for i, values in zip(s, candidates, strict=True))]

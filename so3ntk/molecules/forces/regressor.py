@@ -22,6 +22,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from so3ntk.basics.arguments import check_flag, is_number
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.engine.activations import Activation, Erf, Sign
 from so3ntk.engine.layers import Dense, GroupPool
@@ -105,7 +106,9 @@ class EnergyForceRegressor(BaseEstimator):
         self.baseline = baseline
         self.progress = progress
 
-    def fit(self, atoms: Sequence[Atoms], energies: Any, forces: Any = None) -> EnergyForceRegressor:
+    def fit(
+        self, atoms: Sequence[Atoms], energies: ArrayLike, forces: np.ndarray | Sequence | None = None
+    ) -> EnergyForceRegressor:
         """Fit to molecules, energies (n,) and forces, a list of (atoms, 3) or all in one array; None: energies alone.
 
         Raises ValueError and TypeError for wrong molecules, shapes, values, networks and noises,
@@ -278,7 +281,7 @@ def force_network(
     return serial(Lift(W_std=W_std, b_std=b_std), activation, *last, **{"quadrature": ProductGrid(16), **options})
 
 
-def check_force_network(net: Any, kernel: str, where: str) -> None:
+def check_force_network(net: object, kernel: str, where: str) -> None:
     """TypeError or ValueError for networks without derivatives; a warning for those whose NTK has too few."""
     if not isinstance(net, Network):
         raise TypeError(f"{where}: expected net to be None or a Network that ends with AtomSum, got {net!r}.")
@@ -298,7 +301,7 @@ def check_force_network(net: Any, kernel: str, where: str) -> None:
         )
 
 
-def check_environment(environment: Any, where: str) -> None:
+def check_environment(environment: object, where: str) -> None:
     """TypeError for what is no mapping of arguments of ``environments``; the dtype is not free either."""
     known = [name for name in inspect.signature(environments).parameters if name not in ("atoms", "dtype")]
     if environment is None:
@@ -315,7 +318,7 @@ def check_environment(environment: Any, where: str) -> None:
         )
 
 
-def _split(blocks: Sequence[tuple[Any, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
+def _split(blocks: Sequence[tuple[Moving, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Energies, and forces of each molecule, from vectors of energies then forces."""
     energies, forces = [], []
     for moving, values in blocks:

@@ -1,4 +1,4 @@
-"""Group convolution on SO(3)."""
+"""Group convolution: its kernels for any group whose geometry knows the filters, its finite networks on SO(3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.basics.arrays import native
 from so3ntk.engine.features import Linear
+from so3ntk.engine.filters import Filter, Spectrum, within
 from so3ntk.engine.geometry import Multiplet, Point
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.parametrization import Scales, check_parametrization
@@ -19,12 +20,11 @@ from so3ntk.engine.state import State
 from so3ntk.sphere.features import RotationFeatures
 from so3ntk.sphere.layers.support import check_support
 from so3ntk.sphere.local_filters import convolution_root, improper_root, mix_degrees
-from so3ntk.sphere.local_support import Cap, LocalSphereGeometry
 from so3ntk.sphere.rotations import check_bandlimit
 
 
 class GroupConv(Layer):
-    r"""Convolution of features on SO(3) with random filters of global support.
+    r"""Convolution of features on a group, SO(3) or another, with random filters.
 
     .. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow K + W^2 A \Theta, \qquad
               (A K)^l = v_l K^l\ (l < L), \quad 0\ \text{otherwise}
@@ -73,9 +73,11 @@ class GroupConv(Layer):
         self.parametrization = check_parametrization("GroupConv", parametrization, width)
 
     @property
-    def domain(self) -> str:
-        """The sphere, or another space of which filters of global support need to know nothing."""
-        return "the sphere"
+    def filter(self) -> Filter:
+        """What the filters see; what that means is the geometry's to say."""
+        if self.bandlimit is None:
+            return within(self.support)
+        return Spectrum(np.ones(self.bandlimit) if self.variances is None else self.variances[: self.bandlimit])
 
     @property
     def pointwise(self) -> bool:
@@ -94,18 +96,8 @@ class GroupConv(Layer):
                 "GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
                 "Use Dense here, or move GroupConv before the pooling."
             )
-        if isinstance(state.geometry, LocalSphereGeometry) and self.bandlimit is not None:
-            raise NotImplementedError(
-                "GroupConv: bandlimit and variances couple rotations, which after a Lift of local support are evaluated "
-                "one by one. Use support=, or lift with support=None."
-            )
         scales = Scales.of("GroupConv", self.W_std, self.b_std, self.parametrization, state.width)
-        if isinstance(state.geometry, LocalSphereGeometry):
-            return state.filter(Cap(self.support), scales, self.width)
-        if self.bandlimit is None:  # a cap, too, averages what does not depend on the position
-            return state.affine(scales, self.width)
-        spectrum = np.ones(self.bandlimit) if self.variances is None else self.variances[: self.bandlimit]
-        return state.filter(spectrum, scales, self.width)
+        return state.filter(self.filter, scales, self.width)
 
     def init(self, key: Array, features: RotationFeatures) -> Any:
         """Filters (2l + 1, 2l + 1, C, width) for each coset of SO(3) and each degree, and a bias (width,)."""

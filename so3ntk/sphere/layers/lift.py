@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.basics.arrays import native
 from so3ntk.engine.features import Inputs, Linear
+from so3ntk.engine.filters import within
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting
 from so3ntk.engine.parametrization import check_parametrization
@@ -22,7 +23,7 @@ from so3ntk.sphere.features import RotationFeatures, lift, synthesise
 from so3ntk.sphere.global_support import Grid, SphereGeometry
 from so3ntk.sphere.layers.support import check_support
 from so3ntk.sphere.local_filters import lifting_root, mix_degrees
-from so3ntk.sphere.local_support import Cap, LocalSphereGeometry, Turn
+from so3ntk.sphere.local_support import LocalSphereGeometry, Turn
 from so3ntk.sphere.o3 import OrthogonalGeometry, mirrored
 from so3ntk.sphere.rotations import check_bandlimit
 from so3ntk.sphere.signals import SphereSignal
@@ -143,7 +144,7 @@ class Lift(Lifting):
         correlation = geometry.correlate(f, g)
         q1, q2 = geometry.variance(f)[..., :, None], geometry.variance(g)[..., None, :]
         # Not state.filter: XLA would fold the average of a tangent kernel that is zero at compile time, for seconds
-        averaged, q1, q2 = (geometry.average(field, Cap(self.support)) for field in (correlation, q1, q2))
+        averaged, q1, q2 = (geometry.average(field, within(self.support)) for field in (correlation, q1, q2))
         state = State(geometry, averaged, jnp.zeros_like(averaged), q1, q2)
         return state.affine(self.scales(f), self.width)
 

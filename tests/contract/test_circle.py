@@ -16,7 +16,7 @@ EPS = np.finfo(np.float64).eps
 
 
 def _load():
-    path = Path(__file__).parents[1] / "examples" / "new_group.py"
+    path = Path(__file__).parents[2] / "examples" / "new_group.py"
     spec = importlib.util.spec_from_file_location("new_group", path)
     assert spec is not None
     assert spec.loader is not None
@@ -67,18 +67,6 @@ def test_mean_over_all_motions(activation, n):
         assert relative(kernel, expected) < 1e-12  # the polynomial of the tower; sums of 2n terms
 
 
-def test_moved_signals():
-    """Turning or reflecting either signal leaves the kernel as it is; without the average over the group it does not."""
-    x = signals(2, 7)
-    copies = np.concatenate([motion(x[1:], e, k) for e in (0, 1) for k in (0, 1, 5)])
-    kernel = np.asarray(group_network().kernel_fn(x[:1], copies, "ntk"))[0]
-    back = np.asarray(group_network().kernel_fn(copies, x[:1], "ntk"))[:, 0]
-    np.testing.assert_allclose(kernel, kernel[0], rtol=1e-12)
-    np.testing.assert_allclose(back, kernel[0], rtol=1e-12)
-    plain = new_group.plain_network().kernel_fn(new_group.rows(x[:1]), new_group.rows(copies), "ntk")[0]
-    assert np.abs(plain[1:] / plain[0] - 1).min() > 1e-4
-
-
 def test_finer_samples_of_a_band_limited_signal():
     """The kernels converge to those of O(2), which are invariant to any angle: here half a sample's."""
     coefficients = np.random.default_rng(0).normal(size=(2, 2, 3))
@@ -95,62 +83,11 @@ def test_finer_samples_of_a_band_limited_signal():
     assert errors[1] < 1e-3 * errors[0]
 
 
-@pytest.mark.slow
-def test_matrix_of_a_batch_with_itself():
-    """Symmetry, positivity, tilings, single precision; with a copy, a turned copy and zero among the signals."""
-    x = signals(6, 8)
-    x[3], x[4], x[5] = x[0], motion(x[1:2], 1, 3)[0], 0
-    net = group_network(tail=(Relu(), Dense()))  # a nonlinearity after pooling, too
-    whole = net.kernel_fn(x)
-    root = 8 * EPS**0.5  # of aligned pairs, whose correlation by FFT is off by eps: the NTK of a kink has a cusp there
-    for kernel, other in zip(whole, net.kernel_fn(x, x.copy()), strict=True):
-        np.testing.assert_array_equal(kernel, kernel.T)
-        np.testing.assert_allclose(kernel, other, rtol=0, atol=root * np.abs(kernel).max())
-        values = np.linalg.eigvalsh(kernel)
-        assert values[0] > -root * values[-1]
-    np.testing.assert_allclose(net.kernel_fn(x, x[::-1], "nngp")[:, ::-1], whole.nngp, rtol=1e-12)
-    tiled = so3ntk.gram(net, x, tile=4, progress=False)
-    np.testing.assert_allclose(tiled, whole.ntk, rtol=0, atol=root * np.abs(tiled).max())
-    np.testing.assert_array_equal(tiled, tiled.T)
-    np.testing.assert_allclose(so3ntk.kernel_diagonal(net, x), np.diag(whole.ntk), rtol=1e-6)
-    single = net.kernel_fn(jnp.asarray(x, jnp.float32))
-    for kernel, double in zip(single, whole, strict=True):
-        assert kernel.dtype == np.float32
-        assert relative(kernel, double) < 8 * np.finfo(np.float32).eps ** 0.5
-    assert net.kernel_fn(x[:0], x, "ntk").shape == (0, 6)
-
-
-def test_positive_to_rounding_without_kinks():
-    x = np.concatenate([signals(3, 6), motion(signals(3, 6), 1, 2)])
-    values = np.linalg.eigvalsh(group_network(Erf).kernel_fn(x, None, "ntk"))
-    assert values[0] > -1e-12 * values[-1]
-
-
-def test_residual_block():
-    """Combinators know nothing of the group: the kernels of a sum of branches are the sums of theirs."""
-    x, y = signals(2, 6), signals(2, 6, seed=1)
-    branch = serial(Relu(), GroupConv())
-    net = serial(CircleLift(), FanOut(2), parallel(Identity(), branch), FanInSum(), GroupPool())
-    parts = [serial(CircleLift(), layer, GroupPool()).kernel_fn(x, y) for layer in (Identity(), branch)]
-    for name in ("nngp", "ntk"):
-        np.testing.assert_allclose(getattr(net.kernel_fn(x, y), name), sum(getattr(k, name) for k in parts), rtol=1e-12)
-
-
-def test_derivatives():
-    """In the signals and in the hyperparameters, under jit, against central differences."""
-    x, y = jnp.asarray(signals(2, 6)), signals(2, 6, seed=1)
-    direction, step = signals(2, 6, seed=2), 1e-5
-
-    @jax.jit
-    def value(W_std, x):
-        net = serial(CircleLift(W_std=W_std, b_std=0.3), Erf(), GroupConv(), GroupPool())
-        return jnp.sum(net.kernel_fn(x, y, "ntk"))
-
-    slopes = jax.grad(value, argnums=(0, 1))(1.1, x)
-    by_width = (value(1.1 + step, x) - value(1.1 - step, x)) / (2 * step)
-    by_signal = (value(1.1, x + step * direction) - value(1.1, x - step * direction)) / (2 * step)
-    np.testing.assert_allclose(slopes[0], by_width, rtol=1e-7)  # eps / step, and the step's square
-    np.testing.assert_allclose(np.vdot(slopes[1], direction), by_signal, rtol=1e-7)
+def test_it_passes_the_checks():
+    """With a nonlinearity after pooling and a residual block: combinators know nothing of the group."""
+    block = (FanOut(2), parallel(Identity(), serial(Relu(), GroupConv())), FanInSum())
+    net = serial(CircleLift(W_std=1.2, b_std=0.3), *block, Relu(), GroupPool(), Dense(b_std=0.2), Erf(), Dense())
+    so3ntk.testing.check_network(net, signals(3, 7), lambda x: motion(x, 1, 3))
 
 
 def test_derivatives_are_finite_where_signals_coincide_or_vanish():
