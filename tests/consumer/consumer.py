@@ -13,7 +13,7 @@ from ase import Atoms
 import planar
 import so3ntk
 from planar import datasets
-from so3ntk import empirical, hyperparameters, interop, molecules, predict, saving, solvers, training
+from so3ntk import empirical, hyperparameters, interop, molecules, predict, saving, solvers, testing, training
 
 Matrix = np.ndarray
 
@@ -68,6 +68,7 @@ def kernels(net: so3ntk.Network) -> None:
         solution = solvers.solve(solvers.LazyGram(net, x), diagonal, 0.1, chosen)
     approximation: solvers.Approximation | None = solution.approximation
     low: solvers.LowRank = solvers.pivoted_cholesky(stored, 10, 2**30)
+    testing.check_network(net, x, moved=lambda x: x)
     path: Matrix = solvers.loo_path(stored, diagonal, [0.1, 1.0])
     averaged = so3ntk.augmented(net.kernel_fn, so3ntk.random_rotations(3))
     print(approximation, low, path, averaged(x), so3ntk.augment_dataset(x, diagonal, so3ntk.random_rotations(3)))
@@ -113,6 +114,8 @@ def atoms(frames: list[Atoms]) -> None:
     data: molecules.MoleculeData = molecules.load_qm9(100)
     data = molecules.read_molecules("frames.xyz")
     x: molecules.Environments = molecules.environments(data.atoms, cutoff=5.0)
+    for radial in (molecules.Powers((1, 2), length=1.6), molecules.Shells(8, width=0.05)):
+        x = molecules.environments(data.atoms, radial=radial)
     net = so3ntk.serial(so3ntk.Lift(), so3ntk.Relu(), so3ntk.GroupPool(), molecules.AtomSum(match_species=True))
     residual = data.targets - molecules.CompositionBaseline().fit(data.atoms, data.targets).predict(data.atoms)
     so3ntk.KernelRegressor(net).fit(x, residual)

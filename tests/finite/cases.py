@@ -13,7 +13,7 @@ import numpy as np
 from so3ntk import SphereSignal, empirical
 from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.network import Kernels
-from tests.activations.cases import CASES
+from tests.engine.activations.cases import CASES
 from tests.oracles.harmonics import white_signals
 
 DRAWS = 256

@@ -3,7 +3,7 @@
 A pair of batches is three fields, of (f, f'), (f, f) and (f', f'), of shapes (n, m, r), (n, 1, r) and (1, m, r). The
 last rotation is the identity, with weight zero: the variance of f is the value of the field (f, f) there, after every
 layer alike, so that no recursion of variances is needed. Layers are known by their class and hyperparameters; the only
-code shared with the engine is the activations' duals, which tests/activations compares with integrals.
+code shared with the engine is the activations' duals, which tests/engine/activations compares with integrals.
 """
 
 from __future__ import annotations

@@ -8,42 +8,42 @@ ACTIVATIONS = (
         "so3ntk/engine/activations/erf.py",
         "return dual, 4 / np.pi * (self.a * self.b) ** 2 * t / root",
         "return dual, 4 / np.pi * self.a**2 * self.b * t / root",
-        ("tests/activations/test_duals.py",),
+        ("tests/engine/activations/test_duals.py",),
     ),
     Fault(
         "cosine-phase",  # right without a phase
         "so3ntk/engine/activations/trigonometric.py",
         "dual, slope = own * cos2 + other * sin2, other * cos2 + own * sin2",
         "dual, slope = own * cos2 + other * sin2, other * cos2 - own * sin2",
-        ("tests/activations/test_duals.py",),
+        ("tests/engine/activations/test_duals.py",),
     ),
     Fault(
         "monomial-pairings",  # right up to degree 2
         "so3ntk/engine/activations/monomial.py",
         "value = value * (c * c) + pairings**2 * math.factorial(rest) * power",
         "value = value * (c * c) + pairings * math.factorial(rest) * power",
-        ("tests/activations/test_duals.py",),
+        ("tests/engine/activations/test_duals.py",),
     ),
     Fault(
         "modulus-derivative-in-variances",  # the rule of differentiation alone: values stay
         "so3ntk/engine/activations/angles.py",
         "found.alignment * dc + 1 / np.pi * found.root * growth",
         "found.alignment * dc + 2 / np.pi * found.root * growth",
-        ("tests/activations/test_duals.py",),
+        ("tests/engine/activations/test_duals.py",),
     ),
     Fault(
         "price-theorem-second-variance",  # the same of a quadrature, on one side of the pair
         "so3ntk/engine/activations/elementwise.py",
         "tangent += 0.5 * expectation(f, differentiate(dg), nodes, *primals) * dq2",
         "tangent += expectation(f, differentiate(dg), nodes, *primals) * dq2",
-        ("tests/activations/test_duals.py",),
+        ("tests/engine/activations/test_duals.py",),
     ),
     Fault(
         "aligned-too-early",  # correlations within 1e-9 of one count as one
         "so3ntk/engine/activations/angles.py",
         "aligned = product < 8 * jnp.finfo(product.dtype).eps * square",
         "aligned = product < 8e6 * jnp.finfo(product.dtype).eps * square",
-        ("tests/activations/test_duals.py", "tests/activations/test_end_points.py"),
+        ("tests/engine/activations/test_duals.py", "tests/engine/activations/test_end_points.py"),
     ),
 )
 
@@ -53,35 +53,35 @@ LAYERS = (
         "so3ntk/engine/layers/dense.py",
         'Scales.of("Dense", self.W_std, self.b_std, self.parametrization, state.width)',
         'Scales.of("Dense", self.W_std, None, self.parametrization, state.width)',
-        ("tests/test_reference.py",),
+        ("tests/sphere/test_reference.py",),
     ),
     Fault(
         "weights-not-squared",  # the standard deviation, where the variance is meant
         "so3ntk/engine/parametrization.py",
         "return cls(weight, bias, weight, bias)",
         "return cls(weight**0.5, bias, weight**0.5, bias)",
-        ("tests/test_reference.py",),
+        ("tests/sphere/test_reference.py",),
     ),
     Fault(
         "standard-bias-gain",  # the standard parametrisation trains biases at the rate of the other one
         "so3ntk/engine/parametrization.py",
         "return cls(weight, bias, fan_in, None if b_std is None else 1.0)",
         "return cls(weight, bias, fan_in, bias)",
-        ("tests/test_reference.py",),
+        ("tests/sphere/test_reference.py",),
     ),
     Fault(
         "lifting-twice-on-the-sphere",  # where layers do not collapse to one function
         "so3ntk/engine/layers/source.py",
         "state = State(geometry, correlation, geometry.scale(correlation, 0), q1, q2)",
         "state = State(geometry, correlation, correlation, q1, q2)",
-        ("tests/test_fields.py", "tests/test_conformance.py"),
+        ("tests/engine/test_fields.py", "tests/contract/test_conformance.py"),
     ),
     Fault(
         "lifting-twice-with-caps",
         "so3ntk/sphere/layers/lift.py",
         "state = State(geometry, averaged, jnp.zeros_like(averaged), q1, q2)",
         "state = State(geometry, averaged, averaged, q1, q2)",
-        ("tests/test_local.py",),
+        ("tests/sphere/test_local.py",),
     ),
     Fault(
         "lifting-twice-on-images",
@@ -95,21 +95,24 @@ LAYERS = (
         "so3ntk/engine/state.py",
         "add(a.variance2, b.variance2),",
         "a.variance2,",
-        ("tests/test_conformance.py::test_values[residual block]", "tests/test_conformance.py"),
+        ("tests/contract/test_conformance.py::test_values[residual block]", "tests/contract/test_conformance.py"),
     ),
     Fault(
         "filter-spectrum-in-deviations",
         "so3ntk/sphere/global_support.py",
         "blocks.values * jnp.asarray(filter.variances, blocks.values.dtype)[degrees]",
         "blocks.values * jnp.sqrt(jnp.asarray(filter.variances, blocks.values.dtype))[degrees]",
-        ("tests/test_conformance.py::test_values[convolution with a spectrum]", "tests/test_conformance.py"),
+        (
+            "tests/contract/test_conformance.py::test_values[convolution with a spectrum]",
+            "tests/contract/test_conformance.py",
+        ),
     ),
     Fault(
         "smoothness-of-branches",  # the grid is chosen for the smoothest branch
         "so3ntk/engine/layers/combinators.py",
         "return min((layer.smoothness for layer in self.layers), default=math.inf)",
         "return max((layer.smoothness for layer in self.layers), default=math.inf)",
-        ("tests/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
+        ("tests/sphere/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
     ),
 )
 
@@ -119,70 +122,76 @@ ROTATIONS = (
         "so3ntk/sphere/rotations.py",
         "gamma = np.where(north, total - alpha, alpha - difference)",
         "gamma = np.where(north, total - alpha, difference - alpha)",
-        ("tests/test_rotations.py",),
+        ("tests/sphere/test_rotations.py",),
     ),
     Fault(
         "euler-angles-about-fixed-axes",  # of the grid's list of rotations: kernels use its angles
         "so3ntk/sphere/haar.py",
         'base = Rotation.from_euler("ZYZ", self.representatives)',
         'base = Rotation.from_euler("zyz", self.representatives)',
-        ("tests/test_fields.py", "tests/test_quadrature.py", "tests/test_irreps.py"),
+        ("tests/engine/test_fields.py", "tests/sphere/test_quadrature.py", "tests/sphere/test_irreps.py"),
     ),
     Fault(
         "quadrature-weights-of-other-rings",  # they still sum to one
         "so3ntk/sphere/haar.py",
         "return np.tile(np.repeat(weights, self.n // 4), self.n // 4)",
         "return np.repeat(weights, (self.n // 4) ** 2)",
-        ("tests/test_fields.py", "tests/test_quadrature.py"),
+        ("tests/engine/test_fields.py", "tests/sphere/test_quadrature.py"),
     ),
     Fault(
         "sign-classes-transposed",
         "so3ntk/sphere/haar.py",
         "classes = 4 * bits[row] + bits[column]",
         "classes = bits[row] + 4 * bits[column]",
-        ("tests/test_fields.py", "tests/test_quadrature.py"),
+        ("tests/engine/test_fields.py", "tests/sphere/test_quadrature.py"),
     ),
     Fault(
         "aligned-pairs-never-refined",
         "so3ntk/sphere/quadrature.py",
         "AdaptiveGrid(ProductGrid(separated), ProductGrid(aligned), ALIGNED - 1.2 * (bandlimit / separated) ** 2)",
         "AdaptiveGrid(ProductGrid(separated), ProductGrid(aligned), 1.0)",
-        ("tests/test_quadrature.py::test_rule_reaches_its_tolerance", "tests/test_quadrature.py"),
+        ("tests/sphere/test_quadrature.py::test_rule_reaches_its_tolerance", "tests/sphere/test_quadrature.py"),
     ),
     Fault(
         "alignment-as-if-peaks-were-seen-too-high",  # the coarse grid misses the peak of a pair, and sees it too low
         "so3ntk/sphere/quadrature.py",
         "ALIGNED - 1.2 * (bandlimit / separated) ** 2)",
         "ALIGNED + 1.2 * (bandlimit / separated) ** 2)",
-        ("tests/test_adaptive_grids.py", "tests/test_quadrature.py"),
+        ("tests/sphere/test_adaptive_grids.py", "tests/sphere/test_quadrature.py"),
     ),
     Fault(
         "colatitudes-of-one-sampling",
         "so3ntk/sphere/sampling.py",
         "lambda L: (2 * np.arange(L) + 1) * np.pi / (2 * L - 1),",
         "lambda L: (2 * np.arange(L) + 1) * np.pi / (2 * L),",
-        ("tests/test_sphere.py", "tests/test_rotations.py"),
+        ("tests/sphere/test_sphere.py", "tests/sphere/test_rotations.py"),
     ),
     Fault(
         "calibration-one-level-too-coarse",
         "so3ntk/sphere/calibration.py",
         "chosen[kind] = levels[len(results) - 3]",
         "chosen[kind] = levels[max(len(results) - 4, 0)]",
-        ("tests/test_quadrature.py::test_calibration_takes_the_coarsest_grid", "tests/test_quadrature.py"),
+        (
+            "tests/sphere/test_quadrature.py::test_calibration_takes_the_coarsest_grid",
+            "tests/sphere/test_quadrature.py",
+        ),
     ),
     Fault(
         "warning-a-hundred-times-late",
         "so3ntk/sphere/calibration.py",
         "if error > 2 * net.rtol:",
         "if error > 200 * net.rtol:",
-        ("tests/test_quadrature.py::test_warning_once_for_each_network_and_grid", "tests/test_quadrature.py"),
+        (
+            "tests/sphere/test_quadrature.py::test_warning_once_for_each_network_and_grid",
+            "tests/sphere/test_quadrature.py",
+        ),
     ),
     Fault(
         "tabulation-a-hundred-times-too-rough",
         "so3ntk/engine/evaluation/nodes.py",
         "bound = 1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6",
         "bound = 1e-8 if jnp.finfo(dtype).bits > 32 else 3e-4",
-        ("tests/test_tower.py",),
+        ("tests/engine/test_tower.py",),
     ),
 )
 
@@ -192,63 +201,69 @@ TENSORS = (
         "so3ntk/engine/evaluation/sums.py",
         "return turned.swapaxes(-1, -2) if kernel.ndim > axis + 2 else turned",
         "return turned",
-        ("tests/test_irreps.py::test_tiles_and_symmetry", "tests/test_irreps.py"),
+        ("tests/sphere/test_irreps.py::test_tiles_and_symmetry", "tests/sphere/test_irreps.py"),
     ),
     Fault(
         "moment-transposed",  # of linear networks, whose field is kept as coefficients
         "so3ntk/sphere/global_support.py",
         "return field.values[start : start + side**2].reshape(side, side) / side",
         "return field.values[start : start + side**2].reshape(side, side).T / side",
-        ("tests/test_irreps.py::test_block_of_a_band_limited_convolution", "tests/test_irreps.py"),
+        ("tests/sphere/test_irreps.py::test_block_of_a_band_limited_convolution", "tests/sphere/test_irreps.py"),
     ),
     Fault(
         "parity-of-layers-that-do-not-collapse",
         "so3ntk/sphere/o3.py",
         "return (first + irrep.sign * second) / 2",
         "return (first + second) / 2",
-        ("tests/test_irreps.py::test_explicit_sum_over_rotations", "tests/test_irreps.py"),
+        ("tests/sphere/test_irreps.py::test_explicit_sum_over_rotations", "tests/sphere/test_irreps.py"),
     ),
     Fault(
         "parity-with-caps",
         "so3ntk/sphere/local_support.py",
         "swap = irrep.sign != Irrep(irrep.degree).sign",
         "swap = irrep.sign == Irrep(irrep.degree).sign",
-        ("tests/test_irreps.py::test_filters_on_caps", "tests/test_irreps.py"),
+        ("tests/sphere/test_irreps.py::test_filters_on_caps", "tests/sphere/test_irreps.py"),
     ),
     Fault(
         "finite-irrep-factor",
         "so3ntk/sphere/features.py",
         "values = total.reshape(*total.shape[:2], -1) * irrep.size**0.5",
         "values = total.reshape(*total.shape[:2], -1)",
-        ("tests/test_irreps.py::test_finite_network", "tests/finite"),
+        ("tests/sphere/test_irreps.py::test_finite_network", "tests/finite"),
     ),
     Fault(
         "improper-motions-of-a-field",  # the kernels stay, their list of motions is that of SO(3) twice
         "so3ntk/sphere/space.py",
         "matrices, weights = np.concatenate([matrices, -matrices]), np.tile(weights, 2) / 2",
         "matrices, weights = np.concatenate([matrices, matrices]), np.tile(weights, 2) / 2",
-        ("tests/test_o3.py::test_fields_hold_both_cosets", "tests/test_o3.py"),
+        ("tests/sphere/test_o3.py::test_fields_hold_both_cosets", "tests/sphere/test_o3.py"),
     ),
     Fault(
         "diagonal-of-blocks",  # of molecules with several atoms
         "so3ntk/matrices/diagonal.py",
         "both = np.where(off, values + mirrored, (values + mirrored) / 2)",
         "both = np.where(off, 2 * values, (values + mirrored) / 2)",
-        ("tests/test_irreps.py::test_sums_over_atoms_and_the_diagonal", "tests/test_irreps.py"),
+        ("tests/sphere/test_irreps.py::test_sums_over_atoms_and_the_diagonal", "tests/sphere/test_irreps.py"),
     ),
     Fault(
         "leave-out-components",  # one by one, where whole inputs are meant
         "so3ntk/learning/block_ridge.py",
         "np.linalg.solve(own, dual_coef[..., None])[..., 0]",
         'dual_coef / np.einsum("naa->na", own)',
-        ("tests/test_tensor_regressor.py::test_leave_one_out_is_a_refit", "tests/test_tensor_regressor.py"),
+        (
+            "tests/learning/test_tensor_regressor.py::test_leave_one_out_is_a_refit",
+            "tests/learning/test_tensor_regressor.py",
+        ),
     ),
     Fault(
         "tensor-deviation-not-squared",
         "so3ntk/learning/tensors.py",
         "return covariance * float(part.fit.amplitude[0]) ** 2",
         "return covariance * float(part.fit.amplitude[0])",
-        ("tests/test_tensor_regressor.py::test_posterior_deviation", "tests/test_tensor_regressor.py"),
+        (
+            "tests/learning/test_tensor_regressor.py::test_posterior_deviation",
+            "tests/learning/test_tensor_regressor.py",
+        ),
     ),
 )
 
@@ -258,21 +273,21 @@ CAPS = (
         "so3ntk/sphere/positions.py",
         "math.cos(support / 2) ** 2 * jacobi / degrees",
         "math.cos(support / 2) ** 2 * jacobi * 2 / (degrees + 1)",
-        ("tests/test_local.py",),
+        ("tests/sphere/test_local.py",),
     ),
     Fault(
         "position-weights-of-other-rings",  # they still sum to one
         "so3ntk/sphere/positions.py",
         "return np.tile(np.repeat(rings, self.n // 2), 8) / (4 * self.n)",
         "return np.tile(rings, 4 * self.n) / (4 * self.n)",
-        ("tests/test_local.py",),
+        ("tests/sphere/test_local.py",),
     ),
     Fault(
         "rings-of-the-wider-cap",  # the grid of positions is chosen for the largest support, not the smallest
         "so3ntk/sphere/quadrature.py",
         "smallest = min(angle for angle in map(_support",
         "smallest = max(angle for angle in map(_support",
-        ("tests/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
+        ("tests/sphere/test_quadrature.py::test_the_rule_sees_the_roughest_branch_and_the_smallest_cap",),
     ),
 )
 

@@ -29,7 +29,10 @@ FINITE = (
         "so3ntk/finite/training/descent.py",
         "jax.random.permutation(jax.random.fold_in(key, index // per_epoch), n)",
         "jax.random.permutation(key, n)",
-        ("tests/test_training.py::test_batches_are_without_replacement_and_seeded", "tests/test_training.py"),
+        (
+            "tests/finite/test_training.py::test_batches_are_without_replacement_and_seeded",
+            "tests/finite/test_training.py",
+        ),
     ),
 )
 
@@ -40,10 +43,10 @@ MATRICES = (
         "for start in [*range(0, len(cells), tiling.cells), None]:",
         "for start in [*range(0, max(1, len(cells) - tiling.cells + 1), tiling.cells), None]:",
         (
-            "tests/test_gram.py::test_several_cells_of_a_dispatch",
-            "tests/test_gram.py",
-            "tests/solvers/test_solve.py",
-            "tests/test_devices.py",
+            "tests/matrices/test_gram.py::test_several_cells_of_a_dispatch",
+            "tests/matrices/test_gram.py",
+            "tests/learning/solvers/test_solve.py",
+            "tests/matrices/test_devices.py",
         ),
     ),
     Fault(
@@ -51,49 +54,49 @@ MATRICES = (
         "so3ntk/engine/evaluation/tiles.py",
         "matrix[columns, rows] = mirrored(kernel)",
         "matrix[columns, rows] = kernel.reshape(mirrored(kernel).shape)",
-        ("tests/test_gram.py::test_tiles", "tests/test_gram.py"),
+        ("tests/matrices/test_gram.py::test_tiles", "tests/matrices/test_gram.py"),
     ),
     Fault(
         "option-tile-ignored",
         "so3ntk/matrices/gram.py",
         "tiling = make_tiling(plan, tile, memory, _workers(client))\n",
         "tiling = make_tiling(plan, None, memory, _workers(client))\n",
-        ("tests/test_gram.py::test_progress", "tests/test_gram.py"),
+        ("tests/matrices/test_gram.py::test_progress", "tests/matrices/test_gram.py"),
     ),
     Fault(
         "checksum-not-compared",
         "so3ntk/matrices/store.py",
         "if checksum(kernel) != mark:",
         "if checksum(kernel) < 0:",
-        ("tests/test_store.py::test_damaged_files", "tests/test_store.py"),
+        ("tests/matrices/test_store.py::test_damaged_files", "tests/matrices/test_store.py"),
     ),
     Fault(
         "one-difference-is-none",  # a store of another configuration is resumed
         "so3ntk/matrices/store.py",
         "        if lines:\n            raise StoreMismatchError(",
         "        if len(lines) > 1:\n            raise StoreMismatchError(",
-        ("tests/test_store.py::test_another_run", "tests/test_store.py"),
+        ("tests/matrices/test_store.py::test_another_run", "tests/matrices/test_store.py"),
     ),
     Fault(
         "damaged-tile-kept",  # said, and not computed again
         "so3ntk/matrices/gram.py",
         "todo = [tile for tile in own if tile in missing or tile in damaged]",
         "todo = [tile for tile in own if tile in missing]",
-        ("tests/test_store.py::test_damaged_files", "tests/test_store.py"),
+        ("tests/matrices/test_store.py::test_damaged_files", "tests/matrices/test_store.py"),
     ),
     Fault(
         "worker-writes-the-mirror-tile",
         "so3ntk/matrices/cluster.py",
         "    store.write(i, j, kernels)\n",
         "    store.write(j, i, kernels)\n",
-        ("tests/test_cluster.py::test_workers_write_the_store", "tests/test_cluster.py"),
+        ("tests/matrices/test_cluster.py::test_workers_write_the_store", "tests/matrices/test_cluster.py"),
     ),
     Fault(
         "stored-tile-not-mirrored",  # read above the diagonal: right for tiles of one size and symmetric blocks
         "so3ntk/matrices/stored.py",
         "return mirrored(self._store.read(self.name, j, i))",
         "return self._store.read(self.name, j, i).reshape(mirrored(self._store.read(self.name, j, i)).shape)",
-        ("tests/test_store.py::test_read_lazily", "tests/test_store.py"),
+        ("tests/matrices/test_store.py::test_read_lazily", "tests/matrices/test_store.py"),
     ),
 )
 
@@ -103,42 +106,54 @@ REGRESSION = (
         "so3ntk/learning/ridge.py",
         "+ spectrum.row_means.mean() + ridge / cross.shape[1]",
         "+ spectrum.row_means.mean()",
-        ("tests/test_ridge.py::test_std_with_an_intercept_is_the_limit_of_a_wide_prior_on_it", "tests/test_ridge.py"),
+        (
+            "tests/learning/test_ridge.py::test_std_with_an_intercept_is_the_limit_of_a_wide_prior_on_it",
+            "tests/learning/test_ridge.py",
+        ),
     ),
     Fault(
         "leave-one-out-without-the-intercept",  # of one solver, by 1 / n
         "so3ntk/learning/solvers/nystrom.py",
         "leverage = self.vectors**2 @ kept + (1 / len(self.y) if self.intercept else 0.0)",
         "leverage = self.vectors**2 @ kept",
-        ("tests/solvers/test_solve.py::test_leave_one_out_is_a_refit_without_the_row", "tests/solvers"),
+        (
+            "tests/learning/solvers/test_solve.py::test_leave_one_out_is_a_refit_without_the_row",
+            "tests/learning/solvers",
+        ),
     ),
     Fault(
         "prior-of-the-other-kernel",  # standard deviations with kernel="nngp"
         "so3ntk/learning/regressor.py",
         "diagonal = kernel_diagonal(network_of(estimator), X, estimator.kernel)",
         "diagonal = kernel_diagonal(network_of(estimator), X)",
-        ("tests/test_estimators.py::test_networks_are_their_precomputed_kernels", "tests/test_estimators.py"),
+        (
+            "tests/learning/test_estimators.py::test_networks_are_their_precomputed_kernels",
+            "tests/learning/test_estimators.py",
+        ),
     ),
     Fault(
         "option-fit-intercept-ignored",
         "so3ntk/learning/regressor.py",
         "fit_columns(self, X, columns, gram, bool(self.fit_intercept))",
         "fit_columns(self, X, columns, gram, True)",
-        ("tests/test_ridge.py",),
+        ("tests/learning/test_ridge.py",),
     ),
     Fault(
         "labels-of-two-classes-swapped",
         "so3ntk/learning/classifier.py",
         "return outputs[:, 1] if outputs.shape[1] == 2 else outputs",
         "return outputs[:, 0] if outputs.shape[1] == 2 else outputs",
-        ("tests/test_classifier.py::test_it_is_regression_on_centred_one_hot_targets", "tests/test_classifier.py"),
+        (
+            "tests/learning/test_classifier.py::test_it_is_regression_on_centred_one_hot_targets",
+            "tests/learning/test_classifier.py",
+        ),
     ),
     Fault(
         "rank-of-the-likelihood",  # one more than the degrees of freedom, with an intercept
         "so3ntk/learning/hyperparameters.py",
         "rank = n - 1 if intercept else n",
         "rank = n",
-        ("tests/test_hyperparameters.py::test_values", "tests/test_hyperparameters.py"),
+        ("tests/learning/test_hyperparameters.py::test_values", "tests/learning/test_hyperparameters.py"),
     ),
     Fault(
         "lower-triangle-once",  # products with a stored kernel
@@ -146,8 +161,8 @@ REGRESSION = (
         "if rows.start != columns.start:",
         "if rows.start > columns.stop:",
         (
-            "tests/solvers/test_solve.py::test_tiles_of_a_store_are_read_whole_and_once_for_both_triangles",
-            "tests/solvers",
+            "tests/learning/solvers/test_solve.py::test_tiles_of_a_store_are_read_whole_and_once_for_both_triangles",
+            "tests/learning/solvers",
         ),
     ),
     Fault(
@@ -155,7 +170,7 @@ REGRESSION = (
         "so3ntk/learning/solvers/conjugate_gradients.py",
         "iteration = Iteration(problem, precondition, self.tolerance, self.max_steps)",
         "iteration = Iteration(problem, precondition, 100 * self.tolerance, self.max_steps)",
-        ("tests/solvers/test_solve.py", "tests/solvers"),
+        ("tests/learning/solvers/test_solve.py", "tests/learning/solvers"),
     ),
 )
 
@@ -165,49 +180,49 @@ DYNAMICS = (
         "so3ntk/learning/predict/flow.py",
         "* t.ravel() / y.size",
         "* t.ravel() / len(y)",
-        ("tests/predict/test_gradient_flow.py", "tests/predict"),
+        ("tests/learning/predict/test_gradient_flow.py", "tests/learning/predict"),
     ),
     Fault(
         "covariance-of-two-networks",  # one of the two mixed terms
         "so3ntk/learning/predict/ensembles.py",
         'change = blocks.train["nngp"] @ dual - 2 * blocks.test["nngp"].T',
         'change = blocks.train["nngp"] @ dual - blocks.test["nngp"].T',
-        ("tests/predict/test_ensembles.py",),
+        ("tests/learning/predict/test_ensembles.py",),
     ),
     Fault(
         "spread-at-half-the-time",  # of networks whose last layer alone is trained; right at the end
         "so3ntk/learning/predict/ensembles.py",
         "for dual in regularised.relaxed(cross, 2 * taus):",
         "for dual in regularised.relaxed(cross, taus):",
-        ("tests/predict/test_ensembles.py",),
+        ("tests/learning/predict/test_ensembles.py",),
     ),
     Fault(
         "option-diag-reg-ignored",  # in the losses, not in the predictions
         "so3ntk/learning/predict/training.py",
         "return loss_per_mode(k_train, y_train, t, learning_rate, diag_reg, f0_train=f0_train)",
         "return loss_per_mode(k_train, y_train, t, learning_rate, f0_train=f0_train)",
-        ("tests/predict/test_training.py",),
+        ("tests/learning/predict/test_training.py",),
     ),
     Fault(
         "momentum-raises-the-rate-too-much",
         "so3ntk/learning/predict/training.py",
         "return 2 * (1 + momentum) * n * int(outputs) / largest if largest > 0 else math.inf",
         "return 2 / (1 - momentum) * n * int(outputs) / largest if largest > 0 else math.inf",
-        ("tests/predict/test_training.py",),
+        ("tests/learning/predict/test_training.py",),
     ),
     Fault(
         "half-of-the-motions-once",  # of a batch with itself, where a motion stands for its inverse too
         "so3ntk/learning/augmentation.py",
         "else 2 * (index < inverse[index])",
         "else 1 * (index < inverse[index])",
-        ("tests/test_augmentation.py::test_a_batch_with_itself", "tests/test_augmentation.py"),
+        ("tests/learning/test_augmentation.py::test_a_batch_with_itself", "tests/learning/test_augmentation.py"),
     ),
     Fault(
         "augmentation-without-one-element",
         "so3ntk/learning/augmentation.py",
         "        return (self.move(x, index) for index in range(len(self)))",
         "        return (self.move(x, max(index, 1) if len(self) > 1 else 0) for index in range(len(self)))",
-        ("tests/test_augmentation.py", "tests/planar/test_augmentation.py"),
+        ("tests/learning/test_augmentation.py", "tests/planar/test_augmentation.py"),
     ),
 )
 
@@ -217,7 +232,7 @@ MOLECULES = (
         "so3ntk/molecules/atom_sum.py",
         "kind = np.asarray(x.numbers) if self.match_species else np.zeros_like(molecule)",
         "kind = np.zeros_like(molecule)",
-        ("tests/test_gram.py::test_sum_over_atoms", "tests/test_gram.py"),
+        ("tests/matrices/test_gram.py::test_sum_over_atoms", "tests/matrices/test_gram.py"),
     ),
     Fault(
         "smooth-only-once",  # a switch of the cutoff whose second derivative jumps
@@ -241,7 +256,7 @@ MOLECULES = (
         "so3ntk/engine/evaluation/sums.py",
         "for columns in parts[: i + 1]:",
         "for columns in parts[:i]:",
-        ("tests/test_sizes.py",),
+        ("tests/engine/test_sizes.py",),
     ),
     Fault(
         "power-of-the-length",
@@ -319,14 +334,14 @@ REST = (
         "so3ntk/saving/known.py",
         "return serial(*layers, quadrature=quadrature, rtol=rtol)",
         "return serial(*layers, quadrature=quadrature)",
-        ("tests/test_saving.py::test_networks", "tests/test_saving.py"),
+        ("tests/saving/test_saving.py::test_networks", "tests/saving/test_saving.py"),
     ),
     Fault(
         "padding-not-restored",
         "planar/saving.py",
         "((window.size, window.size), window.padding)",
         '((window.size, window.size), "SAME")',
-        ("tests/test_saving.py::test_networks", "tests/test_saving.py"),
+        ("tests/saving/test_saving.py::test_networks", "tests/saving/test_saving.py"),
     ),
     Fault(
         "noise-not-restored",  # of a saved surface of energies and forces
@@ -334,7 +349,7 @@ REST = (
         "        for name, value in state.items():\n            setattr(model, name, value)\n        model.moving_",
         "        for name, value in state.items():\n            setattr(model, name, value)\n"
         "        model.energy_noise_ = model.force_noise_\n        model.moving_",
-        ("tests/test_saving_vectors_forces.py::test_forces", "tests/test_saving_vectors_forces.py"),
+        ("tests/saving/test_saving_vectors_forces.py::test_forces", "tests/saving/test_saving_vectors_forces.py"),
     ),
     Fault(
         "interop-variance-not-turned",  # of the second image; its tests need neural-tangents
@@ -355,21 +370,21 @@ REST = (
         "so3ntk/cli/images.py",
         "layers = args.depth, args.filter, args.padding, make_activation(args.activation)",
         'layers = args.depth, args.filter, "CIRCULAR", make_activation(args.activation)',
-        ("tests/test_cli_images.py",),
+        ("tests/cli/test_cli_images.py",),
     ),
     Fault(
         "option-kernel-ignored",
         "so3ntk/cli/images.py",
         "found = compare(networks, drawn, args.kernel, args.precision,",
         'found = compare(networks, drawn, "ntk", args.precision,',
-        ("tests/test_cli_images.py",),
+        ("tests/cli/test_cli_images.py",),
     ),
     Fault(
         "option-kernel-of-molecules-ignored",
         "so3ntk/cli/molecules.py",
         "kernels[name] = gram(net, x, get=args.kernel, memory=args.memory",
         'kernels[name] = gram(net, x, get="ntk", memory=args.memory',
-        ("tests/test_cli_molecules.py::test_the_kernel_is_the_one_asked_for", "tests/test_cli_molecules.py"),
+        ("tests/cli/test_cli_molecules.py::test_the_kernel_is_the_one_asked_for", "tests/cli/test_cli_molecules.py"),
     ),
 )
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from so3ntk.basics.arrays import native
 from so3ntk.engine.features import Inputs, Linear
-from so3ntk.engine.filters import within
+from so3ntk.engine.filters import Filter, within
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting
 from so3ntk.engine.parametrization import check_parametrization
@@ -120,14 +120,9 @@ class Lift(Lifting):
         return Sphere(layers)
 
     @property
-    def pointwise(self) -> bool:
-        """Whether it is not."""
-        return self.support is None
-
-    @property
-    def keeps_variances(self) -> bool:
-        """True: they are averages of the signals' squares."""
-        return True
+    def filter(self) -> Filter:
+        """A cap, or the whole sphere."""
+        return within(self.support)
 
     def begin(self, pair: Pair) -> State:
         """The state on all rotations; in networks with caps that of two batches at one, ``pair.grid``."""
@@ -144,7 +139,7 @@ class Lift(Lifting):
         correlation = geometry.correlate(f, g)
         q1, q2 = geometry.variance(f)[..., :, None], geometry.variance(g)[..., None, :]
         # Not state.filter: XLA would fold the average of a tangent kernel that is zero at compile time, for seconds
-        averaged, q1, q2 = (geometry.average(field, within(self.support)) for field in (correlation, q1, q2))
+        averaged, q1, q2 = (geometry.average(field, self.filter) for field in (correlation, q1, q2))
         state = State(geometry, averaged, jnp.zeros_like(averaged), q1, q2)
         return state.affine(self.scales(f), self.width)
 

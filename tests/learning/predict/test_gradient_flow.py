@@ -10,7 +10,7 @@ import so3ntk
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.predict import gradient_flow, max_learning_rate
 from so3ntk.learning.predict.relaxation import relaxation
-from tests.predict.cases import EPS, features, ill_conditioned
+from tests.learning.predict.cases import EPS, features, ill_conditioned
 
 
 def integrated(kernel, y, cross, t, ridge=0.0, start=(0.0, 0.0)):

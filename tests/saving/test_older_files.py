@@ -17,7 +17,7 @@ from so3ntk import Dense, Erf, Relu, gram, open_gram, serial
 from so3ntk.matrices.store import GramStore
 from so3ntk.molecules import environments
 
-OLDER = Path(__file__).parent / "reference" / "older"
+OLDER = Path(__file__).parents[1] / "reference" / "older"
 IMAGES = (np.arange(6 * 4 * 4) * 5 % 17 - 8).reshape(6, 4, 4, 1) / 8
 NET = serial(
     planar.Lift((3, 3), b_std=0.25),

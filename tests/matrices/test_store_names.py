@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from so3ntk import gram, open_gram
-from tests.test_store import NET, run, signals
+from tests.matrices.test_store import NET, run, signals
 
 zarr = pytest.importorskip("zarr")
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, train_test_split
 
 from so3ntk.sphere.rotations import random_rotations
 from so3ntk.sphere.signals import SphereSignal, concatenate, rotate
-from tests.test_sphere import EPS, SHAPES, assert_close, random_signal, unit_vectors
+from tests.sphere.test_sphere import EPS, SHAPES, assert_close, random_signal, unit_vectors
 
 
 class TestBatch:
@@ -106,7 +106,7 @@ def test_in_a_fresh_process_with_x64_off(tmp_path):
     np.savez(tmp_path / "samples.npz", **samples)
     command = [sys.executable, "-c", SINGLE, f"{tmp_path}/"]
     environment = {**os.environ, "JAX_ENABLE_X64": "0", "JAX_PLATFORMS": "cpu"}
-    root = pathlib.Path(__file__).parents[1]
+    root = pathlib.Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name in SHAPES:

@@ -11,7 +11,7 @@ import pytest
 from so3ntk import predict
 from so3ntk.engine.network import Kernels
 
-FOLDER = Path(__file__).parents[1] / "reference"
+FOLDER = Path(__file__).parents[2] / "reference"
 REFERENCE = json.loads((FOLDER / "predict_values.json").read_text())
 BLOCKS = {
     name: Kernels(*(np.array(block[get]) for get in Kernels._fields)) for name, block in REFERENCE["kernels"].items()

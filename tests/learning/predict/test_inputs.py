@@ -6,7 +6,7 @@ import pytest
 
 from so3ntk import predict
 from so3ntk.engine.network import Kernels
-from tests.predict.cases import features
+from tests.learning.predict.cases import features
 
 A, B, Y = features()
 K, CROSS, PRIOR = A @ A.T, B @ A.T, B @ B.T

@@ -7,7 +7,7 @@ import pytest
 
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.predict import gradient_flow, loss_curve, loss_per_mode, max_learning_rate
-from tests.predict.cases import features, ill_conditioned
+from tests.learning.predict.cases import features, ill_conditioned
 
 TIMES = [0.0, 1.0, 10.0, 300.0, math.inf]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from so3ntk.engine.activations import Activation, Cos, Erf, LeakyRelu, Monomial, Sin
-from tests.activations.cases import CASES, KINKED, SMOOTH, angle
+from tests.engine.activations.cases import CASES, KINKED, SMOOTH, angle
 
 EPS = np.finfo(np.float64).eps
 VARIANCES = [(1.0, 1.0), (0.3, 2.5), (4.0, 0.05)]

@@ -30,7 +30,7 @@ from so3ntk.engine.layers.base import Layer
 from so3ntk.sphere.local_support import LocalSphereGeometry
 from so3ntk.sphere.positions import SphereGrid, cap_multipliers
 from so3ntk.sphere.quadrature import LocalGrid
-from tests.activations.cases import CASES
+from tests.engine.activations.cases import CASES
 from tests.local_cases import ERF, FEW, GRID, RELU, TAIL, A, B, kernels, signal
 from tests.oracles import local
 from tests.oracles.duals import DUALS

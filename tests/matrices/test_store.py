@@ -153,7 +153,7 @@ import sys, time
 import jax
 jax.config.update("jax_enable_x64", True)
 from so3ntk.matrices.store import GramStore
-from tests.test_store import run
+from tests.matrices.test_store import run
 write = GramStore.write
 GramStore.write = lambda *a: (write(*a), time.sleep(0.25))
 run(sys.argv[1])
@@ -163,7 +163,7 @@ run(sys.argv[1])
 @pytest.mark.slow
 def test_two_processes_killed_at_once(tmp_path, whole):
     """SIGKILL of two writers of one store, after some tiles: what they left is resumed to the same bits."""
-    path, root = tmp_path / "run.zarr", Path(__file__).parents[1]
+    path, root = tmp_path / "run.zarr", Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     children = [subprocess.Popen([sys.executable, "-c", CHILD, str(path)], env=environment, cwd=root) for _ in range(2)]
     try:

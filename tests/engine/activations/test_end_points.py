@@ -11,8 +11,8 @@ from so3ntk.engine.activations import Cos, Elementwise, Erf, Relu, Sin
 from so3ntk.engine.activations.angles import _balanced_arc, determinant
 from so3ntk.engine.activations.elementwise import expectation
 from so3ntk.engine.activations.trigonometric import cosines, sines
-from tests.activations.cases import CASES, FORMULAS, KINKED
-from tests.activations.derivatives import all_derivatives, outputs
+from tests.engine.activations.cases import CASES, FORMULAS, KINKED
+from tests.engine.activations.derivatives import all_derivatives, outputs
 
 SCALES = [1.0, 1e6, 1e-6]
 

@@ -9,7 +9,7 @@ import pytest
 
 from so3ntk.engine.activations import Abs, Cos, Erf, Gelu, LeakyRelu, Monomial, Relu, SigmoidLike, Sign, Sin
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "activation_values.json").read_text())
+REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "activation_values.json").read_text())
 
 ACTIVATIONS = {
     "Relu": Relu(),

@@ -69,7 +69,7 @@ def test_ranks_and_resuming(molecules, tmp_path, capsys):
 @pytest.mark.slow
 def test_kill_9(molecules, tmp_path):
     """The command is killed after some tiles; what it left is resumed, and nothing of it is computed again."""
-    path, root = tmp_path / "run.zarr", Path(__file__).parents[1]
+    path, root = tmp_path / "run.zarr", Path(__file__).parents[2]
     command = [sys.executable, "-m", "so3ntk", "gram", "--data", molecules, *FAST, "--tile", "1", "--store", str(path)]
     child = subprocess.Popen(command, cwd=root, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240

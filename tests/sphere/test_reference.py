@@ -10,7 +10,7 @@ import pytest
 import so3ntk
 from so3ntk import Dense, FanInSum, FanOut, Flatten, Identity, parallel, serial
 
-FOLDER = Path(__file__).parent / "reference"
+FOLDER = Path(__file__).parents[1] / "reference"
 REFERENCE = json.loads((FOLDER / "mlp_values.json").read_text())
 X1, X2 = np.asarray(REFERENCE["x1"]), np.asarray(REFERENCE["x2"])
 

@@ -18,7 +18,7 @@ from planar.experiments import accuracy_curve, draw, image_kernels, image_networ
 from so3ntk.cli import build_parser, main
 
 pytest.importorskip("matplotlib")
-HISTOLOGY = Path(__file__).parents[1] / "examples" / "histology.py"
+HISTOLOGY = Path(__file__).parents[2] / "examples" / "histology.py"
 #: Seconds: filters of global support need no loop over displacements.
 FAST = ("--filter", "global", "--padding", "CIRCULAR")
 

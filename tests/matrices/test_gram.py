@@ -282,7 +282,7 @@ def test_peak_memory(n, stored, tmp_path):
         pytest.importorskip("zarr")
     command = [sys.executable, "-c", PEAK, str(n), str(budget), f"{tmp_path}/" if stored else ""]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment,
-                          cwd=Path(__file__).parents[1])  # fmt: skip
+                          cwd=Path(__file__).parents[2])  # fmt: skip
     measured = json.loads(done.stdout)
     assert measured["used"] < measured["result"] + 1.2 * budget
 

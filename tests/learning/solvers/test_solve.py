@@ -24,8 +24,8 @@ from so3ntk.learning.solvers import (
     pivoted_cholesky,
 )
 from so3ntk.matrices.kernel_matrix import Tiled
+from tests.learning.solvers.problems import EPS, Slices, Tiles, ill_conditioned, kernel_with, smooth_kernel
 from tests.regression_cases import MOLECULAR, bordered, molecules
-from tests.solvers.problems import EPS, Slices, Tiles, ill_conditioned, kernel_with, smooth_kernel
 
 DIRECT = [Cholesky(), Cholesky(device=jax.devices()[0]), Eigen(), BlockedCholesky(block=64)]
 

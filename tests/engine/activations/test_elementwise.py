@@ -8,7 +8,7 @@ from scipy.stats import special_ortho_group
 
 from so3ntk.engine.activations import Elementwise, Erf, Gelu, Monomial, Relu
 from so3ntk.engine.activations.elementwise import hermite_table
-from tests.activations.cases import trapezoid_expectation
+from tests.engine.activations.cases import trapezoid_expectation
 
 TRIPLES = jnp.asarray(
     [(rho * np.sqrt(q1 * q2), q1, q2) for q1, q2 in [(1, 1), (0.3, 0.9), (0.5, 0.02)] for rho in np.linspace(-1, 1, 9)]

@@ -14,7 +14,7 @@ import pytest
 from so3ntk import Dense, Flatten, GroupPool, Lift, ProductGrid, Relu, SphereSignal, gram, open_gram, serial
 from so3ntk.molecules import AtomSum, Environments
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NETWORKS = {
     "tower": serial(Lift(b_std=0.5), Relu(), GroupPool(), Dense(), quadrature=ProductGrid(8), rtol=0.9),
     "molecules": serial(Flatten(), Dense(b_std=0.5), Relu(), Dense(), AtomSum(match_species=True)),
@@ -27,7 +27,7 @@ import numpy as np
 from so3ntk import gram
 from so3ntk.basics.double import double_precision
 from so3ntk.matrices.work import Work
-from tests.test_devices import NETWORKS, batches
+from tests.matrices.test_devices import NETWORKS, batches
 used, on = [], Work.on
 Work.on = lambda self, device: used.append(str(device)) or on(self, device)
 with double_precision():  # of this thread alone, unless it is global

@@ -13,7 +13,7 @@ import so3ntk
 from so3ntk.engine.network import Kernels
 from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.predict import ensemble, gp_posterior, gradient_flow
-from tests.predict.cases import features
+from tests.learning.predict.cases import features
 
 DRAWS = 20000
 

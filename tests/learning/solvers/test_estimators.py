@@ -8,8 +8,8 @@ import planar
 from so3ntk import Dense, Flatten, GroupPool, KernelClassifier, KernelRegressor, Relu, gram, serial
 from so3ntk.errors import NotConvergedError, RidgePathWarning
 from so3ntk.learning.solvers import BlockedCholesky, Cholesky, ConjugateGradients, Nystrom
+from tests.learning.solvers.problems import Slices
 from tests.regression_cases import MLP, MOLECULAR, molecules, problem, signals
-from tests.solvers.problems import Slices
 
 IMAGES = serial(planar.Lift((3, 3)), Relu(), GroupPool(), Dense())
 
