@@ -25,7 +25,7 @@ from so3ntk import (
     serial,
 )
 from so3ntk.engine.evaluation.evaluation import Whole
-from so3ntk.molecules import AtomSum, Environments, environment_coefficients
+from so3ntk.molecules import AtomSum, Environments, Shells, environment_coefficients
 from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
 from so3ntk.molecules.forces.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
@@ -86,8 +86,9 @@ def _coefficients(numbers, molecule, edges, settings, positions):
 
 def test_tangents_are_the_derivatives_of_the_coefficients():
     cell = Atoms("OH2", [[0.0, 0, 0], [0.9, 0.2, 0], [-0.3, 0.9, 0.1]], cell=[2.5, 2.6, 2.7], pbc=True)
-    for atoms, extra in ((shaken("CH3OH", "HCN"), {}), ([cell], {"cutoff": 3.0, "length": 1.5})):
-        settings = {**SETTINGS, **extra}
+    shells = {"species": ("H", "C", "N", "O"), "bandlimit": 3, "radial": Shells(3, cutoff=3.0, width=0.1)}
+    for atoms, extra in ((shaken("CH3OH", "HCN"), {}), ([cell], {"cutoff": 3.0, "length": 1.5}), ([cell], shells)):
+        settings = {**SETTINGS, **extra} if extra is not shells else shells
         moving = moving_environments(atoms, settings)
         numbers, molecule = moving.environments.numbers, moving.environments.molecule
         edges = moving.edges if extra else None

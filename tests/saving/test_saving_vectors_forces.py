@@ -24,7 +24,7 @@ from so3ntk import (
     serial,
 )
 from so3ntk.errors import ModelFileError, PrecisionError
-from so3ntk.molecules import AtomSum, EnergyForceRegressor, environments
+from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells, environments
 from tests.molecules.springs import SETTINGS, springs, waters
 from tests.oracles.harmonics import white_signals
 from tests.saved_files import rewritten, set_at
@@ -131,6 +131,13 @@ def test_another_process(forces, tmp_path):
 
 
 def test_environments_keep_what_their_channels_mean(tmp_path):
+    shells = {"species": ("H", "O"), "bandlimit": 2, "radial": Shells(3, width=0.1)}
+    y = environments(WATERS, **shells)
+    save(
+        KernelRegressor(serial(Flatten(), Dense(), AtomSum()), ridge=0.1).fit(y, springs(WATERS)[0]),
+        tmp_path / "shells",
+    )
+    assert load(tmp_path / "shells", check=True).X_fit_.settings == y.settings
     x = environments(WATERS, **SETTINGS)
     model = KernelRegressor(serial(Flatten(), Dense(), AtomSum()), ridge=0.1).fit(x, springs(WATERS)[0])
     save(model, tmp_path / "model")
