@@ -109,11 +109,11 @@ class Plan:
         """Rows and columns of a cell, what is computed at once: powers of two whose fields fit the platform's ``sizes``.
 
         Small batches are padded to 8, so that all of them share one compiled program; but where a pair costs
-        tens of milliseconds, to 2. memory: a budget of bytes, of which the fields take a quarter where that is less.
+        tens of milliseconds, to 2. memory: a budget of bytes, of which the fields take an eighth where that is less.
         """
         side, limit = self.sizes.cell_side, self.sizes.cell_bytes
         if memory is not None:
-            limit = min(limit, max(PROCESSOR.cell_bytes, memory // 4))
+            limit = min(limit, max(PROCESSOR.cell_bytes, memory // 8))
         while side > 1 and side**2 * self.bytes_per_cell_pair > limit:
             side //= 2
         least = 2 if self.evaluation.in_batches or self.values > LARGE_PAIR else 8

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from so3ntk.engine.filters import Filter
 from so3ntk.engine.geometry import Field, Geometry, Signal
 from so3ntk.engine.parametrization import Scales
 
@@ -74,7 +75,7 @@ class State(eqx.Module):
         q1, q2 = (None if q is None else _scaled(q, scales) for q in (self.variance1, self.variance2))
         return State(self.geometry, nngp, ntk, q1, q2, self1, self2, width)
 
-    def filter(self, filter: Any, scales: Scales, width: int | None) -> State:
+    def filter(self, filter: Filter, scales: Scales, width: int | None) -> State:
         """A filter: its average at each motion, or a map that couples motions.
 
         In the latter case the variances are the self states' kernels at the identity motion.
@@ -103,7 +104,7 @@ class State(eqx.Module):
         fresh = _shift(geometry, geometry.scale(averaged, scales.weight_gain), scales.bias_gain)
         return nngp, geometry.add(fresh, geometry.scale(average(self.ntk), scales.weight))
 
-    def coarsen(self, filter: Any) -> State:
+    def coarsen(self, filter: Filter) -> State:
         """A mean without weights after which fewer motions are left; variances are the self states' new kernels."""
         average = lambda field: None if field is None else self.geometry.average(field, filter)  # noqa: E731
         geometry, nngp, ntk = self.geometry.after(filter), average(self.nngp), average(self.ntk)

@@ -28,7 +28,7 @@ from so3ntk.basics.shapes import rounded_up
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
 from so3ntk.molecules.neighbours import Edges, check_geometry, pairs_in_molecules
-from so3ntk.molecules.radial import Powers, Shells
+from so3ntk.molecules.radial import Powers, Shells, smooth_fall
 from so3ntk.sphere.rotations import check_bandlimit
 
 #: The width at which a neighbour's profile has fallen to 5 % at 45 degrees from its direction.
@@ -245,8 +245,7 @@ def weigh(distance: Array, charges: Array, powers: tuple[float | int, ...], cuto
 
 
 def _switch(distance: Array, cutoff: float) -> Array:
-    u = jnp.clip((distance / cutoff - SWITCH_START) / (1 - SWITCH_START), 0, 1)
-    return 1 - u**3 * (10 - 15 * u + 6 * u**2)
+    return smooth_fall((distance / cutoff - SWITCH_START) / (1 - SWITCH_START))
 
 
 def split_radial(

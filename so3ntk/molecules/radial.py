@@ -39,6 +39,12 @@ SCALE = 3.5
 CHARGES = ("sqrt", "product", "none")
 
 
+def smooth_fall(u: Array) -> Array:
+    """1 - 10 u^3 + 15 u^4 - 6 u^5 from 1 at u <= 0 to 0 at u >= 1, twice continuously differentiable."""
+    u = jnp.clip(u, 0, 1)
+    return 1 - u**3 * (10 - 15 * u + 6 * u**2)
+
+
 class Powers(eqx.Module):
     """Inverse powers (length / r)^p, a channel each: ``powers`` and ``length`` of ``environments``, as one object."""
 
@@ -112,8 +118,7 @@ class Shells(eqx.Module):
         spacing = (last - first) / (self.count - 1)
         places = first + spacing * jnp.arange(self.count, dtype=dtype)
         steps = (self._coordinate(inner)[:, None] - places) / jnp.maximum(spacing, 1)
-        u = jnp.clip((distance - (self.cutoff - FALL)) / FALL, 0, 1)
-        fall = 1 - u**3 * (10 - 15 * u + 6 * u**2)
+        fall = smooth_fall((distance - (self.cutoff - FALL)) / FALL)
         each = {"sqrt": jnp.sqrt(charges), "product": charges, "none": jnp.where(charges > 0, 1.0, 0.0)}[self.charges]
         return jnp.exp(-(steps**2) / 2) * (each.astype(dtype) * fall * jnp.exp(-self.decay * distance))[:, None]
 

@@ -1,9 +1,5 @@
 """examples/new_group.py: a group that the packages do not know, against the explicit mean over its motions."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,21 +7,11 @@ import pytest
 
 import so3ntk
 from so3ntk import Dense, Erf, FanInSum, FanOut, Flatten, GroupConv, GroupPool, Identity, Relu, parallel, serial
+from tests.contract.circle import new_group
 
 EPS = np.finfo(np.float64).eps
 
 
-def _load():
-    path = Path(__file__).parents[2] / "examples" / "new_group.py"
-    spec = importlib.util.spec_from_file_location("new_group", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["new_group"] = importlib.util.module_from_spec(spec)  # where dataclasses look for annotations
-    spec.loader.exec_module(module)
-    return module
-
-
-new_group = _load()
 CircleLift = new_group.CircleLift
 
 

@@ -3,28 +3,15 @@
 The oracle is a recursion in NumPy on one pair of moved signals at a time: at each position the kernel, and both variances.
 """
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import planar
 from so3ntk import Dense, Erf, GroupConv, GroupPool, Relu, serial, testing
 from so3ntk.engine.filters import Cap, Everywhere
+from tests.contract.circle import new_group as circle
 from tests.contract.torus import GlobalTorus, LocalTorus, TorusLift
 
-
-def _example():
-    path = Path(__file__).parents[2] / "examples" / "new_group.py"
-    spec = importlib.util.spec_from_file_location("new_group", path)
-    module = sys.modules["new_group"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-circle = _example()
 ARC, BOX = 1.1, 1.6
 FIRST, SECOND = {"W_std": 1.2, "b_std": 0.3}, {"W_std": 1.3, "b_std": 0.1}
 

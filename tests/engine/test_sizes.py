@@ -77,7 +77,7 @@ def test_cells_shrink_with_the_budget(monkeypatch):
         tiling = make_tiling(plan, None, memory)
         assert bytes_of(plan, tiling.side, tiling.cell, tiling.cells) <= plans.parse_memory(memory)
         sides.append(tiling.cell[0])
-    assert sides == [32, 64, 128]
+    assert sides == [16, 32, 128]
 
 
 def test_sums_by_owner():

@@ -236,7 +236,7 @@ MOLECULES = (
     ),
     Fault(
         "smooth-only-once",  # a switch of the cutoff whose second derivative jumps
-        "so3ntk/molecules/coefficients.py",
+        "so3ntk/molecules/radial.py",
         "return 1 - u**3 * (10 - 15 * u + 6 * u**2)",
         "return 1 - u**2 * (3 - 2 * u)",
         (
