@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, Num
 from planar.groups import views
 from planar.windows import HIGHEST, Window, check_fits, window_mean
 from so3ntk.engine.filters import Everywhere, Filter
-from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.geometry import Geometry, PositionFree
 
 
 class Motion(eqx.Module):
@@ -159,7 +159,7 @@ def _displacements(pixels: int, positions: int) -> Int[np.ndarray, "m m"]:
     return ((x[None] + x[:, None]) % positions - x[None]) % pixels
 
 
-class GlobalGeometry(Geometry):
+class GlobalGeometry(PositionFree):
     """All motions of a group at once: fields (|H|, n, m) of the element and the displacement, of images n x m."""
 
     group: str = eqx.field(static=True)
@@ -174,10 +174,6 @@ class GlobalGeometry(Geometry):
     def variance(self, f: Float[Array, "n m c"]) -> Float[Array, ""]:
         """The mean square over positions and channels."""
         return jnp.mean(f * f)
-
-    def transport(self, variance: Float[Array, ""]) -> Float[Array, ""]:
-        """The identity."""
-        return variance
 
     def mean(self, field: Float[Array, "h n m"]) -> Float[Array, ""]:
         """The mean over elements and displacements."""
@@ -199,12 +195,8 @@ class GlobalGeometry(Geometry):
                 "GroupConv: after a filter of global support the features are circular; "
                 f"padding {filter.padding!r} would see a border that is no longer there. Use padding='CIRCULAR'."
             )
-        return field if isinstance(filter, Window | Everywhere) else super().average(field, filter)
+        return field if isinstance(filter, Window | Everywhere) else Geometry.average(self, field, filter)
 
     def at_identity(self, field: Float[Array, "h n m"]) -> Float[Array, ""]:
         """The value of the identity at no displacement."""
         return field[0, 0, 0]
-
-    def average_variance(self, variance: Float[Array, ""], filter: Filter) -> Float[Array, ""]:
-        """The identity."""
-        return variance

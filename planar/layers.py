@@ -78,16 +78,6 @@ class Lift(Lifting):
         """The window; everywhere for global support."""
         return Everywhere() if self.window is None else self.window
 
-    @property
-    def pointwise(self) -> bool:
-        """Whether the field does not depend on the position: global support."""
-        return self.window is None
-
-    @property
-    def keeps_variances(self) -> bool:
-        """True: they are averages of the signals' squares."""
-        return True
-
     def space(self, layers: tuple[Layer, ...]) -> Images:
         """Images."""
         return Images(layers)

@@ -160,7 +160,8 @@ def environments(
 ) -> Environments:
     """Environments of every atom of one molecule (``ase.Atoms``) or of a list of them.
 
-    Formulas, units (Angstrom) and the meaning of the arguments: :func:`environment_coefficients`. Computed in
+    Formulas, units (Angstrom) and the meaning of the arguments: :func:`environment_coefficients`; of ``radial``, localised
+    functions in place of powers: :class:`so3ntk.molecules.Shells`. Computed in
     float64 whatever JAX is set to, then cast to ``dtype``, float32 or float64: by default float64 if
     jax_enable_x64 is set and float32 if not. A molecule of one atom has the zero signal. Not differentiable: use
     ``environment_coefficients`` for that.
