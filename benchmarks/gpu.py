@@ -178,7 +178,7 @@ def sphere_speed(small: bool, operations: float, transfer: float) -> Iterator[Ro
     grids = {1792: s.ProductGrid(16, 7), 4000: s.ProductGrid(20)}
     for bandlimit in (4,) if small else (4, 6, 8):
         values = np.random.default_rng(0).normal(size=(count, bandlimit**2, channels)).astype(np.float32)
-        for depth in (1, 3) if bandlimit == 4 else (1,):
+        for depth in (1, 3):
             for rotations, grid in grids.items():
                 hidden = [layer for _ in range(depth - 1) for layer in (s.Relu(), s.GroupConv())]
                 net = s.serial(s.Lift(), *hidden, s.Relu(), s.GroupPool(), s.Dense(), quadrature=grid)
