@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from so3ntk.learning import hyperparameters, predict, solvers
     from so3ntk.learning.classifier import KernelClassifier
     from so3ntk.learning.hyperparameters import fit_hyperparameters
+    from so3ntk.learning.inducing.classifier import InducingClassifier
+    from so3ntk.learning.inducing.regressor import InducingRegressor
     from so3ntk.learning.regressor import KernelRegressor
     from so3ntk.learning.solvers import solve
     from so3ntk.learning.tensors import TensorKernelRegressor, irrep_grams
@@ -74,6 +76,8 @@ _MODULES = {
     "training": "finite.training",
 }
 _LATER = {
+    "InducingClassifier": "learning.inducing.classifier",
+    "InducingRegressor": "learning.inducing.regressor",
     "KernelClassifier": "learning.classifier",
     "KernelRegressor": "learning.regressor",
     "TensorKernelRegressor": "learning.tensors",
@@ -103,6 +107,8 @@ __all__ = [
     "GroupConv",
     "GroupPool",
     "Identity",
+    "InducingClassifier",
+    "InducingRegressor",
     "IrrepPool",
     "KernelClassifier",
     "KernelRegressor",

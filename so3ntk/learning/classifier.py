@@ -87,11 +87,11 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         (RidgePathWarning) if the best ridge is at an end of the path.
         """
         X = training_inputs(self, X)
-        self.classes_, labels = _classes(y, len(X), type(self).__name__)
+        self.classes_, labels = classes_of(y, len(X), type(self).__name__)
         targets = centred_one_hot(labels, len(self.classes_))
         found = fit_columns(self, X, targets, gram, intercept=True).solution
         self.dual_coef_, self.intercept_ = found.dual_coef, found.intercept
-        self.loo_accuracy_ = _left_out_accuracy(targets, found.loo, labels)
+        self.loo_accuracy_ = left_out_accuracy(targets, found.loo, labels)
         return self
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "m ..."]:
@@ -101,12 +101,12 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit``.
         """
         check_is_fitted(self)
-        return _scores(means(self, check_inputs(self, X, reset=False)))
+        return scores_of(means(self, check_inputs(self, X, reset=False)))
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels (m,) of m inputs X. Raises as ``decision_function``."""
         scores = self.decision_function(X)
-        return self.classes_[_decide(scores)]
+        return self.classes_[decide(scores)]
 
 
 def centred_one_hot(labels: Int[np.ndarray, " n"], k: int) -> Float[np.ndarray, "n k"]:
@@ -114,7 +114,7 @@ def centred_one_hot(labels: Int[np.ndarray, " n"], k: int) -> Float[np.ndarray, 
     return np.eye(k)[labels] - 1 / k
 
 
-def _classes(y: Any, n: int, where: str) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+def classes_of(y: Any, n: int, where: str) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
     """The sorted distinct labels, and the number among them of each row's label."""
     if y is None:
         raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
@@ -152,18 +152,18 @@ def refuse_mixed(y: Any, where: str) -> None:
         )
 
 
-def _left_out_accuracy(targets: np.ndarray, loo: np.ndarray, labels: np.ndarray) -> float:
+def left_out_accuracy(targets: np.ndarray, loo: np.ndarray, labels: np.ndarray) -> float:
     """The share of right classes when each row is predicted from all others; NaN where that is not known."""
     if np.isnan(loo).any():
         return float("nan")
-    return float(np.mean(_decide(_scores(targets - loo)) == labels))
+    return float(np.mean(decide(scores_of(targets - loo)) == labels))
 
 
-def _scores(outputs: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m ..."]:
+def scores_of(outputs: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m ..."]:
     """scikit-learn's shapes of a decision function: with two classes only the second's output."""
     return outputs[:, 1] if outputs.shape[1] == 2 else outputs
 
 
-def _decide(scores: Float[np.ndarray, "m ..."]) -> Int[np.ndarray, " m"]:
+def decide(scores: Float[np.ndarray, "m ..."]) -> Int[np.ndarray, " m"]:
     """The number of the winning class; the first of equals."""
     return (scores > 0).astype(int) if scores.ndim == 1 else np.argmax(scores, axis=1)

@@ -74,20 +74,27 @@ def is_precomputed(net: object) -> bool:
     return isinstance(net, str) and net == "precomputed"
 
 
-def check_parameters(estimator: ColumnEstimator) -> None:
-    """TypeError or ValueError for parameters that no data can make right."""
+def check_net(estimator: KernelEstimator, precomputed: bool = True) -> None:
+    """TypeError for what is no network, ValueError for one whose kernels are blocks."""
     where, net = type(estimator).__name__, estimator.net
-    if not (net is None or isinstance(net, Network) or is_precomputed(net)):
-        raise TypeError(
-            f'{where}: expected net to be None, a Network (so3ntk.serial(...)) or "precomputed", got '
-            f"{net!r}. Of a stax triple give the network itself."
+    if not (net is None or isinstance(net, Network) or (precomputed and is_precomputed(net))):
+        others = 'None, a Network (so3ntk.serial(...)) or "precomputed"' if precomputed else "None or a Network"
+        remedy = (
+            "Of a stax triple give the network itself." if not is_precomputed(net) else "KernelRegressor takes kernels."
         )
+        raise TypeError(f"{where}: expected net to be {others}, got {net!r}. {remedy}")
     readout = readout_of(net.layers) if isinstance(net, Network) else None
     if readout is not None and readout.shape:
         raise ValueError(
             f"{where}: the network ends in {readout.irrep}, whose kernels are blocks for vectors and tensors. Use "
             "TensorKernelRegressor, or GroupPool() for scalar targets."
         )
+
+
+def check_parameters(estimator: ColumnEstimator) -> None:
+    """TypeError or ValueError for parameters that no data can make right."""
+    check_net(estimator)
+    where = type(estimator).__name__
     check_shared_parameters(estimator)
     t, rate = estimator.t, estimator.learning_rate
     if t is not None and not (is_number(t) and t >= 0):
@@ -109,7 +116,7 @@ def check_shared_parameters(estimator: KernelEstimator) -> None:
         check_flag(getattr(estimator, name, True), where, name)
 
 
-def check_inputs(estimator: ColumnEstimator, X: Any, reset: bool) -> Any:
+def check_inputs(estimator: KernelEstimator, X: Any, reset: bool) -> Any:
     """The inputs: kernels and 2-D arrays as scikit-learn checks them, other batches as they are."""
     where, validate = type(estimator).__name__, untyped(validate_data)
     refuse_masked(X, f"{where}: the inputs X")
@@ -170,7 +177,7 @@ def cross_kernel(estimator: ColumnEstimator, X: Any) -> Float[np.ndarray, "m n"]
     return X if is_precomputed(estimator.net) else _network_kernel(estimator, X, estimator.X_fit_)
 
 
-def network_of(estimator: ColumnEstimator) -> Network:
+def network_of(estimator: KernelEstimator) -> Network:
     """The estimator's network, or the one of ``net=None``."""
     return default_network() if estimator.net is None else estimator.net
 

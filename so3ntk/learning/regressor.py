@@ -103,12 +103,12 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         (RidgePathWarning) if the best ridge is at an end of the path.
         """
         X = training_inputs(self, X)
-        targets = _check_targets(y, len(X), type(self).__name__)
+        targets = check_targets(y, len(X), type(self).__name__)
         columns = targets.reshape(len(targets), -1)
         found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept))
         self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
-        self.intercept_ = _like(found.intercept, targets)
-        self.amplitude_ = _like(found.amplitude, targets)
+        self.intercept_ = like_targets(found.intercept, targets)
+        self.amplitude_ = like_targets(found.amplitude, targets)
         self.__dict__.pop("spectrum_", None)  # of an earlier fit
         if spectrum is not None:
             self.spectrum_ = spectrum
@@ -171,7 +171,7 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
             )
 
 
-def _check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
+def check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:
     """Finite float64 targets (n,) or (n, k)."""
     if y is None:
         raise ValueError(f"{where}: requires y to be passed, but the target y is None.")
@@ -202,6 +202,6 @@ def _prior(estimator: ColumnEstimator, X: Any, diagonal: ArrayLike | None) -> Fl
     return diagonal
 
 
-def _like(values: Float[np.ndarray, " k"], targets: np.ndarray) -> Float[np.ndarray, " k"] | float:
+def like_targets(values: Float[np.ndarray, " k"], targets: np.ndarray) -> Float[np.ndarray, " k"] | float:
     """One number for targets (n,), an array (k,) for (n, k)."""
     return values if targets.ndim == 2 else float(values[0])

@@ -7,7 +7,8 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from so3ntk.engine.layers.reduction import Parts, Reduction
+from so3ntk.engine.layers.reduction import Composition, Parts, Reduction
+from so3ntk.molecules.elements import SYMBOLS
 from so3ntk.molecules.environments import Environments
 from so3ntk.molecules.settings import require_equal
 
@@ -33,6 +34,16 @@ class AtomSum(Reduction):
         molecule = np.asarray(x.molecule)
         kind = np.asarray(x.numbers) if self.match_species else np.zeros_like(molecule)
         return Parts(x.signal, molecule, kind, len(x))
+
+    def take(self, x: Any, index: np.ndarray) -> Environments:
+        """Environments of single atoms, each a molecule of its own; ascending indices keep the atoms of an element together."""
+        return Environments(x.signal[index], np.arange(len(index)), x.numbers[index], x.settings)
+
+    def composition(self, x: Any) -> Composition:
+        """The atoms of each element."""
+        elements, place = np.unique(x.numbers, return_inverse=True)
+        flat = np.bincount(x.molecule * len(elements) + place, minlength=len(x) * len(elements))
+        return Composition(tuple(SYMBOLS[z] for z in elements), flat.reshape(len(x), len(elements)))
 
     def check_pair(self, x1: Any, x2: Any) -> None:
         """ValueError for environments whose channels mean different things."""

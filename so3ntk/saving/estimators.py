@@ -10,6 +10,8 @@ import numpy as np
 
 from so3ntk.errors import ModelFileError
 from so3ntk.learning.classifier import KernelClassifier
+from so3ntk.learning.inducing.classifier import InducingClassifier
+from so3ntk.learning.inducing.regressor import InducingRegressor
 from so3ntk.learning.inputs import cross_kernel, is_precomputed
 from so3ntk.learning.regressor import KernelRegressor
 from so3ntk.learning.ridge import EPS, RidgeFit
@@ -20,9 +22,6 @@ from so3ntk.molecules.structures import from_arrays, to_arrays
 
 #: Training inputs whose predictions are kept, to see later whether a loaded model still makes them.
 KEPT = 3
-
-
-M = TypeVar("M")
 
 
 M = TypeVar("M")
@@ -82,6 +81,33 @@ class KernelRecord(Record[KernelRegressor | KernelClassifier]):
         predict = model.decision_function if isinstance(model, KernelClassifier) else model.predict
         scale = np.abs(cross_kernel(model, rows)) @ np.abs(model.dual_coef_)
         return np.asarray(predict(rows)), _tolerance(scale, precomputed or is_double())
+
+
+class InducingRecord(Record[InducingRegressor | InducingClassifier]):
+    """``InducingRegressor`` and ``InducingClassifier``: their attributes as they are; no training inputs."""
+
+    classes = (InducingRegressor, InducingClassifier)
+    names = ("amplitude_", "classes_", "composition_", "dual_coef_", "feature_names_in_", "inducing_", "intercept_",
+             "loo_accuracy_", "loo_error_", "loo_path_", "n_features_in_", "posterior_", "ridge_", "ridge_path_",
+             "whitening_")  # fmt: skip
+    spectral = ("posterior_", "whitening_")
+
+    def state(self, model: InducingRegressor | InducingClassifier) -> dict[str, Any]:
+        """The attributes that are set."""
+        return {name: vars(model)[name] for name in self.names if name in vars(model)}
+
+    def restore(self, model: InducingRegressor | InducingClassifier, state: dict[str, Any]) -> None:
+        """Set them."""
+        for name, value in state.items():
+            setattr(model, name, value)
+        _check_rows(model.dual_coef_, model.inducing_)
+
+    def fingerprint(self, model: InducingRegressor | InducingClassifier) -> tuple[np.ndarray, float]:
+        """Of the first inducing inputs."""
+        rows = model.inducing_[:KEPT]
+        predict = model.decision_function if isinstance(model, InducingClassifier) else model.predict
+        scale = np.abs(model.features(rows)) @ np.abs(model.dual_coef_)
+        return np.asarray(predict(rows)), _tolerance(scale, is_double())
 
 
 class TensorRecord(Record[TensorKernelRegressor]):
@@ -166,7 +192,7 @@ class ForceRecord(Record[EnergyForceRegressor]):
         return np.concatenate([found.energies, np.concatenate(found.forces).ravel()]), float(tolerance * scale.max())
 
 
-RECORDS = (KernelRecord(), TensorRecord(), ForceRecord())
+RECORDS = (KernelRecord(), InducingRecord(), TensorRecord(), ForceRecord())
 #: Classes by the name in files.
 ESTIMATORS = {cls.__name__: cls for record in RECORDS for cls in record.classes}
 

@@ -12,6 +12,8 @@ from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.network import Network, serial
 from so3ntk.engine.quadrature import Quadrature
 from so3ntk.learning import solvers
+from so3ntk.learning.inducing.ridge import Posterior
+from so3ntk.learning.inducing.whitening import Whitening
 from so3ntk.learning.ridge import Spectrum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.environments import Environments
@@ -54,7 +56,8 @@ def _baseline(elements: tuple[int, ...], values: np.ndarray) -> CompositionBasel
 
 
 for _cls in (SphereSignal, ProductGrid, AdaptiveGrid, LocalGrid, SphereGrid, Spectrum, solvers.Cholesky, solvers.Eigen,
-             solvers.BlockedCholesky, solvers.ConjugateGradients, solvers.Nystrom, solvers.JaxMG, Shells):  # fmt: skip
+             solvers.BlockedCholesky, solvers.ConjugateGradients, solvers.Nystrom, solvers.JaxMG, Shells, Posterior,
+             Whitening):  # fmt: skip
     register(_cls, f"so3ntk.{_cls.__name__}")
 register(Network, "so3ntk.Network", build=_network)
 register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib.metadata import version
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ FORMAT, VERSION = "so3ntk model", 1
 def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
     """Write an estimator, a ``Network`` or a ``CompositionBaseline`` to one file; or a dict of them, under names.
 
-    Estimators are ``KernelRegressor``, ``KernelClassifier``, ``TensorKernelRegressor`` and ``EnergyForceRegressor``. The
+    Estimators are ``KernelRegressor``, ``KernelClassifier``, ``InducingRegressor``, ``InducingClassifier``,
+    ``TensorKernelRegressor`` and ``EnergyForceRegressor``. The
     file is an npz archive: arrays, and model.json with the layers, parameters, versions and the predictions for three
     training inputs. Estimators must be fitted; the training inputs are stored with them. spectrum=False leaves out the
     eigenvectors of the kernel (its Cholesky factor, of energies and forces), 8 n^2 bytes for n rows, without which there
@@ -104,11 +105,20 @@ def _encode_model(model: Any, name: str, arrays: dict[str, np.ndarray], spectrum
     fitted = {key: value for key, value in record.state(model).items() if key not in left_out}
     return {
         "estimator": type(model).__name__,
-        "parameters": {k: encode(v, f"{name}.{k}", arrays) for k, v in model.get_params(deep=False).items()},
+        "parameters": {
+            k: encode(_parameter(v), f"{name}.{k}", arrays) for k, v in model.get_params(deep=False).items()
+        },
         "fitted": {k: encode(v, f"{name}.{k}", arrays) for k, v in fitted.items()},
         "predictions": encode(predictions, f"{name}.predictions", arrays),
         "tolerance": tolerance,
     }
+
+
+def _parameter(value: Any) -> Any:
+    """As a file holds it: paths as text, and no connection to a cluster."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return None if hasattr(value, "submit") else value
 
 
 def _decode_model(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:

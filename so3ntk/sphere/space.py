@@ -50,6 +50,10 @@ class Sphere(Space):
         grid = choose_grid(self.layers, quadrature, rtol, signals.bandlimit)
         return grid.base if isinstance(grid, AdaptiveGrid) and ends_in_field(self.layers) else grid
 
+    def refined(self, signals: Any, quadrature: SphereQuadrature | None, rtol: float) -> SphereQuadrature:
+        """The one given with its grids refined, or that of the rule at a thirtieth of rtol."""
+        return self.sampling(signals, None, rtol / 30) if quadrature is None else quadrature.refined()
+
     def evaluation(
         self,
         sampling: SphereQuadrature,

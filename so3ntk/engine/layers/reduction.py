@@ -23,12 +23,27 @@ class Parts(NamedTuple):
     count: int
 
 
+class Composition(NamedTuple):
+    """How many parts of each name the inputs of a batch have, (n, labels)."""
+
+    labels: tuple[str, ...]
+    counts: np.ndarray
+
+
 class Reduction(Layer):
     """A sum of the outputs over parts, K(M, M') = sum_ij K(f_i, f'_j): evaluated by the Gram engine, never as a state."""
 
     @abstractmethod
     def parts(self, x: Any) -> Parts:
         """The parts of a batch."""
+
+    @abstractmethod
+    def take(self, x: Any, index: np.ndarray) -> Any:
+        """Some parts of a batch, each an input of its own: what kernels of inputs with single parts are computed of."""
+
+    def composition(self, x: Any) -> Composition | None:
+        """What the inputs are made of, if parts have names."""
+        return None
 
     def check_pair(self, x1: Any, x2: Any) -> None:
         """Raises ValueError for two batches, each of which has parts, but which do not belong together."""

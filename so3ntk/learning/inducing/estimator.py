@@ -1,0 +1,273 @@
+"""What the estimators with inducing inputs share: parameters, the choice of what induces, features, and the fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.utils import check_random_state
+
+from so3ntk.basics.caller import warn
+from so3ntk.basics.double import double_precision
+from so3ntk.basics.progress import show_progress
+from so3ntk.engine.network import Network
+from so3ntk.engine.plan import parts_of, split_at_reduction
+from so3ntk.errors import RidgePathWarning
+from so3ntk.learning.inducing.parts import (
+    blocks,
+    composition_of,
+    counts_of,
+    in_double,
+    kinds_of,
+    take,
+)
+from so3ntk.learning.inducing.ridge import FeatureFit, FeatureSpectrum, Posterior, error_of
+from so3ntk.learning.inducing.selection import SELECTIONS, shares
+from so3ntk.learning.inducing.whitening import EPS, Whitening
+from so3ntk.learning.inputs import (
+    RELATIVE_RIDGES,
+    KernelEstimator,
+    check_inputs,
+    check_net,
+    check_path,
+    check_shared_parameters,
+    network_of,
+)
+from so3ntk.matrices.gram import gram
+
+#: Of the values of inducing functions, relative to their variances: far below what a ridge does, far above rounding.
+JITTER = 1e-10
+#: Parts among which is chosen, for each that is; of more, inputs are drawn at random.
+CANDIDATES = 16
+BASELINES = ("auto", "composition", None)
+
+
+class InducingEstimator(KernelEstimator):
+    """Regression on the functions k(., z) of inducing inputs z."""
+
+    inducing: Any
+    selection: str
+    baseline: str | None
+    store: Any
+    client: Any
+    random_state: Any
+    # After ``fit``:
+    inducing_: Any
+    dual_coef_: np.ndarray
+    intercept_: np.ndarray | float
+    composition_: dict[str, np.ndarray | float]
+    posterior_: Posterior
+    whitening_: Whitening
+    ridge_: float
+    loo_error_: float
+    ridge_path_: np.ndarray
+    loo_path_: np.ndarray
+
+    def features(self, X: Any, double: bool = False) -> Float[np.ndarray, "n m"]:
+        """k(x, Z) of checked inputs, in the precision of the signals or, in memory, in float64."""
+        return np.concatenate([block for _, _, block in self.feature_blocks(X, double)])
+
+    def feature_blocks(
+        self, X: Any, double: bool = False, stored: bool = False
+    ) -> Iterator[tuple[slice, Any, Float[np.ndarray, "b m"]]]:
+        """Runs of inputs: which, the batch, and its features; of training inputs through the store, if there is one."""
+        net, options = network_of(self), {"memory": self.memory, "progress": False, "client": self.client}
+        with show_progress(len(X), " inputs", "features", bool(self.progress)) as bar:
+            for rows, part in blocks(X):
+                kept: dict[str, Any] = dict(options)
+                if stored and self.store is not None:
+                    kept["store"] = Path(self.store, f"features-{rows.start:08d}")
+                if double:
+                    with double_precision():
+                        values = gram(net, in_double(part), in_double(self.inducing_), self.kernel, **kept)
+                else:
+                    values = gram(net, part, self.inducing_, self.kernel, **kept)
+                yield rows, part, np.asarray(values, np.float64)
+                bar.update(rows.stop - rows.start)
+
+
+def default_count(n: int) -> int:
+    """How many induce, of n inputs: 2,000 for 1,000, and with the cube root of n where there are more or fewer."""
+    return round(2000 * (n / 1000) ** (1 / 3))
+
+
+def training_batch(estimator: InducingEstimator, X: Any) -> Any:
+    """The checked training inputs. ValueError and TypeError for these, and for parameters that no data can make right."""
+    where = type(estimator).__name__
+    check_net(estimator, precomputed=False)
+    check_shared_parameters(estimator)
+    if estimator.selection not in SELECTIONS:
+        raise ValueError(
+            f"{where}: expected selection to be one of {', '.join(SELECTIONS)}, got {estimator.selection!r}."
+        )
+    if estimator.baseline not in BASELINES:
+        raise ValueError(f'{where}: expected baseline to be "auto", "composition" or None, got {estimator.baseline!r}.')
+    count = estimator.inducing
+    if isinstance(count, bool | float | str) or (isinstance(count, int | np.integer) and count < 1):
+        raise ValueError(
+            f"{where}: expected inducing to be a number of parts, at least 1, a batch of inputs or None, got {count!r}."
+        )
+    return check_inputs(estimator, X, reset=True)
+
+
+def choose_inducing(estimator: InducingEstimator, X: Any) -> Any:
+    """The batch of inducing inputs, sorted by kind: the one given, or chosen among the parts of the training inputs."""
+    net, where, count = network_of(estimator), type(estimator).__name__, estimator.inducing
+    if not (count is None or isinstance(count, int | np.integer)):
+        batch = check_inputs(estimator, count, reset=False)
+        return take(net, batch, np.arange(len(kinds_of(net, batch))))
+    random = np.random.default_rng(check_random_state(estimator.random_state).randint(2**31))
+    wanted = default_count(len(X)) if count is None else int(count)
+    pool = X[_candidates(net, X, wanted * CANDIDATES, random)]
+    kinds = kinds_of(net, pool)
+    if count is not None and wanted > len(kinds):
+        unit = "inputs" if composition_of(net, X[:1]) is None else "atoms"
+        raise ValueError(
+            f"{where}: inducing={wanted} is more than the {len(kinds)} {unit} of the {len(X)} training inputs. Pass fewer, or "
+            "inducing=None."
+        )
+    values, counts = np.unique(kinds, return_counts=True)
+    options = {"memory": estimator.memory, "progress": False}
+
+    def kernel(rows: np.ndarray, columns: np.ndarray) -> Float[np.ndarray, "a b"]:
+        return np.asarray(
+            gram(net, take(net, pool, rows), take(net, pool, columns), estimator.kernel, **options), np.float64
+        )
+
+    select, chosen = SELECTIONS[estimator.selection], []
+    for kind, share in zip(values, shares(counts, min(wanted, len(kinds))), strict=True):
+        parts = np.flatnonzero(kinds == kind)
+        chosen.append(np.sort(select(kernel, parts, int(share), random)) if share < len(parts) else parts)
+    return take(net, pool, np.concatenate(chosen))
+
+
+def _candidates(net: Network, X: Any, wanted: int, random: np.random.Generator) -> np.ndarray:
+    """The inputs among whose parts is chosen: all, or as many at random as have so many parts."""
+    order, parts, inputs = random.permutation(len(X)), 0, 0
+    while inputs < len(X) and parts < wanted:
+        some = order[inputs : inputs + 64]
+        parts += len(kinds_of(net, X[np.sort(some)]))
+        inputs += len(some)
+    return np.sort(order[:inputs])
+
+
+def prior_of(estimator: InducingEstimator) -> Float[np.ndarray, "m m"]:
+    """k(Z, Z), in float64 and on a quadrature whose errors are far below the features'."""
+    net, Z = network_of(estimator), estimator.inducing_
+    reduction = split_at_reduction(net.layers)[1]
+    quadrature = net.space.refined(parts_of(reduction, Z).signals, net.quadrature, net.rtol)
+    with double_precision():
+        precise = dataclasses.replace(net, quadrature=quadrature)
+        return np.asarray(
+            gram(
+                precise,
+                in_double(Z),
+                None,
+                estimator.kernel,
+                memory=estimator.memory,
+                progress=bool(estimator.progress),
+            )
+        )
+
+
+class Rows(NamedTuple):
+    """Whitened features of the training inputs, and their unpenalised columns with the names of those after the intercept."""
+
+    features: Float[np.ndarray, "n r"]
+    columns: Float[np.ndarray, "n c"]
+    labels: tuple[str, ...]
+
+
+def rows_of(estimator: InducingEstimator, X: Any, intercept: bool) -> Rows:
+    """Those of checked training inputs, block by block."""
+    whitening, found = estimator.whitening_.matrix, []
+    features = np.empty((len(X), whitening.shape[1]), order="F")  # as LAPACK takes them without a copy
+    for rows, part, block in estimator.feature_blocks(X, stored=True):
+        features[rows] = block @ whitening
+        found.append(composition_of(network_of(estimator), part) if estimator.baseline is not None else None)
+    if estimator.baseline == "composition" and None in found:
+        raise ValueError(
+            f'{type(estimator).__name__}: baseline="composition" is for networks that end in a sum over parts with names, such '
+            'as AtomSum. Use baseline="auto" or None.'
+        )
+    known = [composition for composition in found if composition is not None]
+    labels = tuple(dict.fromkeys(label for composition in known for label in composition.labels))
+    columns = [np.ones((len(X), 1))] if intercept else []
+    if labels:
+        columns.append(np.concatenate([counts_of(composition, labels, "") for composition in known]))
+    return Rows(features, np.concatenate(columns, axis=1) if columns else np.zeros((len(X), 0)), labels)
+
+
+class InducingFit(NamedTuple):
+    """The fit at one ridge, the weights of k(., z), and the names of the columns after the intercept."""
+
+    fit: FeatureFit
+    dual_coef: Float[np.ndarray, "m k"]
+    labels: tuple[str, ...]
+
+
+def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], intercept: bool) -> InducingFit:
+    """The fit of checked inputs, at the ridge given or the best of the path.
+
+    Sets ``inducing_``, ``whitening_``, ``posterior_``, ``ridge_``, ``loo_error_``, ``ridge_path_`` and ``loo_path_``.
+    """
+    estimator.inducing_ = choose_inducing(estimator, X)
+    estimator.whitening_ = Whitening.of(prior_of(estimator), JITTER)
+    rows = rows_of(estimator, X, intercept)
+    scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
+    spectrum = FeatureSpectrum.of(rows.features, rows.columns)
+    ridge, path, errors = _ridge_of(estimator, spectrum, y, scale)
+    fit = spectrum.solve(y, ridge)
+    estimator.posterior_ = spectrum.posterior()
+    estimator.ridge_, estimator.loo_error_ = ridge, error_of(fit.loo)
+    estimator.ridge_path_, estimator.loo_path_ = path, errors
+    return InducingFit(fit, estimator.whitening_.matrix @ fit.weights, rows.labels)
+
+
+def columns_of(estimator: InducingEstimator, X: Any, intercept: bool, labels: tuple[str, ...]) -> np.ndarray:
+    """The unpenalised columns of a batch: a one, and how many parts an input has of each name."""
+    parts = [np.ones((len(X), 1))] if intercept else []
+    if labels:
+        found = composition_of(network_of(estimator), X)
+        assert found is not None, "labels are those of training inputs"
+        parts.append(counts_of(found, labels, type(estimator).__name__))
+    return np.concatenate(parts, axis=1) if parts else np.zeros((len(X), 0))
+
+
+def _ridge_of(
+    estimator: InducingEstimator, spectrum: FeatureSpectrum, y: Float[np.ndarray, "n k"], scale: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The ridge given or the best of the path, the ridges tried, ascending, and their leave-one-out errors.
+
+    Of one row, or of rows that each determine a column alone, there are no errors: then the smallest.
+    """
+    where = type(estimator).__name__
+    if estimator.ridge is not None:
+        ridge = float(estimator.ridge)
+        if ridge == 0:
+            raise ValueError(
+                f"{where}: expected ridge > 0 (features of low rank leave noise), or None, got {estimator.ridge!r}."
+            )
+        return ridge, np.array([ridge]), spectrum.path(y, np.array([ridge]))
+    given = estimator.ridge_path
+    path = RELATIVE_RIDGES * scale if given is None else check_path(given, where)
+    path = path[path > 0]
+    if not len(path):
+        raise ValueError(f"{where}: expected ridge_path to hold a number > 0, got {given!r}.")
+    errors = spectrum.path(y, path)
+    if np.isnan(errors).any():
+        return float(path[0]), path, errors
+    best = int(np.argmin(errors))
+    beside = {0: 1, len(path) - 1: len(path) - 2}.get(best)
+    rounding = len(y) * EPS * float(np.sqrt(np.mean(y**2)))
+    if beside is not None and len(path) > 1 and errors[beside] > 1.001 * errors[best] + rounding:
+        end = "smallest" if best == 0 else "largest"
+        warn(
+            f"{where}: the best ridge, {path[best]:.1e}, is the {end} of the path: give ridge_path {end[:-3]}er values.",
+            RidgePathWarning,
+        )
+    return float(path[best]), path, errors

@@ -1,0 +1,157 @@
+"""Gaussian process regression with inducing inputs, as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from so3ntk.basics.arrays import ArrayLike
+from so3ntk.basics.double import double_precision
+from so3ntk.engine.network import Network
+from so3ntk.learning.inducing.estimator import InducingEstimator, columns_of, fit_inducing, training_batch
+from so3ntk.learning.inducing.parts import blocks, in_double
+from so3ntk.learning.inputs import check_inputs, network_of
+from so3ntk.learning.regressor import check_targets, like_targets
+from so3ntk.learning.ridge import warn_if_flat
+from so3ntk.matrices.diagonal import kernel_diagonal
+
+
+class InducingRegressor(RegressorMixin, InducingEstimator):
+    r"""Gaussian process regression whose functions are spanned by the kernels of m inducing inputs z.
+
+    .. math:: \hat y(x) = b + \sum_e n_e(x)\, c_e + \sum_z w_z\, k(x, z), \qquad
+              \min_{w, b, c}\ \sum_i (y_i - \hat y(x_i))^2 + \lambda\, w^T K_{zz} w
+
+    For molecules K(M, M') is a sum over all pairs of atoms, and what induces are single atoms, k(M, z) = sum_i k(f_i, z): N
+    molecules of 18 atoms cost 18 N m pairs of environments in place of 162 N^2, and a prediction 18 m. Elsewhere inputs induce.
+
+    Parameters:
+
+    net, kernel, ridge_path, fit_intercept, memory, progress: as for ``KernelRegressor``; no precomputed kernels.
+    inducing: how many parts induce; None for 2000 (N / 1000)^(1/3), at most all; or a batch, all parts of which do.
+    selection: "farthest" points in the kernel's metric, of each kind (element) in proportion; "cholesky", those with the largest
+    variance left; "random". Chosen among at most 16 times as many parts, of inputs drawn at random.
+    ridge: lambda, absolute, one noise for each input; None for the candidate with the smallest leave-one-out error, exact for
+    inducing inputs as they are, with b and c in the same fit.
+    baseline: "composition": c_e for the numbers n_e of parts of each name, as atoms of elements are, without a penalty; "auto",
+    where the network sums over parts; None for no such columns.
+    store: a folder in which the features of the training inputs are kept, 256 inputs a store; the same ``fit`` later computes what
+    is missing, with the same bits. client: as for ``gram``. random_state: of the choice of inducing inputs.
+
+    X may be a batch, or anything with a length that gives batches for slices and index arrays, such as
+    ``molecules.LazyEnvironments``: only ``BLOCK`` inputs are then there at a time. Memory beyond them: 8 m (3 N + 6 m) bytes.
+
+    After ``fit``: ``inducing_``, the batch of single parts; ``dual_coef_``, w (m,) or (m, k); ``intercept_``;
+    ``composition_``, c by name; ``ridge_``, ``loo_error_``, ``ridge_path_``, ``loo_path_``, ``amplitude_`` as in
+    ``KernelRegressor``; rows that alone determine a c_e have no leave-one-out error and are not counted; ``whitening_``: k(Z, Z)
+    in float64 decomposed, with the eigenvalues' range and how many directions below its errors were ``dropped``; ``posterior_``.
+
+    Source: Quinonero-Candela & Rasmussen (2005), subset of regressors, and DTC for the deviations; Bartok & Csanyi (2015).
+    """
+
+    def __init__(
+        self,
+        net: Network | None = None,
+        inducing: int | Any | None = None,
+        selection: str = "farthest",
+        kernel: str = "ntk",
+        ridge: float | None = None,
+        ridge_path: ArrayLike | None = None,
+        fit_intercept: bool = True,
+        baseline: str | None = "auto",
+        memory: str | int = "2GiB",
+        progress: bool = False,
+        store: Any = None,
+        client: Any = None,
+        random_state: Any = 0,
+    ):
+        self.net = net
+        self.inducing = inducing
+        self.selection = selection
+        self.kernel = kernel
+        self.ridge = ridge
+        self.ridge_path = ridge_path
+        self.fit_intercept = fit_intercept
+        self.baseline = baseline
+        self.memory = memory
+        self.progress = progress
+        self.store = store
+        self.client = client
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> InducingRegressor:
+        """Fit to n inputs X and targets y (n,) or (n, k), which share one ridge: bring them to one scale.
+
+        Raises ValueError and TypeError for wrong inputs, more inducing parts than there are, and a ridge of zero;
+        PrecisionError for kernels that are not finite; StoreMismatchError for a store of another run. Warns
+        (RidgePathWarning) if the best ridge is at an end of the path.
+        """
+        X = training_batch(self, X)
+        targets = check_targets(y, len(X), type(self).__name__)
+        found = fit_inducing(self, X, targets.reshape(len(targets), -1), bool(self.fit_intercept))
+        first = int(self.fit_intercept)
+        self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
+        self.intercept_ = like_targets(found.fit.columns[0] if first else np.zeros(found.dual_coef.shape[1]), targets)
+        values = [like_targets(row, targets) for row in found.fit.columns[first:]]
+        self.composition_ = dict(zip(found.labels, values, strict=True))
+        self.amplitude_ = like_targets(found.fit.amplitude, targets)
+        return self
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, return_std: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(self, X: Any, return_std: bool) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        r"""The mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation, without the noise.
+
+        .. math:: s\,\bigl(k(x, x) - |\tilde\phi|^2 + \lambda\,\tilde\phi\,(\tilde\Phi^T\tilde\Phi + \lambda)^{-1} \tilde\phi^T
+                  \bigr)^{1/2}, \qquad \tilde\phi = k(x, Z) K_{zz}^{-1/2}
+
+        with what b and c add (see ``inducing.ridge``): what the inducing functions cannot tell, and what the data leave of them.
+        k(x, x) costs an input's own pairs of parts, and all is computed in float64.
+
+        Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit`` and for names of parts (elements) that
+        no training input had. Warns that deviations are zero where the targets were constant.
+        """
+        check_is_fitted(self)
+        X = check_inputs(self, X, reset=False)
+        if return_std and not hasattr(self, "posterior_"):
+            raise ValueError(
+                f"{type(self).__name__}.predict: return_std needs what was left out of the saved file (spectrum=False). Save it "
+                "whole, or fit again."
+            )
+        means = [self._mean(self._columns(part), block) for _, part, block in self.feature_blocks(X)]
+        if not return_std:
+            return np.concatenate(means)
+        warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
+        variances = [self._variance(part) for _, part in blocks(X)]
+        return np.concatenate(means), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def _columns(self, X: Any) -> Float[np.ndarray, "n c"]:
+        return columns_of(self, X, bool(self.fit_intercept), tuple(self.composition_))
+
+    def _mean(
+        self, columns: Float[np.ndarray, "n c"], features: Float[np.ndarray, "n m"]
+    ) -> Float[np.ndarray, "n ..."]:
+        first = [self.intercept_] if self.fit_intercept else []
+        known = np.array([*first, *self.composition_.values()]).reshape(columns.shape[1], *self.dual_coef_.shape[1:])
+        return features @ self.dual_coef_ + columns @ known
+
+    def _variance(self, X: Any) -> Float[np.ndarray, " n"]:
+        with double_precision():
+            prior = kernel_diagonal(network_of(self), in_double(X), self.kernel)
+        features = self.features(X, double=True) @ self.whitening_.matrix
+        explained = np.einsum("ij,ij->i", features, features)
+        return np.maximum(prior - explained, 0) + self.posterior_.variance(features, self._columns(X), self.ridge_)

@@ -1,0 +1,143 @@
+r"""Ridge regression on features, beside columns without a penalty: all ridges from one decomposition, exact leave-one-out.
+
+.. math:: \min_{w, b} \|y - F w - C b\|^2 + \lambda \|w\|^2
+
+With Q an orthonormal basis of the columns C and (1 - Q Q^T) F = U diag(s) V^T
+
+.. math:: \hat y = Q Q^T y + U \frac{s^2}{s^2 + \lambda} U^T y, \qquad
+          1 - h_i = 1 - |Q_i|^2 - |U_i|^2 + \sum_k U_{ik}^2 \frac{\lambda}{s_k^2 + \lambda}, \qquad
+          y_i - \hat y_i^{(-i)} = \frac{y_i - \hat y_i}{1 - h_i},
+
+the last being the residual of row i as predicted from all others, unpenalised columns included. A row that alone determines
+one of these columns (the only molecule with an element) has h_i = 1, and no such residual: NaN, and not counted.
+
+Under the amplitude s^2, y = F w + C b + noise with covariance s^2 (F F^T + lambda) and b flat, so that
+
+.. math:: s^2 = \frac{1}{n - c} \Big(\sum_k \frac{(U_k^T y)^2}{s_k^2 + \lambda} + \frac{|y - Q Q^T y - U U^T y|^2}{\lambda}\Big).
+
+Decomposed are the features, never their normal equations, whose eigenvalues would have twice the digits to lose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from so3ntk.learning.inducing.whitening import EPS
+
+#: 1 - h below which a row alone determines what it is fitted by.
+ALONE = 1e-9
+
+
+class FeatureFit(NamedTuple):
+    """Of k outputs: weights of the features and of the columns, leave-one-out residuals, and amplitudes."""
+
+    weights: Float[np.ndarray, "r k"]
+    columns: Float[np.ndarray, "c k"]
+    loo: Float[np.ndarray, "n k"]
+    amplitude: Float[np.ndarray, " k"]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """V^T and s of F = U diag(s) V^T beside the columns, (C^T C)^+ and C^+ F."""
+
+    singular: Float[np.ndarray, " q"]
+    right: Float[np.ndarray, "q r"]
+    gram: Float[np.ndarray, "c c"]
+    crossed: Float[np.ndarray, "c r"]
+
+    def variance(
+        self, features: Float[np.ndarray, "m r"], columns: Float[np.ndarray, "m c"], ridge: float
+    ) -> Float[np.ndarray, " m"]:
+        r"""The variance of F* w + C* b given the rows, in units of the amplitude.
+
+        .. math:: \lambda\, C_* (C^T C)^{-1} C_*^T + \lambda R (F^T (1 - Q Q^T) F + \lambda)^{-1} R^T, \qquad
+                  R = F_* - C_* C^+ F
+        """
+        rest = features - columns @ self.crossed
+        along = rest @ self.right.T
+        outside = np.maximum(np.einsum("ij,ij->i", rest, rest) - np.einsum("ij,ij->i", along, along), 0)
+        inside = along**2 @ (ridge / (self.singular**2 + ridge))
+        return ridge * np.einsum("ij,jk,ik->i", columns, self.gram, columns) + outside + inside
+
+
+@dataclass(frozen=True)
+class FeatureSpectrum:
+    """F and C decomposed, see the head of this file. basis: Q; inverse: C^+ (c, n); crossed: C^+ F (c, r)."""
+
+    vectors: Float[np.ndarray, "n q"]
+    singular: Float[np.ndarray, " q"]
+    right: Float[np.ndarray, "q r"]
+    basis: Float[np.ndarray, "n p"]
+    inverse: Float[np.ndarray, "c n"]
+    crossed: Float[np.ndarray, "c r"]
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "n r"], columns: Float[np.ndarray, "n c"]) -> FeatureSpectrum:
+        """Of finite features; they are overwritten."""
+        basis, inverse = _basis_of(columns)
+        crossed = inverse @ features
+        features -= basis @ (basis.T @ features)
+        return cls(*_svd(features), basis, inverse, crossed)
+
+    def solve(self, y: Float[np.ndarray, "n k"], ridge: float) -> FeatureFit:
+        """The solution for a ridge > 0."""
+        shrunk = self.singular / (self.singular**2 + ridge)
+        left = ridge / (self.singular**2 + ridge)
+        rest = y - self.basis @ (self.basis.T @ y)
+        projected = self.vectors.T @ rest
+        outside = rest - self.vectors @ projected
+        weights = self.right.T @ (shrunk[:, None] * projected)
+        residuals = outside + self.vectors @ (left[:, None] * projected)
+        free = self._outside + self.vectors**2 @ left
+        loo = np.divide(residuals, free[:, None], out=np.full(y.shape, np.nan), where=(free > ALONE)[:, None])
+        energy = (projected**2 / (self.singular**2 + ridge)[:, None]).sum(axis=0) + (outside**2).sum(axis=0) / ridge
+        freedom = len(y) - self.basis.shape[1]
+        amplitude = np.sqrt(energy / freedom) if freedom else np.full(y.shape[1], np.nan)
+        return FeatureFit(weights, self.inverse @ y - self.crossed @ weights, loo, amplitude)
+
+    def path(self, y: Float[np.ndarray, "n k"], ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """The root mean square leave-one-out error of each ridge, over the rows that have one."""
+        return np.array([error_of(self.solve(y, float(ridge)).loo) for ridge in ridges])
+
+    def posterior(self) -> Posterior:
+        """What variances need."""
+        return Posterior(self.singular, self.right, self.inverse @ self.inverse.T, self.crossed)
+
+    @property
+    def _outside(self) -> Float[np.ndarray, " n"]:
+        """1 - |Q_i|^2 - |U_i|^2, which rounding may leave below zero."""
+        inside = np.einsum("ij,ij->i", self.basis, self.basis) + np.einsum("ij,ij->i", self.vectors, self.vectors)
+        return np.where(inside > 1 - ALONE, 0.0, 1 - inside)
+
+
+def error_of(loo: Float[np.ndarray, "n k"]) -> float:
+    """The root mean square of leave-one-out residuals, of those that there are; NaN for none."""
+    known = loo[np.isfinite(loo)]
+    return float(np.sqrt(np.mean(known**2))) if known.size else float("nan")
+
+
+def _basis_of(columns: Float[np.ndarray, "n c"]) -> tuple[np.ndarray, np.ndarray]:
+    """An orthonormal basis of some columns, which may depend on each other, and their pseudo-inverse."""
+    left, values, right = scipy.linalg.svd(columns, full_matrices=False, check_finite=False)
+    kept = values > len(columns) * EPS * np.max(values, initial=0.0)
+    return left[:, kept], (right[kept].T / values[kept]) @ left[:, kept].T
+
+
+def _svd(features: Float[np.ndarray, "n r"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U, s, V^T of singular values above rounding; by QR first where there are many more rows than features."""
+    n, r = features.shape
+    if n > 1.5 * r:
+        decomposed: Any = scipy.linalg.qr(features, mode="economic", overwrite_a=True, check_finite=False)
+        q, triangle = decomposed
+        left, values, right = scipy.linalg.svd(triangle, overwrite_a=True, check_finite=False)
+        left = q @ left
+    else:
+        left, values, right = scipy.linalg.svd(features, full_matrices=False, check_finite=False)
+    kept = values > max(n, r) * EPS * np.max(values, initial=0.0)
+    return left[:, kept], values[kept], right[kept]

@@ -1,0 +1,97 @@
+"""Ridge regression on features beside unpenalised columns: against refits, a flat prior written out, and each other."""
+
+import numpy as np
+import pytest
+
+from so3ntk.learning.inducing.ridge import FeatureSpectrum, error_of
+from so3ntk.learning.inducing.whitening import Whitening
+
+RIDGE = 0.3
+
+
+def problem(n, r, c, seed=0):
+    """Features, columns of which the last is the sum of the two before it, and two targets with a large mean."""
+    rng = np.random.default_rng(seed)
+    columns = rng.normal(size=(n, c))
+    if c == 3:
+        columns[:, 2] = columns[:, 0] + columns[:, 1]
+    return rng.normal(size=(n, r)), columns, rng.normal(size=(n, 2)) + 100 * columns.sum(axis=1, keepdims=True)
+
+
+SHAPES = [(30, 10, 3), (20, 50, 3), (40, 10, 1), (25, 25, 0)]
+
+
+@pytest.mark.parametrize(("n", "r", "c"), SHAPES)
+def test_leave_one_out_is_that_of_refits(n, r, c):
+    features, columns, y = problem(n, r, c)
+    fit = FeatureSpectrum.of(features.copy(), columns).solve(y, RIDGE)
+    for row in range(0, n, 3):
+        rest = np.arange(n) != row
+        other = FeatureSpectrum.of(features[rest].copy(), columns[rest]).solve(y[rest], RIDGE)
+        predicted = features[row] @ other.weights + columns[row] @ other.columns
+        np.testing.assert_allclose(fit.loo[row], y[row] - predicted, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "r", "c"), SHAPES)
+def test_weights_minimise_the_loss(n, r, c):
+    """The gradient of |y - F w - C b|^2 + ridge |w|^2 vanishes."""
+    features, columns, y = problem(n, r, c)
+    fit = FeatureSpectrum.of(features.copy(), columns).solve(y, RIDGE)
+    residual = y - features @ fit.weights - columns @ fit.columns
+    np.testing.assert_allclose(features.T @ residual, RIDGE * fit.weights, atol=1e-9 * np.abs(y).max())
+    np.testing.assert_allclose(columns.T @ residual, 0, atol=1e-9 * np.abs(y).max())
+
+
+@pytest.mark.parametrize(("n", "r", "c"), SHAPES)
+def test_variance_and_amplitude_are_those_of_a_gaussian_process(n, r, c):
+    """With a prior of 1e8 on independent columns in place of a flat one: exact up to 1e-8."""
+    features, columns, y = problem(n, r, c)
+    y = y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0] if c else y
+    rng = np.random.default_rng(1)
+    free = columns[:, :2] if c == 3 else columns
+    new, few = rng.normal(size=(4, r)), rng.normal(size=(4, free.shape[1]))
+    prior = lambda a, b, s, t: a @ b.T + 1e8 * s @ t.T  # noqa: E731
+    covariance = prior(features, features, free, free) + RIDGE * np.eye(n)
+    cross = prior(new, features, few, free)
+    expected = np.diag(prior(new, new, few, few) - cross @ np.linalg.solve(covariance, cross.T))
+    spectrum = FeatureSpectrum.of(features.copy(), columns)
+    combined = np.column_stack([few, few.sum(axis=1)]) if c == 3 else few
+    np.testing.assert_allclose(spectrum.posterior().variance(new, combined, RIDGE), expected, rtol=1e-5)
+    energy = np.einsum("nk,nk->k", y, np.linalg.solve(covariance, y)) / (n - free.shape[1])
+    np.testing.assert_allclose(spectrum.solve(y, RIDGE).amplitude ** 2, energy, rtol=1e-5)
+
+
+def test_rows_that_determine_a_column_alone_have_no_error():
+    features, columns, y = problem(20, 30, 1)
+    lonely = np.zeros((20, 1))
+    lonely[7] = 2.0
+    fit = FeatureSpectrum.of(features.copy(), np.column_stack([columns, lonely])).solve(y, RIDGE)
+    assert np.isnan(fit.loo[7]).all()
+    assert np.isfinite(np.delete(fit.loo, 7, axis=0)).all()
+    assert np.isfinite(error_of(fit.loo))
+    rest = np.arange(20) != 7
+    without = FeatureSpectrum.of(features[rest].copy(), columns[rest]).solve(y[rest], RIDGE)
+    np.testing.assert_allclose(error_of(fit.loo), error_of(without.loo), rtol=1e-10)
+
+
+def test_whitened_features_have_the_prior_kernel():
+    rng = np.random.default_rng(2)
+    basis = rng.normal(size=(12, 12))
+    kernel = basis @ basis.T
+    matrix = Whitening.of(kernel, 0.0).matrix
+    features = rng.normal(size=(5, 12))
+    np.testing.assert_allclose(
+        features @ matrix @ (features @ matrix).T, features @ np.linalg.solve(kernel, features.T), rtol=1e-8
+    )
+
+
+def test_directions_below_the_kernels_errors_are_dropped():
+    rng = np.random.default_rng(3)
+    vectors = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    exact = np.array([1e-20, 1e-9, 1e-4, 1e-2, 1.0, 10.0])
+    assert Whitening.of((vectors * exact) @ vectors.T, 0.0).dropped == 1  # rounding
+    rough = np.array([-1e-4, 1e-9, 5e-5, 1e-2, 1.0, 10.0])
+    found = Whitening.of((vectors * rough) @ vectors.T, 0.0)
+    assert found.dropped == 3
+    assert found.matrix.shape == (6, 3)
+    np.testing.assert_allclose([found.smallest, found.largest], [-1e-4, 10.0])
