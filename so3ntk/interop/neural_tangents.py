@@ -57,7 +57,7 @@ from so3ntk.engine.network import Network
 from so3ntk.engine.plan import make_plan
 from so3ntk.engine.scaling import Scaling, rescaled_in_jax
 from so3ntk.interop.covariances import as_signals, evaluation_of, output_kernels
-from so3ntk.interop.gaussian import stays_gaussian
+from so3ntk.engine.gaussian import stays_gaussian
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.quadrature import SphereQuadrature
 
