@@ -82,9 +82,10 @@ def _(layer: FanOut, channels: Any, strict: bool) -> Any:
 
 @_after.register
 def _(layer: Parallel, channels: Any, strict: bool) -> Any:
-    return tuple(_after(inner, own, strict) for inner, own in zip(layer.layers, channels, strict=True))
+    branches = channels if isinstance(channels, tuple) else ()  # where they do not fit, the layer says so
+    return tuple(_after(inner, own, strict) for inner, own in zip(layer.layers, branches, strict=False))
 
 
 @_after.register
 def _(layer: FanInSum, channels: Any, strict: bool) -> Any:
-    return max(channels)
+    return max(channels, default=Channels.GAUSSIAN) if isinstance(channels, tuple) else channels

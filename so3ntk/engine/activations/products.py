@@ -131,7 +131,9 @@ def _checked(k: int, c: Any) -> Any:
     number = isinstance(c, int | float | np.generic | np.ndarray | jax.Array) and not is_traced(c)
     value = np.asarray(c if number else np.nan)
     if value.ndim or value.dtype.kind not in "biuf" or not 0 <= value < np.inf:
-        raise ValueError(f"Products: expected coefficients (c_0, c_1, c_2, ...), each at least zero, got c_{k} = {c!r}.")
+        raise ValueError(
+            f"Products: expected coefficients (c_0, c_1, c_2, ...), each at least zero, got c_{k} = {c!r}."
+        )
     return None if value == 0 else c
 
 
