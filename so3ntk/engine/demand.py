@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from so3ntk.engine.geometry import Geometry, Point
 from so3ntk.engine.layers.base import Layer, flatten
@@ -66,6 +67,12 @@ def homogeneity_of(layers: tuple[Layer, ...]) -> float | None:
     return None if None in exponents else math.prod(exponents)  # pyright: ignore
 
 
+def polynomial_degree_of(layers: tuple[Layer, ...]) -> int | None:
+    """The product of the layers' degrees as polynomials in the kernel, None if one is none: depth multiplies degrees."""
+    degrees = [layer.polynomial_degree for layer in layers]
+    return None if None in degrees else math.prod(degrees)  # pyright: ignore
+
+
 def pool_position(layers: tuple[Layer, ...]) -> int | None:
     """How many layers there are up to the readout; None without one among them."""
     return next((i + 1 for i, layer in enumerate(layers) if isinstance(layer, Readout)), None)
@@ -83,11 +90,12 @@ def geometry_after(layers: tuple[Layer, ...]) -> Geometry:
 
 
 def width_after(layers: tuple[Layer, ...]) -> int | None:
-    """The channels after the last layer that has a width, times those that a readout makes of each."""
-    copies = 1
-    for layer in reversed(tuple(flatten(layers))):
-        if hasattr(layer, "width"):
-            width: int | None = layer.width  # pyright: ignore[reportAttributeAccessIssue]
-            return None if width is None else width * copies
-        copies *= layer.copies if isinstance(layer, Readout) else 1
-    return None
+    """The channels after the last layer that has a width, and after what pools or multiplies these."""
+    inside: list[Any] = list(flatten(layers))
+    mixing = [i for i, layer in enumerate(inside) if hasattr(layer, "width")]
+    if not mixing or inside[mixing[-1]].width is None:
+        return None
+    width = inside[mixing[-1]].width
+    for layer in inside[mixing[-1] + 1 :]:
+        width = layer.channels_after(width)
+    return width

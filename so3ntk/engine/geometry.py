@@ -99,6 +99,16 @@ class Geometry(eqx.Module):
         """The field as an array of values at motions and positions."""
         return field
 
+    def activate(
+        self, nngp: Field, ntk: Field, q1: Array, q2: Array, duals: Callable, powers: Callable | None
+    ) -> tuple[Field, Field]:
+        """Both fields after a nonlinearity, pointwise, for variances q and q'; the tangent kernel of a self state is None.
+
+        duals, powers: as for ``State.activate``; samples need no polynomial.
+        """
+        kernel, slope = duals(self.samples(nngp), q1, self.transport(q2))
+        return kernel, None if ntk is None else slope * self.samples(ntk)
+
     def gather(self, fields: Float[Array, "motions ..."]) -> Float[Array, " ..."]:
         """The fields of all motions, one after another along the first axis, in the axes that users see."""
         return fields

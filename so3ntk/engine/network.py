@@ -10,13 +10,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from so3ntk.engine.demand import ends_in_field, homogeneity_of
+from so3ntk.engine.demand import ends_in_field, homogeneity_of, polynomial_degree_of
 from so3ntk.engine.evaluation.evaluation import run_layers
 from so3ntk.engine.evaluation.tiles import host_kernels
 from so3ntk.engine.evaluation.traced import traced_kernels
 from so3ntk.engine.features import apply_layers, draw
 from so3ntk.engine.fields import field_kernels
 from so3ntk.engine.finite import apply_params, init_params
+from so3ntk.engine.gaussian import check_products
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
 from so3ntk.engine.layers.combinators import Composite, FanOut
 from so3ntk.engine.layers.reduction import Reduction
@@ -57,6 +58,11 @@ class Network(Composite):
     def homogeneity(self) -> float | None:
         """The product of the layers' exponents, or None."""
         return homogeneity_of(self.layers)
+
+    @property
+    def polynomial_degree(self) -> int | None:
+        """The product of the layers' degrees, or None."""
+        return polynomial_degree_of(self.layers)
 
     @overload
     def kernel_fn(self, x1: Any, x2: Any, get: Literal["nngp", "ntk"]) -> Array: ...
@@ -151,6 +157,7 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
         words = " and ".join(f"{found.__module__.split('.')[0]}.{found.__name__} for {domain}"
                              for domain, found in domains.items())  # fmt: skip
         raise ValueError(f"serial: a network has one kind of signals, got layers of two: {words}.")
+    check_products(unrolled)
     net = Network(tuple(unrolled), quadrature, rtol)
     net.space.check_quadrature(quadrature)
     return net

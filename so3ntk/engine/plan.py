@@ -15,6 +15,7 @@ from jaxtyping import Array
 from so3ntk.engine.demand import geometry_after, homogeneity_of, readout_of, require_pooled, tower_span
 from so3ntk.engine.evaluation.evaluation import Evaluation
 from so3ntk.engine.evaluation.nodes import tabulation
+from so3ntk.engine.evaluation.polynomial import is_polynomial
 from so3ntk.engine.evaluation.tower import Nodes, node_count
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
 from so3ntk.engine.layers.reduction import Parts, Reduction
@@ -181,12 +182,12 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
 def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:
     """Where the network's tower is tabulated; None without one that a polynomial represents.
 
-    Traced variances cannot be judged: then only towers whose shape does not depend on them collapse.
+    Traced variances cannot be judged: then only towers whose shape does not depend on them collapse, and polynomials.
     """
     span = tower_span(layers)
     if span is None:
         return None
-    if is_traced((layers, f, g)):
+    if is_traced((layers, f, g)) and not is_polynomial(layers):
         return Nodes(node_count(jax.tree.leaves(f)[0].dtype)) if homogeneity_of(layers[:span]) == 1 else None
     return tabulation(layers, f, g)
 

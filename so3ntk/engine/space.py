@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 from jaxtyping import Array, Float
 
 from so3ntk.engine.demand import lifts_of
-from so3ntk.engine.evaluation.collapsed import Collapsed
 from so3ntk.engine.evaluation.evaluation import Evaluation, Whole
+from so3ntk.engine.evaluation.polynomial import collapse
 from so3ntk.engine.evaluation.tower import Nodes
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.quadrature import Quadrature
@@ -71,7 +71,7 @@ class Space(ABC):
         pairs: int = 0,
     ) -> Evaluation:
         """How the network is evaluated. nodes: where its tower is tabulated. pairs: how many will be computed."""
-        return Whole(self.layers, None) if nodes is None else Collapsed(self.layers, None, nodes)
+        return Whole(self.layers, None) if nodes is None else collapse(self.layers, None, nodes)
 
     def sampled(self, sampling: Quadrature | None, dtype: Any) -> Sampled:
         """The motions of a field, for users."""

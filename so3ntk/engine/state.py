@@ -53,18 +53,18 @@ class State(eqx.Module):
         """The function applied to the self states that are there."""
         return tuple(None if s is None else function(s) for s in (self.self1, self.self2))  # pyright: ignore
 
-    def activate(self, duals: Callable, variance: Callable) -> State:
-        """K <- dual, Theta <- derivative_dual Theta of duals(K, q, q'), q <- variance(q): a nonlinearity."""
+    def activate(self, duals: Callable, variance: Callable, powers: Callable | None = None) -> State:
+        """K <- dual, Theta <- derivative_dual Theta of duals(K, q, q'), q <- variance(q): a nonlinearity.
+
+        powers: the coefficients of dual as a polynomial in K at given variances, if it is one.
+        """
         if self.variance1 is None or self.variance2 is None:
             raise ValueError(
                 "a nonlinearity needs the variances of its inputs, and a layer before it couples motions: the network "
                 "must carry self states (Network decides this from Layer.pointwise and Layer.uses_variances)."
             )
-        kernel = self.geometry.samples(self.nngp)
-        moved = self.geometry.transport(self.variance2)
-        nngp, slope = duals(kernel, self.variance1, moved)
-        ntk = None if self.is_self else slope * self.geometry.samples(self.ntk)
-        self1, self2 = self.map_selves(lambda s: s.activate(duals, variance))
+        nngp, ntk = self.geometry.activate(self.nngp, self.ntk, self.variance1, self.variance2, duals, powers)
+        self1, self2 = self.map_selves(lambda s: s.activate(duals, variance, powers))
         q1, q2 = variance(self.variance1), variance(self.variance2)
         return State(self.geometry, nngp, ntk, q1, q2, self1, self2, self.width)
 

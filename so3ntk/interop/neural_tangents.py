@@ -50,6 +50,7 @@ import so3ntk.interop.sphere  # noqa: F401 - and signals on the sphere
 from so3ntk.engine import network
 from so3ntk.engine.demand import ends_in_field, lifts_of, pool_position, width_after
 from so3ntk.engine.evaluation.evaluation import Evaluation
+from so3ntk.engine.gaussian import stays_gaussian
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.layers.reduction import Reduction
 from so3ntk.engine.layers.source import Source
@@ -57,7 +58,6 @@ from so3ntk.engine.network import Network
 from so3ntk.engine.plan import make_plan
 from so3ntk.engine.scaling import Scaling, rescaled_in_jax
 from so3ntk.interop.covariances import as_signals, evaluation_of, output_kernels
-from so3ntk.interop.gaussian import stays_gaussian
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.quadrature import SphereQuadrature
 

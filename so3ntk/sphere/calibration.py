@@ -37,6 +37,8 @@ from so3ntk.sphere.quadrature import (
     LocalGrid,
     SphereQuadrature,
     choose_grid,
+    exact_grid,
+    is_exact,
     is_local,
     position_rings,
 )
@@ -101,9 +103,13 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> SphereQuadrature:
     Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
     itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its
     difference from the grid two levels finer. Raises ValueError for signals that are all zero. Warns (QuadratureWarning) if
-    the finest level does not reach the tolerance.
+    the finest level does not reach the tolerance. Networks that are polynomials in their kernel (``Products``,
+    ``Monomial``) have exact grids, of which the smallest is returned.
     """
     layers, (batch,) = _before_reduction(net, [x])
+    exact = exact_grid(layers, batch.bandlimit)
+    if exact is not None:
+        return exact
     sample = _sample(layers, [batch], signals)
     leaves = jax.tree.leaves(sample.signals)
     zero = ~np.any([np.any(leaf.reshape(len(leaf), -1), axis=1) for leaf in leaves], axis=0)
@@ -177,7 +183,7 @@ def warn_if_coarse(net: Any, x: Any) -> None:
         return
     layers, (batch,) = _before_reduction(net, [x])
     grid = choose_grid(layers, net.quadrature, net.rtol, batch.bandlimit)
-    if len(batch) == 0:
+    if len(batch) == 0 or is_exact(grid, layers, batch.bandlimit):
         return
     key = _check_key(layers, grid, batch, net.rtol)
     if key in _checked:

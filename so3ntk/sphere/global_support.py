@@ -135,10 +135,11 @@ class SphereGeometry(PositionFree):
         products = self._products(coefficients[order], bandlimit)
 
         together = images_of(products)
-        images = [image[None] for image in walsh_hadamard(products)] if self.grid.unrolled else [together]
+        images = walsh_hadamard(products) if self.grid.unrolled else [together]
 
         def mean(p):
-            total = sum(jnp.sum(function(p, image), axis=0) for image in images)
+            values = [function(p, image) for image in images]
+            total = sum(values) if self.grid.unrolled else jnp.sum(values[0], axis=0)
             if self.grid.dense:  # a sum is one program with what is summed; a product of matrices has it written first
                 return jnp.sum(total * self.grid.weights)
             return jnp.dot(total, self.grid.weights, precision=HIGHEST)

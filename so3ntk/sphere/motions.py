@@ -6,8 +6,9 @@ from typing import Any
 
 from so3ntk.engine.demand import lifts_of
 from so3ntk.engine.evaluation.by_motion import BatchByMotion
-from so3ntk.engine.evaluation.collapsed import Collapsed, Refined
+from so3ntk.engine.evaluation.collapsed import Refined
 from so3ntk.engine.evaluation.evaluation import Evaluation, Whole
+from so3ntk.engine.evaluation.polynomial import collapse
 from so3ntk.engine.evaluation.tower import Nodes
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.layers.readout import Readout
@@ -49,7 +50,7 @@ def evaluation_on(
 
     def on(grid):
         motions = Grid.load(grid, bandlimit, dtype, pairs)
-        return Whole(layers, motions) if nodes is None else Collapsed(layers, motions, nodes)
+        return Whole(layers, motions) if nodes is None else collapse(layers, motions, nodes)
 
     if isinstance(quadrature, AdaptiveGrid):
         return Refined(on(quadrature.base), on(quadrature.fine), quadrature.threshold)  # pyright: ignore[reportCallIssue] - its layers are theirs

@@ -27,6 +27,7 @@ from so3ntk.sphere.quadrature import (
     SphereQuadrature,
     choose,
     choose_grid,
+    exact_grid,
     is_local,
     kept_bandlimit,
 )
@@ -86,10 +87,11 @@ class Sphere(Space):
     def feature_grid(self, arrays: Any, quadrature: SphereQuadrature | None, rtol: float) -> FeatureGrid:
         """The grid of rotations with its tables, and the bandlimit of white-noise filters on it.
 
-        The kernels' grid integrates products of two functions of degrees below n / 2, so filters keep those.
+        The kernels' grid integrates products of two functions of degrees below n / 2, so filters keep those. Polynomial
+        networks get a grid on which that is all degrees that their features have.
         """
         kept = kept_bandlimit(self.layers, math.isqrt(arrays.shape[1]))
-        grid = quadrature or choose(kept, self.layers, rtol)
+        grid = quadrature or exact_grid(self.layers, kept, finite=True) or choose(kept, self.layers, rtol)
         grid = grid.base if isinstance(grid, AdaptiveGrid) else grid
         grid = grid.rotations if isinstance(grid, LocalGrid) else grid
         if not isinstance(grid, ProductGrid):

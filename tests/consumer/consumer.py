@@ -34,6 +34,8 @@ def networks() -> so3ntk.Network:
     grids: list[so3ntk.RotationGrid] = [so3ntk.ProductGrid(8), rotations]
     local = so3ntk.LocalGrid(so3ntk.ProductGrid(8), so3ntk.SphereGrid(8))
     adaptive = so3ntk.AdaptiveGrid(grids[0], so3ntk.ProductGrid(16), 0.9)
+    so3ntk.serial(so3ntk.Lift(width=6), so3ntk.Products([1, 1, 0.5, None, jnp.asarray(0.1)]), so3ntk.GroupPool())
+    so3ntk.serial(so3ntk.Lift(), so3ntk.Products(np.array([0.0, 0.0, 1.0])), so3ntk.GroupPool())
     so3ntk.serial(so3ntk.Lift(support=0.5), *kinked, so3ntk.IrrepPool(1), quadrature=local)
     so3ntk.serial(so3ntk.Flatten(), so3ntk.Dense(8, W_std=1.5), custom, so3ntk.Dense(1, b_std=0.1), quadrature=adaptive)
     layers = so3ntk.Lift(b_std=0.1), *smooth, *residual, so3ntk.GroupConv(), so3ntk.GroupPool()

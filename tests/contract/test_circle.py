@@ -76,6 +76,17 @@ def test_it_passes_the_checks():
     so3ntk.testing.check_network(net, signals(3, 7), lambda x: motion(x, 1, 3))
 
 
+def test_products_of_channels():
+    """Exact for a finite group as for all: the mean of the fully connected network's kernels over all motions."""
+    x, y = signals(2, 7), signals(3, 7, seed=1)
+    hidden = so3ntk.Products([0.2, 0.5, 0.3]), so3ntk.Products([0, 0.4, 0.6])
+    net = serial(CircleLift(W_std=1.2, b_std=0.3), hidden[0], GroupConv(W_std=1.3), hidden[1], GroupPool(), Dense())
+    plain = serial(Flatten(), Dense(W_std=1.2, b_std=0.3), hidden[0], Dense(W_std=1.3), hidden[1], Dense())
+    for kernel, expected in zip(net.kernel_fn(x, y), explicit_mean(plain, x, y), strict=True):
+        assert relative(kernel, expected) < 1e-13
+    so3ntk.testing.check_network(net, signals(3, 7), lambda x: motion(x, 1, 3))
+
+
 def test_derivatives_are_finite_where_signals_coincide_or_vanish():
     x = jnp.asarray(signals(2, 6))
     special = jnp.concatenate([x, x[:1], -x[:1], 0 * x[:1]])

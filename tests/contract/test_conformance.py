@@ -20,6 +20,7 @@ from so3ntk import (
     LeakyRelu,
     Lift,
     Monomial,
+    Products,
     Relu,
     SigmoidLike,
     Sin,
@@ -60,6 +61,8 @@ WHOLE = [
     architecture("standard parametrisation", Lift(width=8, parametrization="standard"), Relu(),
                  GroupConv(width=16, b_std=0.3, parametrization="standard"), Erf(), GroupPool(),
                  Dense(4, b_std=0.2, parametrization="standard"), depth=2, kinked=True),
+    architecture("products", Lift(b_std=0.3), Products([0.2, 0.5, 0.3]), GroupConv(bandlimit=2, W_std=1.1, b_std=0.2),
+                 Products([0, 0.4, 0, 0.6]), GroupPool(), Dense(b_std=0.1), Products([0.1, 0.2, 0.3]), depth=3),
     architecture("dense before pooling", Lift(), Relu(), Dense(b_std=0.1), Erf(), GroupPool(), depth=2, kinked=True),
 ]  # fmt: skip
 SHORT = [
@@ -69,6 +72,17 @@ SHORT = [
     architecture("sine", Lift(), Sin(1.2, 0.8, 0.3), GroupPool()),
     architecture("cosine", Lift(), Cos(), GroupConv(), Cos(), GroupPool(), depth=2),
     architecture("cube", Lift(), Monomial(3), GroupPool(), Dense()),
+    architecture("body order three", Lift(b_std=0.3), Products([1, 1, 0.5, 1 / 6]), GroupPool(), Dense()),
+    architecture(
+        "one power",
+        Lift(width=12, parametrization="standard"),
+        Products([0, 0, 0, 1.0]),
+        GroupConv(width=6, parametrization="standard"),
+        Products([0, 0, 0.5]),
+        GroupPool(),
+        Dense(2, parametrization="standard"),
+        depth=2,
+    ),
     architecture("sigmoid", Lift(), SigmoidLike(), GroupConv(), SigmoidLike(), GroupPool(), depth=2),
     architecture("tanh", Lift(), Elementwise(jnp.tanh, nodes=40), GroupPool()),
 ]
@@ -90,7 +104,7 @@ def test_values(name):
 #: Each way to a derivative once: layers at each motion, with a head and self states, filters that couple motions, weights
 #: of degrees and channels, branches, no group. What an activation's derivatives are, its own tests say.
 DIFFERENTIATED = ["linear", "nonlinearity after pooling", "band-limited convolution", "lifting with a spectrum", "two lifts",
-                  "flattened"]  # fmt: skip
+                  "flattened", "products"]  # fmt: skip
 
 
 @pytest.mark.slow

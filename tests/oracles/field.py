@@ -127,6 +127,14 @@ def _(layer: Activation, state, motions):
     return Fields(pair, own, other, slope * state.tangent, state.width)
 
 
+@_run.register
+def _(layer: so3ntk.Products, state, motions):
+    terms = [(k, float(c)) for k, c in enumerate(layer.coefficients) if c is not None]
+    pair, own, other = (sum(c * field**k for k, c in terms) for field in state[:3])
+    slope = sum(c * k * state.pair ** (k - 1) for k, c in terms if k)
+    return Fields(pair, own, other, slope * state.tangent, state.width and state.width // (len(layer.coefficients) - 1))
+
+
 def _applied(function, *arguments) -> np.ndarray:
     """A function of JAX on broadcast arrays, always with arrays of one size, so that it is compiled once."""
     arguments = np.broadcast_arrays(*arguments)

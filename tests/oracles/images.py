@@ -168,6 +168,14 @@ def _(layer: Activation, state):
 
 
 @_run.register
+def _(layer: so3ntk.Products, state):
+    terms = [(k, float(c)) for k, c in enumerate(layer.coefficients) if c is not None]
+    pair, own = (sum(c * kernel**k for k, c in terms) for kernel in (state.pair, state.own))
+    slope = sum(c * k * state.pair ** (k - 1) for k, c in terms if k)
+    return Kernels(pair, own, slope * state.tangent, state.width and state.width // (len(layer.coefficients) - 1))
+
+
+@_run.register
 def _(layer: planar.GroupPool, state):
     pair, tangent = (
         kernel.mean(axis=tuple(range(2, kernel.ndim)))[..., None] for kernel in (state.pair, state.tangent)

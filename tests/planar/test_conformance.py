@@ -6,7 +6,7 @@ import pytest
 
 import planar
 from planar import AvgPool, GroupConv, Lift
-from so3ntk import Dense, Erf, FanInSum, FanOut, Gelu, GroupPool, Identity, Relu, parallel, serial
+from so3ntk import Dense, Erf, FanInSum, FanOut, Gelu, GroupPool, Identity, Products, Relu, parallel, serial
 from tests import conformance
 from tests.conformance import Architecture, Domain
 from tests.oracles.images import evaluate
@@ -49,6 +49,9 @@ OTHERS = [
     architecture("standard parametrisation", Lift((2, 2), "VALID", width=8, b_std=0.4, parametrization="standard"), Erf(),
                  GroupConv((3, 3), "SAME", width=5, b_std=0.3, parametrization="standard"), Gelu(), GroupPool(),
                  Dense(2, b_std=0.2, parametrization="standard"), depth=2, moved=TURN),
+    architecture("products", Lift((3, 3), "SAME", b_std=0.3), Products([0.2, 0.5, 0.3]), GroupConv((3, 3), "SAME", W_std=1.1),
+                 Products([0, 0.4, 0.6]), GroupPool(), Dense(b_std=0.1), depth=2, moved=TURN),
+    architecture("products everywhere", Lift(None, b_std=0.3), Products([0.2, 0.5, 0.3]), GroupPool(), depth=1, moved=SHIFT),
     architecture("ordinary network", Lift((3, 3), group="C1"), Erf(), GroupConv(None), Erf(), GroupPool(), depth=2,
                  moved=SHIFT),
     architecture("flattened", planar.Flatten(), Dense(), Relu(), Dense(b_std=0.2), Erf(), Dense(), depth=2, kinked=True,

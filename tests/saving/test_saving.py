@@ -62,6 +62,8 @@ NETWORKS = [
            planar.GroupConv((2, 2), "VALID", W_std=1.3), so3ntk.Sin(b=2.0), GroupPool(), Dense()),
     serial(planar.Lift(None), so3ntk.Abs(), planar.GroupConv(None), GroupPool()),
     serial(planar.Flatten(), Dense(), so3ntk.Sign(), Dense()),
+    serial(Lift(width=6), so3ntk.Products([0, 0.5, jnp.asarray(0.25), np.float32(2.0), 0]), so3ntk.GroupConv(),
+           so3ntk.Products([1.0, None, 1 / 3]), GroupPool()),
 ]  # fmt: skip
 
 

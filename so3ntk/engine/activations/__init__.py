@@ -7,6 +7,7 @@ from so3ntk.engine.activations.erf import Erf, SigmoidLike
 from so3ntk.engine.activations.gelu import Gelu
 from so3ntk.engine.activations.leaky_relu import LeakyRelu
 from so3ntk.engine.activations.monomial import Monomial
+from so3ntk.engine.activations.products import Products
 from so3ntk.engine.activations.relu import Relu
 from so3ntk.engine.activations.sign import Sign
 from so3ntk.engine.activations.trigonometric import Cos, Sin
@@ -20,6 +21,7 @@ __all__ = [
     "Gelu",
     "LeakyRelu",
     "Monomial",
+    "Products",
     "Relu",
     "SigmoidLike",
     "Sign",

@@ -12,33 +12,22 @@ from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.state import State, or_nan
 
 
-class Activation(Layer):
-    r"""A pointwise nonlinearity phi. For (u, v) ~ N(0, [[q1, c], [c, q2]]) an author writes
+class Nonlinearity(Layer):
+    r"""What acts on channels that are Gaussian, and on their kernels in closed form, for arrays c, q1, q2 that broadcast.
 
-    .. math:: \mathrm{dual} = E[\phi(u)\phi(v)], \qquad
-              \mathrm{derivative\_dual} = E[\phi'(u)\phi'(v)] = \partial\,\mathrm{dual} / \partial c,
-
-    both for arrays c, q1, q2 that broadcast against each other, and ``variance`` = E[phi(u)^2] for q1 alone.
-    The layer maps K <- dual(K, q1, q2) and Theta <- derivative_dual(K, q1, q2) Theta.
+    The layer maps K <- dual(K, q1, q2) and Theta <- derivative_dual(K, q1, q2) Theta, with
+    derivative_dual = d dual / dc, and variances q <- variance(q).
     """
 
     @abstractmethod
-    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """The nonlinearity itself, pointwise."""
-
-    def apply(self, params: Any, features: Features) -> Features:
-        """phi of the features."""
-        return features.activate(self.phi)
-
-    @abstractmethod
     def dual(self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """E[phi(u) phi(v)]."""
+        """The kernel after the layer."""
 
     @abstractmethod
     def derivative_dual(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> Float[Array, " ..."]:
-        """E[phi'(u) phi'(v)]."""
+        """By what the layer multiplies the tangent kernel."""
 
     def duals(
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
@@ -48,7 +37,11 @@ class Activation(Layer):
 
     @abstractmethod
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
-        """E[phi(u)^2] for u ~ N(0, q): ``dual`` at c = q1 = q2 = q, in closed form."""
+        """``dual`` at c = q1 = q2 = q, in closed form."""
+
+    def powers(self, q1: Float[Array, ""], q2: Float[Array, ""]) -> Float[Array, " k"] | None:
+        """The coefficients of ``dual`` in powers of c, if it is a polynomial (``polynomial_degree``); else None."""
+        return None
 
     @property
     def uses_variances(self) -> bool:
@@ -58,13 +51,32 @@ class Activation(Layer):
     @property
     @abstractmethod
     def homogeneity(self) -> float | None:
-        """p if phi(s u) = s^p phi(u) for s > 0, else None."""
+        """p if scaling c, q1 and q2 by s scales ``dual`` by s^p, else None."""
 
     def __call__(self, state: State) -> State:
         """The state after the nonlinearity; NaN where a variance falls below the smallest number on the way."""
         if not self.homogeneity:  # others have a scale, beside which that is nothing
-            return state.activate(self.duals, self.variance)
-        return state.activate(self.duals, lambda q: or_nan(self.variance(q), q > 0))
+            return state.activate(self.duals, self.variance, self.powers)
+        return state.activate(self.duals, lambda q: or_nan(self.variance(q), q > 0), self.powers)
+
+
+class Activation(Nonlinearity):
+    r"""A pointwise nonlinearity phi. For (u, v) ~ N(0, [[q1, c], [c, q2]]) an author writes
+
+    .. math:: \mathrm{dual} = E[\phi(u)\phi(v)], \qquad
+              \mathrm{derivative\_dual} = E[\phi'(u)\phi'(v)] = \partial\,\mathrm{dual} / \partial c,
+
+    both for arrays c, q1, q2 that broadcast against each other, and ``variance`` = E[phi(u)^2] for q1 alone.
+    ``homogeneity`` is p if phi(s u) = s^p phi(u) for s > 0.
+    """
+
+    @abstractmethod
+    def phi(self, u: Float[Array, " ..."]) -> Float[Array, " ..."]:
+        """The nonlinearity itself, pointwise."""
+
+    def apply(self, params: Any, features: Features) -> Features:
+        """phi of the features."""
+        return features.activate(self.phi)
 
 
 class JointDuals(Activation):

@@ -61,20 +61,41 @@ class Monomial(Activation):
         """(2n - 1)!! q^n, summed as ``dual`` is, to round as it does."""
         return self.dual(q, q, q)
 
+    def powers(self, q1: Float[Array, ""], q2: Float[Array, ""]) -> Float[Array, " k"]:
+        """The coefficients of ``dual`` in powers of c."""
+        coefficients = jnp.zeros(self.degree + 1, jnp.result_type(q1, q2))
+        for power, factor, pairs in _terms(self.degree):
+            coefficients = coefficients.at[power].set(factor * (q1 * q2) ** pairs)
+        return coefficients
+
+    @property
+    def polynomial_degree(self) -> int:
+        """The degree."""
+        return self.degree
+
     @property
     def homogeneity(self) -> float | None:
         """The degree."""
         return float(self.degree)
 
 
+def _terms(degree: int) -> list[tuple[int, int, int]]:
+    """(k, factor, j) of the terms factor c^k (q1 q2)^j of E[u^n v^n], from the highest power of c down."""
+    terms = []
+    for j in range(degree // 2 + 1):
+        rest = degree - 2 * j
+        pairings = math.factorial(degree) // (2**j * math.factorial(j) * math.factorial(rest))
+        terms.append((rest, pairings**2 * math.factorial(rest), j))
+    return terms
+
+
 def _moment(degree, c, q1, q2):
     """E[u^n v^n], by Horner's rule in c^2."""
     product = q1 * q2
     power = jnp.ones_like(c + product)
-    value = math.factorial(degree) * power
-    for j in range(1, degree // 2 + 1):
+    (_, highest, _), *others = _terms(degree)
+    value = highest * power
+    for _, factor, _ in others:
         power = power * product
-        rest = degree - 2 * j
-        pairings = math.factorial(degree) // (2**j * math.factorial(j) * math.factorial(rest))
-        value = value * (c * c) + pairings**2 * math.factorial(rest) * power
+        value = value * (c * c) + factor * power
     return value * c if degree % 2 else value

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from so3ntk.engine.activations.base import Activation
+from so3ntk.engine.activations.base import Nonlinearity
 from so3ntk.engine.demand import needs_selves, pool_position
 from so3ntk.engine.evaluation.evaluation import Evaluation, Result, run_layers
 from so3ntk.engine.geometry import Geometry, Signal
@@ -38,7 +38,7 @@ def states_by_motion(layers: tuple[Layer, ...], pair: Pair) -> tuple[Callable[[A
         last = start + 1
     # Nonlinearities leave the geometry as it is, and tracing them would take as long as all else
     begin = coarse if cuts else lambda motion: Pair(pair.f, pair.g, motion, selves)
-    linear = [layer for layer in layers[last:] if not isinstance(layer, Activation)]
+    linear = [layer for layer in layers[last:] if not isinstance(layer, Nonlinearity)]
     outline = jax.eval_shape(lambda motion: run_layers(linear, begin(motion)), jax.tree.map(lambda a: a[0], motions))
     return states, motions, outline.geometry
 

@@ -91,8 +91,8 @@ class Refined(Evaluation):
     for each pair alone, so results do not depend on the batch.
     """
 
-    base: Collapsed | Whole
-    fine: Collapsed | Whole
+    base: Evaluation
+    fine: Evaluation
     threshold: Any
     #: Rows of a batch that are computed again if any pair in them is aligned.
     rows = 8

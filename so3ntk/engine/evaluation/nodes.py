@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.engine.demand import homogeneity_of, tower_span
+from so3ntk.engine.demand import homogeneity_of, polynomial_degree_of, tower_span
 from so3ntk.engine.evaluation.collapsed import make_tower
 from so3ntk.engine.evaluation.tower import STRETCHES, Nodes, node_count, probe_points
 from so3ntk.engine.geometry import Signal
@@ -21,7 +21,7 @@ def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 2
     """The nodes at which a network's tower is a polynomial to the accuracy of the dtype, for two batches' variances.
 
     Judged by the last coefficients of the interpolants for all pairs of signals at ``samples`` quantiles of the
-    variances; homogeneous towers by one pair, since unit variances serve all. Without a stretch where that will do, else
+    variances; homogeneous towers by one pair, since unit variances serve all, and polynomials by their degree. Without a stretch where that will do, else
     with the best of ``STRETCHES``; None if none does, as for Sign below another kink.
     """
     dtype = jax.tree.leaves(f)[0].dtype
@@ -30,6 +30,9 @@ def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 2
     plain = Nodes(node_count(dtype))
     if not len(jax.tree.leaves(f)[0]) or not len(jax.tree.leaves(g)[0]):
         return plain
+    degree = polynomial_degree_of(layers)
+    if degree is not None:  # of degree 2 k in the variable s, for all variances
+        return Nodes(max(plain.count, 2 * degree + 2))
     if homogeneity_of(layers) is not None:
         f, g = (jax.tree.map(lambda a: a[:1], signals) for signals in (f, g))
     else:

@@ -35,6 +35,10 @@ class Layer(eqx.Module):
         """The finite network's layer: features to features."""
         raise NotImplementedError(f"{type(self).__name__}: its finite network is not implemented; its kernels are.")
 
+    def channels_after(self, channels: int) -> int:
+        """The width of features after a layer that mixes no channels."""
+        return channels
+
     @property
     def pointwise(self) -> bool:
         """Whether the output at one motion and position depends on the input at that motion and position alone."""
@@ -54,6 +58,11 @@ class Layer(eqx.Module):
     def homogeneity(self) -> float | None:
         """p if scaling the kernel and both variances by s scales the layer's output by s^p, else None."""
         return 1.0
+
+    @property
+    def polynomial_degree(self) -> int | None:
+        """k if kernels after the layer are polynomials of degree k in those before, at given variances, else None."""
+        return None if self.uses_variances else 1
 
     @property
     def domain(self) -> str | None:

@@ -91,6 +91,12 @@ class Parallel(Composite):
         exponents = {layer.homogeneity for layer in self.layers}
         return exponents.pop() if len(exponents) == 1 else None
 
+    @property
+    def polynomial_degree(self) -> int | None:
+        """The highest of the branches', None if one has none."""
+        degrees = [layer.polynomial_degree for layer in self.layers]
+        return None if None in degrees else max(degrees, default=1)  # pyright: ignore
+
     def __call__(self, states: Any) -> tuple:
         """Each layer on its branch. ValueError if their numbers differ."""
         if not isinstance(states, tuple) or len(states) != len(self.layers):

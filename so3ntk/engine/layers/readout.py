@@ -36,6 +36,10 @@ class Readout(Layer):
         """By how much it multiplies the channels of the finite network."""
         return 1 if self.irrep is None else self.irrep.size
 
+    def channels_after(self, channels: int) -> int:
+        """The channels times ``copies``."""
+        return channels * self.copies
+
     @property
     def after(self) -> Geometry:
         """The geometry of what is left."""
