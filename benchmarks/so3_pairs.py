@@ -7,6 +7,10 @@ turns' ratios. White unit-variance signals of ten channels, ReLU networks Lift -
 Dense without biases, NTK alone, one rotation grid for all (16 x 7 x 16 = 1,792 rotations). The G x G recursion is the
 slow oracle of the tests, run for one pair on a Driscoll-Healy grid. The column of neural-tangents (its dense kernel,
 averaged over the same rotations) appears where it imports: on jax 0.5.0 to 0.5.3.
+
+A second table has networks that are polynomials in their kernel, Lift - Products([0, ..., 0, 1]) - GroupPool - Dense, on the
+grids that integrate them exactly, beside one ReLU layer on 12 x 6 x 12 rotations, the base grid of rtol = 1e-4 at L = 4,
+and on those of rtol = 1e-4 for aligned pairs, 20 x 10 x 20; with 1 and with 80 channels. --only-products: it alone.
 """
 
 from __future__ import annotations
@@ -38,12 +42,12 @@ def white_signals(n: int, bandlimit: int, channels: int, dtype):
 
 def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x, and their number; nodes = 0 goes layer by layer."""
-    from so3ntk.engine.evaluation.collapsed import Collapsed
     from so3ntk.engine.evaluation.evaluation import Whole
+    from so3ntk.engine.evaluation.polynomial import collapse
     from so3ntk.engine.evaluation.programs import batch_kernels
     from so3ntk.engine.evaluation.tower import Nodes
 
-    evaluation = Collapsed(net.layers, grid, Nodes(nodes)) if nodes else Whole(net.layers, grid)
+    evaluation = collapse(net.layers, grid, Nodes(nodes)) if nodes else Whole(net.layers, grid)
     tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
     return lambda: jax.block_until_ready(batch_kernels(evaluation, x, x, ("ntk",), (tile, tile))), len(x) ** 2
 
@@ -94,12 +98,42 @@ def measure(runners: dict[str, tuple[Callable, int]], turns: int) -> dict[str, l
     return times
 
 
+def products_table(so3ntk, dtype, turns: int) -> None:
+    """Microseconds per pair of polynomial towers on their exact grids beside one ReLU layer, with 1 and 80 channels."""
+    from so3ntk.sphere.global_support import Grid
+    from so3ntk.sphere.quadrature import exact_grid
+
+    pooled = so3ntk.GroupPool(), so3ntk.Dense()
+    relu = so3ntk.serial(so3ntk.Lift(), so3ntk.Relu(), *pooled)
+    print(f"{'L':>3}{'channels':>10}{'network':>14}{'grid':>14}{'rotations':>11}{'us per pair':>13}{'ReLU / it':>11}")
+    for bandlimit in (4, 6):
+        for channels in (1, 80):
+            x = white_signals(256, bandlimit, channels, dtype)
+            networks = {("ReLU", grid): (relu, grid) for grid in (so3ntk.ProductGrid(12), so3ntk.ProductGrid(20))}
+            for degree in (2, 3, 4) if bandlimit == 4 else (2, 3):
+                net = so3ntk.serial(so3ntk.Lift(), so3ntk.Products([0] * degree + [1.0]), *pooled)
+                networks[f"Products, {degree}", None] = net, exact_grid(net.layers, bandlimit)
+            nodes = 34 if np.dtype(dtype).itemsize == 8 else 16
+            runners = {
+                key: block_runner(net, Grid.load(grid, bandlimit, dtype, pairs=2**20), x, nodes)
+                for key, (net, grid) in networks.items()
+            }
+            times = measure(runners, turns)
+            first = next(iter(times.values()))
+            for key, (_, grid) in networks.items():
+                ratio = statistics.median(a / b for a, b in zip(first, times[key], strict=True))
+                shape = f"{grid.n} x {grid.n_beta} x {grid.n}"
+                print(f"{bandlimit:>3}{channels:>10}{key[0]:>14}{shape:>14}{len(grid):>11}"
+                      f"{statistics.median(times[key]):>13.2f}{ratio:>11.1f}", flush=True)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="bandlimit 6 and depth 3 only, without the G x G recursion"
     )
     parser.add_argument("--float64", action="store_true")
+    parser.add_argument("--only-products", action="store_true")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--n", type=int, default=16, help="points in alpha and gamma")
     parser.add_argument("--n-beta", type=int, default=7)
@@ -114,6 +148,9 @@ def main() -> None:
     print(f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].platform} device(s), Python "
           f"{platform.python_version()}, jax {jax.__version__}, {np.dtype(dtype).name}, {len(rotation_grid)} rotations, "
           f"10 channels; microseconds per pair")  # fmt: skip
+    if args.only_products:
+        products_table(so3ntk, dtype, args.turns)
+        return
     print(f"{'L':>3}{'depth':>6}{'tower':>9}{'by layers':>11}{'neural-t.':>11}{'G x G':>12}"
           f"{'layers/tower':>14}{'nt/tower':>10}{'GxG/tower':>11}")  # fmt: skip
     towers: dict[tuple[int, int], float] = {}
@@ -146,6 +183,7 @@ def main() -> None:
     for bandlimit in sorted({key[0] for key in towers}):
         if (bandlimit, 1) in towers:
             print(f"L = {bandlimit}: depth 10 / depth 1 = {towers[bandlimit, 10] / towers[bandlimit, 1]:.2f}")
+    products_table(so3ntk, dtype, args.turns)
 
 
 if __name__ == "__main__":
