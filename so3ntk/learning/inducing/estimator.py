@@ -39,8 +39,6 @@ from so3ntk.learning.inputs import (
 )
 from so3ntk.matrices.gram import gram
 
-#: Of the values of inducing functions, relative to their variances: far below what a ridge does, far above rounding.
-JITTER = 1e-10
 #: Parts among which is chosen, for each that is; of more, inputs are drawn at random.
 CANDIDATES = 16
 BASELINES = ("auto", "composition", None)
@@ -184,10 +182,10 @@ class Rows(NamedTuple):
 
 def rows_of(estimator: InducingEstimator, X: Any, intercept: bool) -> Rows:
     """Those of checked training inputs, block by block."""
-    whitening, found = estimator.whitening_.matrix, []
-    features = np.empty((len(X), whitening.shape[1]), order="F")  # as LAPACK takes them without a copy
+    whitening, found = estimator.whitening_, []
+    features = np.empty((len(X), len(whitening.factor)), order="F")  # as LAPACK takes them without a copy
     for rows, part, block in estimator.feature_blocks(X, stored=True):
-        features[rows] = block @ whitening
+        features[rows] = whitening.features(block)
         found.append(composition_of(network_of(estimator), part) if estimator.baseline is not None else None)
     if estimator.baseline == "composition" and None in found:
         raise ValueError(
@@ -216,7 +214,7 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
     Sets ``inducing_``, ``whitening_``, ``posterior_``, ``ridge_``, ``loo_error_``, ``ridge_path_`` and ``loo_path_``.
     """
     estimator.inducing_ = choose_inducing(estimator, X)
-    estimator.whitening_ = Whitening.of(prior_of(estimator), JITTER)
+    estimator.whitening_ = Whitening.of(prior_of(estimator), type(estimator).__name__)
     rows = rows_of(estimator, X, intercept)
     scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
     spectrum = FeatureSpectrum.of(rows.features, rows.columns)
@@ -225,7 +223,7 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
     estimator.posterior_ = spectrum.posterior()
     estimator.ridge_, estimator.loo_error_ = ridge, error_of(fit.loo)
     estimator.ridge_path_, estimator.loo_path_ = path, errors
-    return InducingFit(fit, estimator.whitening_.matrix @ fit.weights, rows.labels)
+    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels)
 
 
 def columns_of(estimator: InducingEstimator, X: Any, intercept: bool, labels: tuple[str, ...]) -> np.ndarray:

@@ -47,8 +47,9 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
 
     After ``fit``: ``inducing_``, the batch of single parts; ``dual_coef_``, w (m,) or (m, k); ``intercept_``;
     ``composition_``, c by name; ``ridge_``, ``loo_error_``, ``ridge_path_``, ``loo_path_``, ``amplitude_`` as in
-    ``KernelRegressor``; rows that alone determine a c_e have no leave-one-out error and are not counted; ``whitening_``: k(Z, Z)
-    in float64 decomposed, with the eigenvalues' range and how many directions below its errors were ``dropped``; ``posterior_``.
+    ``KernelRegressor``; rows that alone determine a c_e have no leave-one-out error and are not counted; ``whitening_``: the
+    Cholesky factor of k(Z, Z) in float64, with a ``jitter`` of 1e-6 of its mean diagonal, or more where its errors ask for it;
+    ``posterior_``.
 
     Source: Quinonero-Candela & Rasmussen (2005), subset of regressors, and DTC for the deviations; Bartok & Csanyi (2015).
     """
@@ -152,6 +153,6 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
     def _variance(self, X: Any) -> Float[np.ndarray, " n"]:
         with double_precision():
             prior = kernel_diagonal(network_of(self), in_double(X), self.kernel)
-        features = self.features(X, double=True) @ self.whitening_.matrix
+        features = self.whitening_.features(self.features(X, double=True))
         explained = np.einsum("ij,ij->i", features, features)
         return np.maximum(prior - explained, 0) + self.posterior_.variance(features, self._columns(X), self.ridge_)

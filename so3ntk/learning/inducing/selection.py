@@ -1,7 +1,7 @@
 r"""Which parts of the training inputs induce: parts are atoms for molecules, and inputs themselves elsewhere.
 
 Farthest points are those of the kernel's own metric, d(x, z)^2 = k(x, x) - 2 k(x, z) + k(z, z), as some random landmarks see
-it: in the coordinates k(x, L) k(L, L)^(-1/2), an isometry on the landmarks' span, which costs as many kernels as there are
+it: in the coordinates k(x, L) k(L, L)^(-T/2), an isometry on the landmarks' span, which costs as many kernels as there are
 landmarks in place of as many as are chosen. Pivoted Cholesky takes the part with the largest variance left, on candidates
 drawn at random, several for each that is chosen. Parts of unlike kind have no kernel with each other, and each kind has
 its share of the inducing parts.
@@ -20,8 +20,6 @@ from so3ntk.learning.inducing.whitening import EPS, Whitening
 LANDMARKS, CANDIDATES = 128, 3
 #: The least of a kind, where it has as many.
 LEAST = 8
-#: Of k(L, L): smaller directions are seen as no distance.
-JITTER = 1e-6
 
 #: The kernels of parts by their indices, (a, b).
 Kernel = Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "a b"]]
@@ -38,7 +36,8 @@ def shares(counts: Int[np.ndarray, " kinds"], total: int) -> Int[np.ndarray, " k
 def farthest(kernel: Kernel, parts: Int[np.ndarray, " n"], count: int, random: np.random.Generator) -> np.ndarray:
     """``count`` of some parts of one kind, each the farthest from those before it; the first one is drawn."""
     landmarks = np.sort(random.choice(parts, min(LANDMARKS, len(parts)), replace=False))
-    places = kernel(parts, landmarks) @ Whitening.of(kernel(landmarks, landmarks), JITTER).matrix
+    white = Whitening.of(kernel(landmarks, landmarks), "selection")
+    places = white.features(kernel(parts, landmarks)) 
     return parts[farthest_points(places, count, int(random.integers(len(parts))))]
 
 
