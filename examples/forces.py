@@ -32,7 +32,8 @@ import so3ntk
 from so3ntk.basics.plots import plot_learning_curves, require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, read_forces
-from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, covering_order
+from so3ntk.molecules.energies import covering_order
+from so3ntk.molecules.forces.regressor import FORCE_ENVIRONMENTS
 
 METHODS = {"zero": "forces zero", "energies": "from energies alone", "both": "from energies and forces"}
 
@@ -123,7 +124,7 @@ def experiment(train: ForceData, valid: ForceData, args: argparse.Namespace, spe
     points, predicted = [point], None
     for method, forces in (("energies", None), ("both", train.forces)):
         start = time.perf_counter()
-        model = EnergyForceRegressor(network(args.points), args.kernel, {**ENERGY_ENVIRONMENTS, "species": species},
+        model = EnergyForceRegressor(network(args.points), args.kernel, {**FORCE_ENVIRONMENTS, "species": species},
                                      progress=sys.stderr.isatty())  # fmt: skip
         predicted = model.fit(train.atoms, train.energies, forces).predict(valid.atoms)
         error = np.abs(np.concatenate(predicted.forces) - truth).mean()

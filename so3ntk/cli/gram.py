@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from so3ntk.cli.molecules import add_network_options, is_qm9, read_environments, to_angstrom
+from so3ntk.cli.molecules import add_network_options, is_qm9, network_of, read_environments, to_angstrom
 from so3ntk.cli.results import (
     HelpFormatter,
     add_kernel_options,
     check_options,
-    make_activation,
     not_negative,
     positive,
     say,
@@ -40,7 +39,7 @@ def add_command(commands: Any) -> None:
     add("--rank", type=not_negative, default=0, help="which of the processes this is")
     add("--world", type=positive, default=1, help="how many processes fill the store")
     add("--estimate", action="store_true", help="print what it would take and stop")
-    add_kernel_options(parser)
+    add_kernel_options(parser, activation="products")
     parser.set_defaults(run=run)
 
 
@@ -52,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     from so3ntk.matrices.estimate import estimate
     from so3ntk.matrices.gram import gram
     from so3ntk.matrices.store import check_place, require_zarr
-    from so3ntk.molecules.energies import energy_network
 
     require_zarr("so3ntk gram")  # now, not after minutes of work
     check_place(args.store)
@@ -62,11 +60,8 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     atoms = load_structures(args)
     x = read_environments(args, atoms)
-    net = energy_network(args.depth, make_activation(args.activation), rtol=args.rtol).calibrate(x)
-    say(
-        args,
-        f"{len(atoms)} molecules, {sum(map(len, atoms))} atoms; rotation grid for rtol {args.rtol:g}: {net.quadrature}",
-    )
+    say(args, f"{len(atoms)} molecules, {sum(map(len, atoms))} atoms")
+    net = network_of(args, x)
     get = ("nngp", "ntk") if args.kernel == "both" else args.kernel
     options = {"tile": args.tile, "memory": args.memory}
     if args.estimate:

@@ -27,8 +27,6 @@ from so3ntk.cli.results import (
 )
 
 LABELS = {"so3": "SO(3) kernel", "mlp": "MLP kernel", "composition": "composition alone"}
-#: Seconds beyond which a run says beforehand what it will take.
-LONG = 30
 #: Units of energies; "other" is for numbers that are none.
 UNITS = ("eV", "meV", "kcal/mol", "kJ/mol", "Hartree", "other")
 #: What ase calls energies, and has in eV.
@@ -40,8 +38,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "molecules",
         help="learning curves of molecular energies",
-        description="Compare the SO(3) kernel, the MLP kernel and composition alone at growing training sizes: prints "
-        "a table, writes a picture and the results as JSON.",
+        description="Compare the SO(3) kernel, the MLP kernel and composition alone at growing training sizes, with inducing "
+        "atoms and ridges by leave-one-out errors: prints a table, writes a picture and the results as JSON.",
         formatter_class=HelpFormatter,
     )
     add = parser.add_argument
@@ -53,11 +51,13 @@ def add_command(commands: Any) -> None:
     add("--target", default="U0", help="QM9 target, or the key of the energies in a file that ase reads")
     add("--unit", choices=UNITS, help="unit of the target in a file that ase reads ('other': no energy); default: eV for "
         "'energy' and 'free_energy'")  # fmt: skip
-    add("--sizes", type=positive, nargs="+", default=[50, 100, 200], help="training molecules")
-    add("--test", type=positive, default=150, help="test molecules")
+    add("--sizes", type=positive, nargs="+", default=[100, 300, 1000], help="training molecules")
+    add("--test", type=positive, default=200, help="test molecules")
     add("--seed", type=not_negative, default=0, help="of the draw of molecules")
+    add("--draws", type=positive, default=3, help="draws of training and test molecules: the picture shows their spread")
+    add("--inducing", type=positive, help="inducing atoms; default: 2000 (N / 1000)^(1/3) for N molecules, at most all")
     add_network_options(parser)
-    add_shared_options(parser, out="so3ntk-results")
+    add_shared_options(parser, out="so3ntk-results", activation="products")
     parser.set_defaults(run=run)
 
 
@@ -67,15 +67,15 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--length-unit", choices=("Angstrom", "Bohr"), help="unit of the positions (and cells) in a file that ase reads; "
         "default: Angstrom")  # fmt: skip
     add("--bandlimit", type=positive, default=4, help="degrees l < L of the environments")
-    add("--powers", type=float, nargs="+", default=[1.0, 2.0, 4.0, 6.0], help="p of the weights 1 / r^p")
-    add("--length", type=float, default=1.6, help="where all powers weigh the same, in Angstrom")
+    add("--powers", type=float, nargs="+", help="p of weights 1 / r^p, in place of localised radial functions (shells)")
+    add("--length", type=float, help="where all powers weigh the same, in Angstrom; default: 1.6, with --powers alone")
     add(
         "--cutoff",
         type=float,
-        help="where neighbours end, in Angstrom: needed for periodic structures; default: nowhere",
+        help="where neighbours end, in Angstrom; default: 5 for shells, nowhere for --powers, which periodic structures need",
     )
     add("--depth", type=positive, default=1, help="nonlinearities before pooling")
-    add("--rtol", type=float, default=1e-5, help="quadrature error that the rotation grid is calibrated to")
+    add("--rtol", type=float, default=1e-4, help="quadrature error that the rotation grid is calibrated to, where it has one")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,44 +84,62 @@ def run(args: argparse.Namespace) -> int:
 
     jax.config.update("jax_enable_x64", args.precision == "float64")
     from so3ntk.basics.plots import require_matplotlib
-    from so3ntk.matrices.estimate import estimate
-    from so3ntk.matrices.gram import gram
-    from so3ntk.molecules.energies import energy_network, learning_curve, mlp_network
 
     require_matplotlib("so3ntk molecules")  # now, not after minutes of work
     check_options(args)
     out = output_folder(args.out)
-    started = time.perf_counter()
-    data = _load(args)
-    say(args, f"{len(data)} molecules, {sum(map(len, data.atoms))} atoms, target {data.target} ({data.unit})")
-    x = read_environments(args, data.atoms)
-    activation = make_activation(args.activation)
-    so3 = energy_network(args.depth, activation, rtol=args.rtol).calibrate(x)
-    say(args, f"rotation grid for rtol {args.rtol:g}: {so3.quadrature}")
-    kernels, seconds = {}, {}
-    for name, net in (("mlp", mlp_network(args.depth, activation)), ("so3", so3)):
-        begun = time.perf_counter()
-        say(args, LABELS[name])
-        if not args.quiet and name == "so3":  # its program is the matrix's: half a second
-            guess = estimate(net, x, get=args.kernel, memory=args.memory, seconds=0.3)
-            if guess.seconds > LONG:
-                say(args, guess)
-        kernels[name] = gram(net, x, get=args.kernel, memory=args.memory, progress=not args.quiet)
-        seconds[name] = time.perf_counter() - begun
-    points = learning_curve(kernels, data.atoms, data.targets, args.sizes, args.test)
-    picture = _report(points, data, args.test, out)
+    started, points = time.perf_counter(), []
+    for draw in range(args.draws):
+        data = _load(args, args.seed + draw)
+        atoms = sum(map(len, data.atoms))
+        say(args, f"draw {draw + 1}: {len(data)} molecules, {atoms} atoms, target {data.target} ({data.unit})")
+        found, grid = _curves(args, data, draw)
+        points += found
+    picture = _report(points, data, args, out)
     results = {
         "settings": settings(args),
         "unit": data.unit,
         "length_unit": args.length_unit or "Angstrom",
-        "quadrature": str(so3.quadrature),
-        "gram_seconds": seconds,
+        "quadrature": grid,
         "seconds": time.perf_counter() - started,
         "points": [asdict(point) for point in points],
     }
     file = write_json(out / "learning_curve.json", results)
     print(f"{picture}\n{file}\n{results['seconds']:.0f} s in all")
     return 0
+
+
+def _curves(args: argparse.Namespace, data: Any, draw: int) -> tuple[list[Any], str]:
+    """The learning curves of one draw, and the rotation grid."""
+    from so3ntk.learning.inducing.regressor import InducingRegressor
+    from so3ntk.molecules.energies import learning_curve, mlp_network
+
+    x = read_environments(args, data.atoms)
+    so3 = network_of(args, x)
+    options = {"kernel": args.kernel, "inducing": args.inducing, "memory": args.memory, "progress": not args.quiet}
+    mlp = mlp_network(args.depth, make_activation(args.activation), bias_of(args))
+    models = {name: InducingRegressor(net, **options) for name, net in (("mlp", mlp), ("so3", so3))}
+
+    def report(point: Any) -> None:
+        if point.method != "composition":
+            say(args, f"{LABELS[point.method]}, {point.size} molecules: {point.mae:.4g} {data.unit}, {point.seconds:.0f} s")
+
+    points = learning_curve(models, x, data.atoms, data.targets, args.sizes, args.test, report, draw)
+    return points, str(so3.quadrature)
+
+
+def network_of(args: argparse.Namespace, x: Any) -> Any:
+    """The network for energies, with its rotation grid."""
+    from so3ntk.molecules.energies import energy_network
+
+    net = energy_network(args.depth, make_activation(args.activation), bias_of(args), rtol=args.rtol).calibrate(x)
+    say(args, f"rotation grid for rtol {args.rtol:g}: {net.quadrature}")
+    return net
+
+
+def bias_of(args: argparse.Namespace) -> float:
+    """On the scale of the environments."""
+    return 1.0 if args.powers is None else 3.0
 
 
 def is_qm9(args: argparse.Namespace) -> bool:
@@ -152,31 +170,37 @@ def to_angstrom(frames: Sequence[Any], length_unit: str | None) -> Sequence[Any]
 
 def read_environments(args: argparse.Namespace, atoms: Sequence[Any]) -> Any:
     """The environments of molecules that the options ask for."""
-    from so3ntk.molecules import environments
+    from so3ntk.molecules import Shells, environments
 
     periodic = next((number for number, frame in enumerate(atoms) if frame.pbc.any()), None)
-    if args.cutoff is None and periodic is not None:
+    if args.powers is not None and args.cutoff is None and periodic is not None:
         raise ValueError(
             f"--cutoff: structure {periodic} of those drawn is periodic, so its atoms have neighbours without end: pass "
             "--cutoff 5, or another distance in Angstrom."
         )
     species = tuple(sorted({symbol for molecule in atoms for symbol in molecule.get_chemical_symbols()}))
-    settings = {"powers": tuple(args.powers), "length": args.length, "cutoff": args.cutoff}
+    if args.powers is not None:
+        length = 1.6 if args.length is None else args.length
+        settings = {"powers": tuple(args.powers), "length": length, "cutoff": args.cutoff}
+    elif args.length is None:
+        settings = {"radial": Shells() if args.cutoff is None else Shells(cutoff=args.cutoff)}
+    else:
+        raise ValueError("--length: where powers weigh the same is for --powers; shells have none. Leave it out, or pass --powers.")
     return environments(atoms, species=species, bandlimit=args.bandlimit, **settings)
 
 
-def _load(args: argparse.Namespace) -> Any:
+def _load(args: argparse.Namespace, seed: int) -> Any:
     from so3ntk.molecules import load_qm9, read_molecules
 
     needed = max(args.sizes) + args.test
     if is_qm9(args):
-        return load_qm9(needed, seed=args.seed, target=args.target, path=args.data)
+        return load_qm9(needed, seed=seed, target=args.target, path=args.data)
     data = read_molecules(args.data, target_key=args.target, unit=_unit(args))
     if needed > len(data):
         raise ValueError(f"--sizes and --test ask for {needed} molecules, {args.data} holds {len(data)}.")
     to_angstrom(data.atoms, args.length_unit)
     _check_forces(data, args)
-    return data[np.random.default_rng(args.seed).permutation(len(data))[:needed]]
+    return data[np.random.default_rng(seed).permutation(len(data))[:needed]]
 
 
 def _unit(args: argparse.Namespace) -> str:
@@ -205,19 +229,22 @@ def _check_forces(data: Any, args: argparse.Namespace) -> None:
         check_forces(data.atoms, data.targets * ENERGIES[data.unit], per_angstrom, where)
 
 
-def _report(points: Sequence[Any], data: Any, test: int, out: Path) -> Path:
-    """Print the tables, draw the picture in the first unit."""
+def _report(points: Sequence[Any], data: Any, args: argparse.Namespace, out: Path) -> Path:
+    """Print the tables, means over draws, and draw the picture in the first unit."""
     from so3ntk.basics.plots import plot_learning_curves
 
     units = _units(data.unit)
+    errors: dict[tuple[str, int], list[float]] = {}
+    for p in points:
+        errors.setdefault((LABELS[p.method], p.size), []).append(p.mae)
     for unit, factor in units:
-        rows = [(LABELS[p.method], p.size, p.mae * factor) for p in points]
+        rows = [(label, size, float(np.mean(values)) * factor) for (label, size), values in errors.items()]
         print(format_table(f"mean absolute error [{unit}]", rows))
     unit, factor = units[0]
+    draws = "" if args.draws == 1 else f", {args.draws} draws"
     return replace_file(out / "learning_curve.png", lambda path: plot_learning_curves(
         [(p.method, p.size, p.mae * factor) for p in points], path, labels=LABELS, xlabel="training molecules",
-        ylabel=f"mean absolute error of {data.target} [{unit}]",
-        title=f"{len(data)} molecules, {test} of them for testing"))  # fmt: skip
+        ylabel=f"mean absolute error of {data.target} [{unit}]", title=f"{args.test} test molecules{draws}"))  # fmt: skip
 
 
 def _units(unit: str) -> list[tuple[str, float]]:

@@ -13,12 +13,13 @@ from so3ntk.basics.files import output_folder as output_folder
 from so3ntk.basics.files import replace_file as replace_file
 from so3ntk.cli.tolerance import check_rtol
 from so3ntk.engine import activations
+from so3ntk.engine.layers import Layer
 from so3ntk.engine.plan import parse_memory
 
 #: The class of so3ntk behind each name of an activation, and its arguments.
-ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = MappingProxyType({
+ACTIVATIONS: Mapping[str, tuple[str, tuple[Any, ...]]] = MappingProxyType({
     "relu": ("Relu", ()), "erf": ("Erf", ()), "gelu": ("Gelu", ()), "abs": ("Abs", ()), "sin": ("Sin", ()),
-    "leaky_relu": ("LeakyRelu", (0.01,)),
+    "leaky_relu": ("LeakyRelu", (0.01,)), "products": ("Products", ((0.0, 0.0, 1.0),)),
 })  # fmt: skip
 
 
@@ -29,17 +30,18 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
-def add_shared_options(parser: argparse.ArgumentParser, out: str) -> None:
+def add_shared_options(parser: argparse.ArgumentParser, out: str, activation: str = "relu") -> None:
     """--kernel, --out (with this default) and what ``add_kernel_options`` adds."""
     parser.add_argument("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel to regress with")
     parser.add_argument("--out", default=out, help="folder of the results")
-    add_kernel_options(parser)
+    add_kernel_options(parser, activation)
 
 
-def add_kernel_options(parser: argparse.ArgumentParser) -> None:
+def add_kernel_options(parser: argparse.ArgumentParser, activation: str) -> None:
     """--activation, --precision, --memory, --quiet and --traceback."""
     add = parser.add_argument
-    add("--activation", choices=tuple(ACTIVATIONS), default="relu", help="nonlinearity (leaky_relu: of slope 0.01)")
+    add("--activation", choices=tuple(ACTIVATIONS), default=activation,
+        help="nonlinearity (leaky_relu: of slope 0.01; products: of two independent channels)")  # fmt: skip
     add("--precision", choices=("float32", "float64"), default="float32", help="of the kernels")
     add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results, with its unit")
     add(
@@ -64,7 +66,7 @@ def not_negative(text: str) -> int:
     return value
 
 
-def make_activation(name: str) -> activations.Activation:
+def make_activation(name: str) -> Layer:
     """The activation of one of the names ``ACTIVATIONS``."""
     kind, arguments = ACTIVATIONS[name]
     return getattr(activations, kind)(*arguments)

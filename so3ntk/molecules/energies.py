@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
+from sklearn.base import clone
 
-from so3ntk.engine.activations import Activation, Relu
-from so3ntk.engine.layers import Dense, GroupPool
+from so3ntk.engine.activations import Products
+from so3ntk.engine.layers import Dense, GroupPool, Layer
 from so3ntk.engine.network import Network, serial
-from so3ntk.learning.regressor import KernelRegressor
-from so3ntk.matrices.gram import gram
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
+from so3ntk.molecules.radial import Shells
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.layers.lift import Lift
@@ -24,56 +25,63 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 #: The environments for energies: ``environments(atoms, **ENERGY_ENVIRONMENTS)``.
-ENERGY_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
+ENERGY_ENVIRONMENTS: dict[str, Any] = {"radial": Shells(), "bandlimit": 4}
+#: The nonlinearity for energies: squares of the kernel, which hold all terms of up to three bodies.
+ENERGY_COEFFICIENTS = (0.0, 0.0, 1.0)
 
 
 def energy_network(
-    depth: int = 1, activation: Activation | None = None, b_std: float | None = 3.0, **options: Any
+    depth: int = 1, activation: Layer | None = None, b_std: float | None = 1.0, **options: Any
 ) -> Network:
     """The SO(3) network for energies: Lift, depth nonlinearities with GroupConv between, GroupPool, Dense, AtomSum.
 
-    activation: Relu() by default; b_std: of the biases of Lift, on the scale of ``ENERGY_ENVIRONMENTS``; options
-    (quadrature, rtol) go to ``serial``, with rtol 1e-5 by default: on coarser grids the regression is less accurate.
-    Atoms of one element share weights. The defaults are the best of those tried on QM9 with 200 training molecules:
-    see benchmarks/RESULTS.md.
+    activation: ``Products(ENERGY_COEFFICIENTS)`` by default, whose rotation grid is exact and small; b_std: of the biases of Lift, on
+    the scale of ``ENERGY_ENVIRONMENTS``, which mix terms of fewer bodies in; options (quadrature, rtol) go to ``serial``. Atoms of
+    one element share weights. The defaults are the best of those tried by leave-one-out errors on QM9: see benchmarks/RESULTS.md.
     """
     _check_depth(depth)
-    activation = Relu() if activation is None else activation
+    activation = Products(ENERGY_COEFFICIENTS) if activation is None else activation
     hidden = [layer for _ in range(depth - 1) for layer in (activation, GroupConv())]
-    last = (GroupPool(), Dense(), AtomSum(match_species=True))
-    return serial(Lift(b_std=b_std), *hidden, activation, *last, **{"rtol": 1e-5, **options})
+    return serial(Lift(b_std=b_std), *hidden, activation, GroupPool(), Dense(), AtomSum(match_species=True), **options)
 
 
-def mlp_network(depth: int = 1, activation: Activation | None = None, b_std: float | None = 3.0) -> Network:
+def mlp_network(depth: int = 1, activation: Layer | None = None, b_std: float | None = 1.0) -> Network:
     """The same network without symmetry: the coefficients of an environment into a fully connected network."""
     _check_depth(depth)
-    activation = Relu() if activation is None else activation
+    activation = Products(ENERGY_COEFFICIENTS) if activation is None else activation
     hidden = [layer for _ in range(depth - 1) for layer in (activation, Dense())]
     return serial(Flatten(), Dense(b_std=b_std), *hidden, activation, Dense(), AtomSum(match_species=True))
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Errors on the test molecules of one method trained on the first ``size`` molecules, in the targets' unit."""
+    """Errors on the test molecules of one method trained on the first ``size`` molecules, in the targets' unit.
+
+    loo: the root mean square leave-one-out error of the training molecules, NaN for composition alone. seconds: of fit and
+    prediction. draw: of several draws of molecules, which.
+    """
 
     method: str
     size: int
     mae: float
     rmse: float
     ridge: float
+    loo: float
+    seconds: float
+    draw: int = 0
 
 
 def learning_curve(
-    kernels: dict[str, Float[np.ndarray, "n n"]], atoms: Sequence[Atoms], y: Float[np.ndarray, " n"],
-    sizes: Sequence[int], test: int, report: Callable[[CurvePoint], None] = lambda point: None,
+    models: Mapping[str, Any], x: Any, atoms: Sequence[Atoms], y: Float[np.ndarray, " n"],
+    sizes: Sequence[int], test: int, report: Callable[[CurvePoint], None] = lambda point: None, draw: int = 0,
 ) -> list[CurvePoint]:  # fmt: skip
-    """Train on ``size`` molecules, test on the last ``test``, for composition alone and for each kernel.
+    """Train on ``size`` molecules, test on the last ``test``, for composition alone and for each model.
 
     The training molecules are the first ones, but for a few moved to the front so that every training set holds all
     elements: the contribution of an element that no training molecule has is unknown.
 
-    kernels: Gram matrices of all n molecules. Each size fits its own composition baseline, and its ridge by
-    leave-one-out on the residuals. ValueError if a training size and the test set overlap, or there is none.
+    models: estimators by name, such as ``InducingRegressor(energy_network())``, of which a copy is fitted to the inputs x of each
+    training set, with at most all of its atoms inducing; composition is in their fit. ValueError if a training size and the test set overlap, or there is none.
     """
     n = len(y)
     whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k > 0 for k in (*sizes, test))
@@ -88,22 +96,20 @@ def learning_curve(
     order, test_rows = covering_order(atoms, n - test), np.arange(n - test, n)
     points = []
 
-    def add(method: str, size: int, error: np.ndarray, ridge: float):
-        point = CurvePoint(method, size, float(np.abs(error).mean()), float(np.sqrt((error**2).mean())), ridge)
-        points.append(point)
-        report(point)
+    def add(method: str, size: int, predicted: np.ndarray, begun: float, ridge: float = 0.0, loo: float = np.nan) -> None:
+        error, seconds = predicted - y[test_rows], time.perf_counter() - begun
+        mae, rmse = float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
+        points.append(CurvePoint(method, size, mae, rmse, ridge, loo, seconds, draw))
+        report(points[-1])
 
     for size in sizes:
-        rows = order[:size]
-        used = [*rows.tolist(), *test_rows.tolist()]
-        baseline = CompositionBaseline().fit([atoms[i] for i in used[:size]], y[rows])
-        residual = np.zeros(n)
-        residual[used] = y[used] - baseline.predict([atoms[i] for i in used])
-        add("composition", size, residual[test_rows], 0.0)
-        for method, kernel in kernels.items():
-            model = KernelRegressor(net="precomputed").fit(kernel[np.ix_(rows, rows)], residual[rows])
-            predicted = model.predict(kernel[np.ix_(test_rows, rows)])
-            add(method, size, predicted - residual[test_rows], float(model.ridge_))
+        rows, begun = order[:size], time.perf_counter()
+        baseline = CompositionBaseline().fit([atoms[i] for i in rows], y[rows])
+        add("composition", size, baseline.predict([atoms[i] for i in test_rows]), begun)
+        for method, model in models.items():
+            begun = time.perf_counter()
+            fitted = _fitting(model, sum(len(atoms[i]) for i in rows)).fit(x[rows], y[rows])
+            add(method, size, fitted.predict(x[test_rows]), begun, float(fitted.ridge_), float(fitted.loo_error_))
     return points
 
 
@@ -117,11 +123,10 @@ def covering_order(atoms: Sequence[Atoms], train: int) -> np.ndarray:
     return np.array(front + sorted(set(range(train)) - set(front)), int)
 
 
-def molecular_kernels(
-    networks: dict[str, Network], x: Any, kernel: str = "ntk", progress: bool = True
-) -> dict[str, Float[np.ndarray, "n n"]]:
-    """The Gram matrix of all molecules for each named network."""
-    return {name: gram(net, x, get=kernel, progress=progress) for name, net in networks.items()}
+def _fitting(model: Any, atoms: int) -> Any:
+    """A copy, whose number of inducing atoms is no more than there are."""
+    count = model.get_params(deep=False).get("inducing")
+    return clone(model).set_params(inducing=min(count, atoms)) if isinstance(count, int) else clone(model)
 
 
 def _check_depth(depth: int) -> None:

@@ -28,6 +28,7 @@ from so3ntk.sphere.quadrature import (
     choose,
     choose_grid,
     exact_grid,
+    is_exact,
     is_local,
     kept_bandlimit,
 )
@@ -52,8 +53,10 @@ class Sphere(Space):
         return grid.base if isinstance(grid, AdaptiveGrid) and ends_in_field(self.layers) else grid
 
     def refined(self, signals: Any, quadrature: SphereQuadrature | None, rtol: float) -> SphereQuadrature:
-        """The one given with its grids refined, or that of the rule at a thirtieth of rtol."""
-        return self.sampling(signals, None, rtol / 30) if quadrature is None else quadrature.refined()
+        """The one given with its grids refined, unless it is exact, or that of the rule at a thirtieth of rtol."""
+        if quadrature is None:
+            return self.sampling(signals, None, rtol / 30)
+        return quadrature if is_exact(quadrature, self.layers, signals.bandlimit) else quadrature.refined()
 
     def evaluation(
         self,

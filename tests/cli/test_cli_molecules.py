@@ -23,7 +23,7 @@ from ase.io import write  # noqa: E402
 from tests.molecules.springs import springs, waters  # noqa: E402
 
 #: A coarse grid, which seconds compile.
-FAST = ("--rtol", "0.5", "--bandlimit", "2", "--activation", "erf", "--powers", "2", "--sizes", "4", "6", "--test", "4")
+FAST = ("--bandlimit", "2", "--inducing", "8", "--draws", "1", "--sizes", "4", "6", "--test", "4")
 EV = {
     "eV": 1.0,
     "meV": 1e-3,
@@ -130,7 +130,7 @@ def test_units_that_contradict_the_file(tmp_path):
 
 
 def test_periodic_structures(tmp_path, capsys):
-    """Refused without --cutoff, by the option's name; taken with it."""
+    """Shells take them; powers are refused without --cutoff, by the option's name, and taken with it."""
     rng, frames = np.random.default_rng(0), []
     for _ in range(10):
         frame = bulk("Cu", cubic=True)
@@ -139,6 +139,9 @@ def test_periodic_structures(tmp_path, capsys):
         frames.append(frame)
     write(tmp_path / "copper.xyz", frames, format="extxyz")
     command = ["molecules", "--data", str(tmp_path / "copper.xyz"), "--target", "energy", *FAST, "--out", str(tmp_path)]
+    assert main([*command, "--cutoff", "4", "--quiet"]) == 0
+    capsys.readouterr()
+    command += ["--powers", "2"]
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "--cutoff: structure 0 of those drawn is periodic" in error
@@ -151,7 +154,9 @@ def test_periodic_structures(tmp_path, capsys):
         "gram",
         "--data",
         str(tmp_path / "copper.xyz"),
-        *FAST[:-5],
+        *FAST[:2],
+        "--powers",
+        "2",
         "--store",
         str(tmp_path / "run.zarr"),
         "--quiet",
@@ -182,13 +187,14 @@ def test_progress(tmp_path, capsys):
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert "10 molecules, 30 atoms, target energy (eV)" in out
-    assert "rotation grid for rtol 0.5" in out
-    assert [line.split(":")[0] for line in err.splitlines()] == ["Gram matrix"] * 2
+    assert "rotation grid for rtol 0.0001: ProductGrid(n=4, n_beta=2)" in out
+    assert [line.split(":")[0] for line in err.splitlines()] == ["Gram matrix", "features", "features"] * 4
     assert "\r" not in err
     assert main([*command, "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("mean absolute error [kcal/mol]")
+    assert "SO(3) kernel, 6 molecules" not in out
     assert "quiet" not in json.loads((tmp_path / "learning_curve.json").read_text())["settings"]
 
 
@@ -210,7 +216,8 @@ def test_progress(tmp_path, capsys):
             "--unit: the unit of 'my_energy' in .* is not known. Pass --unit eV, meV, .* --unit other",
         ),
         (("--target", "energy", "--sizes", "40"), "ask for 44 molecules, .* holds 10"),
-        (("--target", "energy", "--length", "-1"), "length"),
+        (("--target", "energy", "--length", "1"), "--length: where powers weigh the same is for --powers; shells have none"),
+        (("--target", "energy", "--length", "-1", "--powers", "2"), "length"),
         (("--target", "energy", "--cutoff", "-1"), "cutoff"),
     ],
 )

@@ -32,7 +32,6 @@ from so3ntk.learning.ridge import warn_if_flat
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.datasets.targets import check_energies, check_molecules, join_forces
-from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS
 from so3ntk.molecules.environments import environments
 from so3ntk.molecules.forces.consistency import check_distances
 from so3ntk.molecules.forces.consistency import check_forces as check_consistency
@@ -67,11 +66,15 @@ class Prediction(NamedTuple):
     force_std: list[Float[np.ndarray, "atoms 3"]] | None = None
 
 
+#: The environments for forces: ``environments(atoms, **FORCE_ENVIRONMENTS)``.
+FORCE_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
+
+
 class EnergyForceRegressor(BaseEstimator):
     r"""Gaussian-process regression of molecular energies and forces with the kernel of a network.
 
     net: a network that ends with ``AtomSum``; None is ``force_network()``. kernel: "ntk" or "nngp".
-    environment: the settings of ``environments``; None is ``ENERGY_ENVIRONMENTS``.
+    environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``.
     energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
     per square Angstrom). What is None is chosen from 10^-10 to 10^-1 times the mean of K's diagonal by the marginal
     likelihood of the first ``selection`` training molecules, and doubled, with a warning, until the covariance of all
@@ -185,8 +188,8 @@ class EnergyForceRegressor(BaseEstimator):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Those of the environments: given, or ``ENERGY_ENVIRONMENTS``."""
-        return ENERGY_ENVIRONMENTS if self.environment is None else self.environment
+        """Those of the environments: given, or ``FORCE_ENVIRONMENTS``."""
+        return FORCE_ENVIRONMENTS if self.environment is None else self.environment
 
     def cross_kernel(self, atoms: Sequence[Atoms]) -> Float[np.ndarray, "rows N"]:
         """K_*: the covariances of molecules' energies, then forces, with what was fitted."""
@@ -270,7 +273,7 @@ def force_network(
 ) -> Network:
     """The default network for energies and forces: Lift, one nonlinearity (Erf), GroupPool, Dense, AtomSum by element.
 
-    W_std brings the environments of ``ENERGY_ENVIRONMENTS``, whose variances run from 4 to 400, into the range where Erf
+    W_std brings the environments of ``FORCE_ENVIRONMENTS``, whose variances run from 4 to 400, into the range where Erf
     is far from saturation: then its kernels are near polynomials of low degree and few rotations suffice. Second
     derivatives show the grid's error much more than the kernel does: of the force block's mean diagonal 1e-3, 1e-4 and
     below are left at 12, 16 and 24 points (at W_std = 0.1 1e-2, 3e-3, measured on six molecules of 9 to 13 atoms), and the
