@@ -86,11 +86,16 @@ def test_in_single_precision_terms_of_a_polynomial_do_not_disturb_each_other():
 
 
 def test_under_jit_they_are_polynomials_too():
-    net = serial(*NETWORKS["mixed"], quadrature=GRID)
-    for kernel, expected in zip(
-        jax.jit(lambda a: net.kernel_fn(SphereSignal(a, 3)))(X.coefficients), net.kernel_fn(X), strict=True
-    ):
+    net, kinds = serial(*NETWORKS["mixed"], quadrature=GRID), []
+
+    def kernels(a):
+        x = SphereSignal(a, 3)
+        kinds.append(type(make_plan(net.layers, GRID, 1e-4, x, None).evaluation))
+        return net.kernel_fn(x)
+
+    for kernel, expected in zip(jax.jit(kernels)(X.coefficients), net.kernel_fn(X), strict=True):
         np.testing.assert_allclose(kernel, expected, rtol=1e-13)
+    assert kinds == [Powers]
 
 
 def test_degrees_multiply_with_depth():
