@@ -125,7 +125,7 @@ def grid_of(text: str) -> Any:
 
 def grid_used(net: Any, x: Any) -> str:
     """The grid that a network takes for such environments."""
-    return repr(net.space.sampling(x.signal, net.quadrature, net.rtol))[:80]
+    return repr(net.space.sampling(x.signal, net.quadrature, net.rtol))[:200]
 
 
 def columns_of(atoms: Sequence[Any], train: Sequence[Any]) -> np.ndarray:

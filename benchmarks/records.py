@@ -25,8 +25,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from so3ntk.basics.version import __version__
-
 Run = dict[str, Any]
 
 
@@ -122,6 +120,8 @@ def peak_bytes() -> int:
 
 def surroundings(packages: Sequence[str]) -> Run:
     """Versions, the commit, and the machine: what a run depends on besides its description."""
+    from so3ntk.basics.version import __version__
+
     root = Path(__file__).resolve().parents[1]
     described = ("git", "-C", str(root), "describe", "--always", "--dirty")
     try:
