@@ -7,7 +7,7 @@
 Molecules, network, records and what seconds are, as in learning_qm9.py, whose results file may be the same: a run that either
 has done is not repeated. All combinations of counts, selections, grids and dtypes are run, by default on seed 0 with 1,000
 training molecules. float64 needs JAX_ENABLE_X64=1, which makes no difference to runs in float32 but their speed: run it apart.
-Printed: one line for each combination, averaged over seeds: the errors, the stages' seconds, what was left out of k(Z, Z).
+Printed: one line for each combination, averaged over seeds: the errors, the stages' seconds, the jitter of k(Z, Z).
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def averaged(records: list[Run]) -> dict[tuple[str, int], list[Run]]:
 def print_table(records: list[Run]) -> None:
     found = averaged(records)
     first = max(len(series) for series, _ in found)
-    print(f"{'':<{first}}{'m':>7}{'MAE':>8}{'RMSE':>8}{'LOO':>8}{'dropped':>9}{'MiB':>7}"
+    print(f"{'':<{first}}{'m':>7}{'MAE':>8}{'RMSE':>8}{'LOO':>8}{'jitter':>9}{'MiB':>7}"
           + "".join(f"{stage:>15}" for stage in STAGES))  # fmt: skip
     for (series, count), chosen in found.items():
         errors = [np.mean([record[name] for record in chosen]) for name in ("mae", "rmse", "loo")]
-        dropped = np.mean([record["notes"]["dropped"] for record in chosen])
+        jitter = max(record["notes"]["jitter"] for record in chosen)
         peak = np.mean([record["peak_mib"]["whole"] for record in chosen])
         seconds = [np.mean([record["seconds"].get(stage, 0.0) for record in chosen]) for stage in STAGES]
         print(f"{series:<{first}}{count:>7}" + "".join(f"{error:>8.3f}" for error in errors)
-              + f"{dropped:>9.0f}{peak:>7.0f}" + "".join(f"{taken:>15.2f}" for taken in seconds))  # fmt: skip
+              + f"{jitter:>9.0e}{peak:>7.0f}" + "".join(f"{taken:>15.2f}" for taken in seconds))  # fmt: skip
 
 
 def draw(records: list[Run], folder: str) -> None:

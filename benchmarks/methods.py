@@ -6,6 +6,7 @@ composition, one number per element, without a penalty and in the same fit, and 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Callable, Sequence
@@ -77,12 +78,10 @@ def network(train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: 
     fit_in_stages(model, x, y, clock)
     with clock("predict"):
         values = model.predict(environments(test, **options))
-    whitening = model.whitening_
     notes = {
         "inducing": len(model.inducing_.numbers),
         "grid": grid_used(net, x),
-        "dropped": whitening.dropped,
-        "eigenvalues": [whitening.smallest, whitening.largest],
+        "jitter": model.whitening_.jitter,
     }
     return Prediction(values, model.loo_error_, model.ridge_, notes)
 
@@ -110,12 +109,12 @@ def network_of(method: str, options: Run) -> Any:
 
 
 def activation_of(text: str) -> Any:
-    """An activation of so3ntk by its name and, in brackets, whole numbers: Erf, Monomial(3)."""
-    found = re.fullmatch(r"(\w+)(?:\(([\d, ]*)\))?", text)
+    """An activation of so3ntk by its name and, in brackets, its arguments as Python's literals: Erf, Monomial(3)."""
+    found = re.fullmatch(r"(\w+)(?:\((.*)\))?", text)
     made = getattr(so3ntk, found[1], None) if found else None
     if made is None:
         raise ValueError(f"expected the name of an activation of so3ntk, such as Erf or Monomial(3), got {text!r}.")
-    return made(*(int(number) for number in (found[2] or "").split(",") if number.strip()))
+    return made(*(ast.literal_eval(f"({found[2]},)") if found[2] else ()))
 
 
 def grid_of(text: str) -> Any:
@@ -156,8 +155,24 @@ def settings_of(method: str, options: Run) -> Run:
     return {"method": method, **own, **{name: re.sub(r"\s+", "", text) for name, text in described.items()}}
 
 
+def labelled(records: Sequence[Run]) -> list[tuple[str, Run]]:
+    """Records with what tables call them: the method, and those of its options that are not default.
+
+    Settings that differ in other things, as after a change of the library's defaults, are numbered.
+    """
+    known: dict[str, list[Run]] = {}
+    found = []
+    for record in records:
+        settings, text = record["run"]["settings"], label_of(record["run"])
+        alike = known.setdefault(text, [])
+        if settings not in alike:
+            alike.append(settings)
+        number = alike.index(settings)
+        found.append((text + (f" #{number + 1}" if number else ""), record))
+    return found
+
+
 def label_of(run: Run) -> str:
-    """What tables call a run: the method, and those of its options that are not default."""
     settings = run["settings"]
     own = {name: settings[name] for name in NETWORK_OPTIONS if name in settings}
     options = [f"{name} {value}" for name, value in own.items() if value != NETWORK_OPTIONS[name]]

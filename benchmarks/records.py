@@ -130,7 +130,11 @@ def surroundings(packages: Sequence[str]) -> Run:
         commit = ""
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "versions": {"python": platform.python_version(), "so3ntk": f"{__version__} {commit}".strip(), **_versions(packages)},
+        "versions": {
+            "python": platform.python_version(),
+            "so3ntk": f"{__version__} {commit}".strip(),
+            **_versions(packages),
+        },
         "machine": {
             "processor": platform.machine(),
             "cores": len(affinity(0)) if affinity else os.cpu_count(),

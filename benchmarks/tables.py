@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import label_of
+from methods import labelled
 from records import Run
 
 #: Okabe and Ito's, which are told apart by readers of all kinds, without the yellow that is faint on white.
@@ -30,9 +30,9 @@ def groups_of(records: Sequence[Run]) -> dict[str, list[Run]]:
 def cells_of(records: Sequence[Run], value: Callable[[Run], float]) -> dict[str, dict[int, dict[int, float]]]:
     """value by label, size and seed."""
     found: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for record in records:
+    for label, record in labelled(records):
         run = record["run"]
-        found[label_of(run)][run["size"]][run["seed"]] = value(record)
+        found[label][run["size"]][run["seed"]] = value(record)
     return {label: {size: dict(sorted(seeds.items())) for size, seeds in sorted(sizes.items())} for label, sizes in found.items()}  # fmt: skip
 
 
@@ -81,8 +81,8 @@ def _cell(seeds: dict[int, float], each: bool, digits: int) -> str:
 def print_stages(records: Sequence[Run]) -> None:
     """Mean seconds of each stage, a line for each label and size."""
     found: dict[tuple[str, int], list[Run]] = defaultdict(list)
-    for record in records:
-        found[label_of(record["run"]), record["run"]["size"]].append(record)
+    for label, record in labelled(records):
+        found[label, record["run"]["size"]].append(record)
     stages = ("representation", "selection", "prior", "features", "solve", "predict", "total")
     first = max(len(label) for label, _ in found)
     print(f"\n{'seconds of the stages':<{first}}{'N':>7}" + "".join(f"{stage:>15}" for stage in stages))
