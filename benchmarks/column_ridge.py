@@ -14,11 +14,13 @@ determine a column have no such residual, and do not count.
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
+from so3ntk.errors import RidgePathWarning
 from so3ntk.learning.inputs import RELATIVE_RIDGES
 
 #: What is left of a row beside the columns, below which it determines one of them alone.
@@ -57,6 +59,9 @@ def fit(kernel: np.ndarray, columns: np.ndarray, y: np.ndarray, ridges: np.ndarr
     free = vectors**2 @ inverse
     errors = [_error(weights[~alone, k], free[~alone, k]) for k in range(len(ridges))]
     best = int(np.argmin(errors))
+    if best in (0, len(ridges) - 1):
+        end = "smallest" if best == 0 else "largest"
+        warnings.warn(f"the best ridge, {ridges[best]:.1e}, is the {end} of the path.", RidgePathWarning, stacklevel=2)
     chosen, ridge = weights[:, best], float(ridges[best])
     rest = y - kernel @ chosen - ridge * chosen
     return ColumnFit(chosen, np.linalg.lstsq(columns, rest, rcond=None)[0], ridge, errors[best])

@@ -19,7 +19,8 @@ Each method, seed and size is a run in a process of its own and a JSON line in t
 ridge, seconds of each stage, peak memory (of the process, and before the method began), settings, versions, machine. Runs that
 have a line are not repeated. Seconds are of the whole method at that size, from molecules in memory to predictions, with
 compilation, which is part of every run, and without the start of Python and imports; they are comparable where "cores" and
-"load" are: pin the benchmark (taskset -c 0) and leave the machine to it.
+"load" are: pin the benchmark (OMP_NUM_THREADS=1 taskset -c 0 python ...) and leave the machine to it. Versions and commit
+are in the record and no part of what makes a run another one: begin a new file where the library's kernels have changed.
 """
 
 from __future__ import annotations

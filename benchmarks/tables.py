@@ -33,7 +33,10 @@ def cells_of(records: Sequence[Run], value: Callable[[Run], float]) -> dict[str,
     for label, record in labelled(records):
         run = record["run"]
         found[label][run["size"]][run["seed"]] = value(record)
-    return {label: {size: dict(sorted(seeds.items())) for size, seeds in sorted(sizes.items())} for label, sizes in found.items()}  # fmt: skip
+    return {
+        label: {size: dict(sorted(seeds.items())) for size, seeds in sorted(sizes.items())}
+        for label, sizes in found.items()
+    }
 
 
 def print_tables(records: Sequence[Run]) -> None:
@@ -92,14 +95,21 @@ def print_stages(records: Sequence[Run]) -> None:
 
 
 def draw(records: Sequence[Run], folder: str | Path) -> list[Path]:
-    """Two pictures of each set of molecules: error against training molecules, and against seconds."""
+    """Two pictures of each set of molecules: error against training molecules, and against seconds.
+
+    Composition alone, which takes milliseconds, is in the first.
+    """
     written, folder = [], Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for group, chosen in groups_of(records).items():
         errors = cells_of(chosen, lambda record: record["mae"])
         seconds = cells_of(chosen, lambda record: record["seconds"]["total"])
         curves = {label: ([*sizes], sizes) for label, sizes in errors.items()}
-        costs = {label: ([np.mean([*seconds[label][n].values()]) for n in sizes], sizes) for label, sizes in errors.items()}  # fmt: skip
+        costs = {
+            label: ([np.mean([*seconds[label][size].values()]) for size in sizes], sizes)
+            for label, sizes in errors.items()
+            if label != "composition"
+        }
         for name, x_label, lines in (
             ("size", "training molecules", curves),
             ("seconds", "seconds of the whole method, compilation included", costs),
@@ -115,9 +125,9 @@ def draw_lines(lines: dict[str, tuple[Sequence[float], dict[Any, dict[int, float
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure, axes = pyplot.subplots(figsize=(8.5, 5.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.5, 6.5), layout="constrained")
     styles = zip(cycle(COLOURS), cycle(MARKERS), (line for line in LINES for _ in COLOURS), strict=False)
     for (label, (x, cells)), (colour, marker, style) in zip(lines.items(), styles, strict=False):
         values = [[*seeds.values()] for seeds in cells.values()]
@@ -128,10 +138,11 @@ def draw_lines(lines: dict[str, tuple[Sequence[float], dict[Any, dict[int, float
         )
     axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(ScalarFormatter())
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=2)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
