@@ -6,7 +6,7 @@
 
 Molecules, network, records and what seconds are, as in learning_qm9.py, whose results file may be the same: a run that either
 has done is not repeated. All combinations of counts, selections, grids and dtypes are run, by default on seed 0 with 1,000
-training molecules. float64 needs JAX_ENABLE_X64=1, which makes no difference to runs in float32 but their speed: run it apart.
+training molecules. float64 needs JAX_ENABLE_X64=1: run it apart; records have the precision of JAX in their notes.
 Printed: one line for each combination, averaged over seeds: the errors, the stages' seconds, the jitter of k(Z, Z).
 """
 

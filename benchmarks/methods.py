@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import column_ridge
+import jax
 import numpy as np
 from peers import PEERS
 from records import Run, Stopwatch, peak_bytes, surroundings
@@ -82,6 +83,7 @@ def network(train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: 
         "inducing": len(model.inducing_.numbers),
         "grid": grid_used(net, x),
         "jitter": model.whitening_.jitter,
+        "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore
     }
     return Prediction(values, model.loo_error_, model.ridge_, notes)
 

@@ -2,7 +2,8 @@
 
 ``represent(atoms, settings)`` of some molecules, ``kernel(a, b, settings)`` between two such representations (b None: of a with
 itself). All are sums over pairs of like atoms. settings: parameters of the representation and of the kernel, and "elements" and
-"pad", the elements and the largest number of atoms that occur.
+"pad", the elements and the largest number of atoms that occur. All representations are in memory: 46 kB an atom for SOAP,
+about 9 GB for 10,000 molecules of QM9, and 6 kB for FCHL19.
 """
 
 from __future__ import annotations
