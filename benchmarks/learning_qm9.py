@@ -1,122 +1,84 @@
-"""Learning curves on QM9 beside SOAP and FCHL19: errors and Gram times of the same molecules.
+"""Learning curves on QM9 of our kernels, of SOAP, FCHL19 and FCHL18, of an MLP's kernel and of composition alone.
 
-    python benchmarks/learning_qm9.py [--seeds 0 1 2] [--sizes 50 100 200] [--test 150] [--path FILE] [--only NTK] [--fit 24]
-    JAX_ENABLE_X64=1 python benchmarks/learning_qm9.py --seeds 0 --sizes 200 500 1000 --only NTK SOAP FCHL19
+    python benchmarks/learning_qm9.py --results FILE [--methods so3 ...] [--seeds 0 1 2] [--sizes 200 500 1000] [--plot DIR]
+    python benchmarks/learning_qm9.py --results FILE --methods so3 --inducing 3000 --grid 16 --activation "Monomial(3)"
+    python benchmarks/learning_qm9.py --results FILE --molecules 4500 --test 500 --seeds 0 --sizes 200 500 1000 2000 4000
+    python benchmarks/learning_qm9.py --results FILE --methods           (only the table of what is there)
 
-Install ``so3ntk[molecules,peers]``. For each seed: max(sizes) + test molecules, U0 after a composition fit on the
-training molecules, ridges by leave-one-out (KernelRegressor) for every kernel alike. Printed: the mean absolute error
-in kcal/mol averaged over the seeds, and in brackets the seeds' values at the largest size; and the seconds each Gram
-matrix of all molecules took, one after the other in this process, compilation and representations included.
+Install ``so3ntk[molecules,peers]``. U0 in kcal/mol. For each seed: load_qm9(molecules, seed), the last ``test`` of which are
+predicted and the first ``size`` trained on, but for a few moved to the front so that all elements occur (covering_order).
+All methods fit the same unpenalised columns (a one, the number of atoms of each element) with the rest, and choose the ridge
+by exact leave-one-out; nothing is chosen on test molecules.
 
-SO(3), MLP: the documented network for energies (so3ntk.molecules.energies), NTK and NNGP, rotation grid calibrated to
-rtol on the first seed's environments, in JAX's default precision: float32, or double as in the second line. SOAP: dscribe, n = 8, l = 6, zeta = 2, summed over pairs of like atoms. FCHL19: qmllib's
-local kernel, sigma = 2 and 20. --fit: "fitted" is the NTK whose bias and channel weights (one for each element and power)
-have the largest marginal likelihood on the first N training molecules of each seed (so3ntk.fit_hyperparameters on 12 x 6 x
-12 rotations, from the documented network); in double precision only.
+Methods: ``so3``, so3ntk.InducingRegressor with the documented network and environments for energies (so3ntk.molecules.energies),
+--inducing, --selection, --activation, --grid, --dtype for others; ``mlp``, the same without symmetry; ``composition``; ``soap``
+(dscribe); ``fchl19-shipped-2``, ``-6`` and ``fchl19-tuned-2``, ``-6``, by sigma, and ``fchl18``, ``fchl18-alchemy`` (kernelforge),
+by kernel ridge regression; settings in peers.py. ``fchl18-alchemy`` runs only if it is named.
+
+Each method, seed and size is a run in a process of its own and a JSON line in the results file: errors, leave-one-out error,
+ridge, seconds of each stage, peak memory (of the process, and before the method began), settings, versions, machine. Runs that
+have a line are not repeated. Seconds are of the whole method at that size, from molecules in memory to predictions, with
+compilation, which is part of every run, and without the start of Python and imports; they are comparable where "cores" and
+"load" are: pin the benchmark (OMP_NUM_THREADS=1 taskset -c 0 python ...) and leave the machine to it. Versions and commit
+are in the record and no part of what makes a run another one: begin a new file where the library's kernels have changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import platform
-import time
-from collections import defaultdict
-from importlib.metadata import version
+from functools import partial
+from pathlib import Path
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
-from ase.units import kcal, mol
-from peers import SOAP_CUTOFF, SOAP_WIDTH, fchl19_kernel, soap_kernel
-
-from so3ntk import ProductGrid, fit_hyperparameters, gram
-from so3ntk.molecules import CompositionBaseline, environments, load_qm9
-from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, energy_network, learning_curve, mlp_network
-
-#: Steps of L-BFGS.
-STEPS = 12
+from methods import METHODS, NETWORK_OPTIONS, STANDARD, measure, runs_of
+from records import Results
+from tables import draw, print_stages, print_tables
 
 
-def fitted(net, atoms, y, count):
-    """The network with the bias and the channel weights that are likeliest on the first molecules."""
-    x = environments(atoms, **ENERGY_ENVIRONMENTS)[:count]
-    atoms, y = atoms[:count], y[:count]
-    ones = jnp.ones(x.signal.channels)
-    net = eqx.tree_at(lambda net: net.layers[0].channel_weights, net, ones, is_leaf=lambda leaf: leaf is None)
-    coarse = dataclasses.replace(net, quadrature=ProductGrid(12))
-    fit = fit_hyperparameters(
-        coarse, x, y - CompositionBaseline().fit(atoms, y).predict(atoms), ridge=0.1, steps=STEPS,
-        select=lambda net: [net.layers[0].b_std, net.layers[0].channel_weights],
-    )  # fmt: skip
-    lift = fit.net.layers[0]
-    print(f"fitted on {count} molecules: loss {fit.history[0]:.2f} to {fit.loss:.2f}, ridge {fit.ridge:.2e}, "
-          f"b_std {lift.b_std:.3g}, weights {np.round(np.asarray(lift.channel_weights), 2).tolist()}", flush=True)  # fmt: skip
-    return dataclasses.replace(fit.net, quadrature=net.quadrature)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """What both benchmarks of regressions on QM9 are told: results, molecules, pictures."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, metavar="FILE", help="JSON lines; appended to")
+    parser.add_argument("--plot", metavar="DIR", help="folder for pictures")
+    parser.add_argument("--path", metavar="FILE", help="QM9 as npz or CSV folder; default: package qm9pack")
+    parser.add_argument("--molecules", type=int, default=1200, help="molecules drawn for each seed")
+    parser.add_argument("--test", type=int, default=200, help="the last of them, for the test")
+    return parser
 
 
-def kernels_of(atoms, networks, seconds, only) -> dict[str, np.ndarray]:
-    """The Gram matrices whose names have one of the words ``only``, or all; appends the seconds each took."""
-
-    def timed(name, make):
-        begun = time.perf_counter()
-        matrix = np.asarray(make(), np.float64)
-        seconds[name].append(time.perf_counter() - begun)
-        return matrix
-
-    def network_kernel(net, get):
-        return gram(net, environments(atoms, **ENERGY_ENVIRONMENTS), get=get, progress=False)
-
-    calls = {
-        "MLP, NTK": lambda: network_kernel(networks["mlp"], "ntk"),
-        "SO(3), NTK": lambda: network_kernel(networks["so3"], "ntk"),
-        "SO(3), NTK, fitted": lambda: network_kernel(networks["fitted"], "ntk"),
-        "SO(3), NNGP": lambda: network_kernel(networks["so3"], "nngp"),
-        f"SOAP, {SOAP_CUTOFF:g} A, {SOAP_WIDTH:g} A": lambda: soap_kernel(atoms),
-        "FCHL19, sigma 2": lambda: fchl19_kernel(atoms, 2.0),
-        "FCHL19, sigma 20": lambda: fchl19_kernel(atoms, 20.0),
-    }
-    if "fitted" not in networks:
-        del calls["SO(3), NTK, fitted"]
-    chosen = [name for name in calls if not only or any(word in name for word in only)]
-    return {name: timed(name, calls[name]) for name in chosen}
+def data_of(args: argparse.Namespace, sizes: list[int], parser: argparse.ArgumentParser) -> dict:
+    """What of a run says which molecules."""
+    if not 0 < args.test < args.molecules:
+        parser.error(f"--test: expected a number from 1 to below --molecules {args.molecules}, got {args.test}.")
+    if min(sizes) < 1 or max(sizes) > args.molecules - args.test:
+        parser.error(f"--sizes: expected 1 to {args.molecules - args.test} (molecules less test), got {sizes}.")
+    return {"data": Path(args.path).name if args.path else "qm9pack", "molecules": args.molecules, "test": args.test}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
+    parser.add_argument("--methods", nargs="*", default=list(STANDARD), choices=[*METHODS], metavar="METHOD")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200])
-    parser.add_argument("--test", type=int, default=150)
-    parser.add_argument("--rtol", type=float, default=1e-5)
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="kernels whose names have one of these; default: all")
-    parser.add_argument("--fit", type=int, metavar="N", help="molecules to fit hyperparameters on")
-    parser.add_argument("--path", help="QM9 as npz or CSV folder; default: package qm9pack")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[200, 500, 1000])
+    parser.add_argument("--inducing", type=int, metavar="M", help="inducing atoms; default: the regressor's own")
+    parser.add_argument("--selection", default="farthest", help="of inducing atoms: farthest, cholesky, random")
+    parser.add_argument(
+        "--activation", metavar="NAME", help="of so3ntk, such as Erf or Monomial(3); default: the network's"
+    )
+    parser.add_argument("--grid", metavar="N[xB]", help="N x B x N rotations, B by default N / 2; default: by rtol")
+    parser.add_argument("--dtype", default="float32", help="of environments and features: float32, float64")
     args = parser.parse_args()
-    if args.fit and not jax.config.jax_enable_x64:  # pyright: ignore
-        parser.error("--fit needs double precision: set the environment variable JAX_ENABLE_X64=1")
-    networks = {"mlp": mlp_network(), "so3": energy_network(rtol=args.rtol)}
-    errors, seconds = defaultdict(list), defaultdict(list)
-    for seed in args.seeds:
-        data = load_qm9(max(args.sizes) + args.test, seed=seed, path=args.path)
-        if seed == args.seeds[0]:
-            networks["so3"] = networks["so3"].calibrate(environments(data.atoms, **ENERGY_ENVIRONMENTS))
-        if args.fit:
-            networks["fitted"] = fitted(networks["so3"], data.atoms, data.targets / (kcal / mol), args.fit)
-        kernels = kernels_of(data.atoms, networks, seconds, args.only)
-        for point in learning_curve(kernels, data.atoms, data.targets / (kcal / mol), args.sizes, args.test):
-            errors[point.method, point.size].append(point.mae)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "dscribe", "qmllib"))
-    precision = "double" if jax.config.jax_enable_x64 else "single"  # pyright: ignore
-    print(f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].platform} device(s), Python "
-          f"{platform.python_version()}, {versions}, {precision} precision; {ENERGY_ENVIRONMENTS}; grid {networks['so3'].quadrature}")  # fmt: skip
-    print(f"{'MAE of U0 [kcal/mol], training molecules':<42}" + "".join(f"{s:>8}" for s in args.sizes)
-          + f"{'Gram [s]':>10}   seeds {args.seeds}")  # fmt: skip
-    for method in dict.fromkeys(name for name, _ in errors):
-        means = "".join(f"{np.mean(errors[method, size]):>8.2f}" for size in args.sizes)
-        each = ", ".join(f"{error:.2f}" for error in errors[method, args.sizes[-1]])
-        taken = f"{np.median(seconds[method]):>10.1f}" if method in seconds else f"{'':>10}"
-        print(f"{method:<42}{means}{taken}   ({each})", flush=True)
+    options = {name: getattr(args, name) for name in NETWORK_OPTIONS}
+    results = Results(args.results)
+    runs = runs_of(args.methods, options, args.seeds, args.sizes, data_of(args, args.sizes, parser))
+    complete = results.complete(runs, partial(measure, path=args.path))
+    records = results.read()
+    if records:
+        print_tables(records)
+        print_stages(records)
+        for path in draw(records, args.plot) if args.plot else ():
+            print(path.name)
+    if not complete:
+        parser.exit(1, "some runs failed: see their tracebacks above; they are repeated by the next call.\n")
 
 
 if __name__ == "__main__":

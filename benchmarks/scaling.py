@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
@@ -24,16 +23,13 @@ import threading
 import time
 from pathlib import Path
 
+from records import peak_bytes
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 MIB = 2**20
 #: Atoms along the side of a tile where several workers share few molecules.
 SMALL_TILE = 512
-
-
-def peak_bytes() -> int:
-    """The largest resident size of this process so far, by Linux's own record."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def load(n: int, settings: dict):
