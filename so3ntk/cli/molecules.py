@@ -54,7 +54,9 @@ def add_command(commands: Any) -> None:
     add("--sizes", type=positive, nargs="+", default=[100, 300, 1000], help="training molecules")
     add("--test", type=positive, default=200, help="test molecules")
     add("--seed", type=not_negative, default=0, help="of the draw of molecules")
-    add("--draws", type=positive, default=3, help="draws of training and test molecules: the picture shows their spread")
+    add(
+        "--draws", type=positive, default=3, help="draws of training and test molecules: the picture shows their spread"
+    )
     add("--inducing", type=positive, help="inducing atoms; default: 2000 (N / 1000)^(1/3) for N molecules, at most all")
     add_network_options(parser)
     add_shared_options(parser, out="so3ntk-results", activation="products")
@@ -75,7 +77,12 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         help="where neighbours end, in Angstrom; default: 5 for shells, nowhere for --powers, which periodic structures need",
     )
     add("--depth", type=positive, default=1, help="nonlinearities before pooling")
-    add("--rtol", type=float, default=1e-4, help="quadrature error that the rotation grid is calibrated to, where it has one")
+    add(
+        "--rtol",
+        type=float,
+        default=1e-4,
+        help="quadrature error that the rotation grid is calibrated to, where it has one",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,7 +129,10 @@ def _curves(args: argparse.Namespace, data: Any, draw: int) -> tuple[list[Any], 
 
     def report(point: Any) -> None:
         if point.method != "composition":
-            say(args, f"{LABELS[point.method]}, {point.size} molecules: {point.mae:.4g} {data.unit}, {point.seconds:.0f} s")
+            say(
+                args,
+                f"{LABELS[point.method]}, {point.size} molecules: {point.mae:.4g} {data.unit}, {point.seconds:.0f} s",
+            )
 
     points = learning_curve(models, x, data.atoms, data.targets, args.sizes, args.test, report, draw)
     return points, str(so3.quadrature)
@@ -185,7 +195,9 @@ def read_environments(args: argparse.Namespace, atoms: Sequence[Any]) -> Any:
     elif args.length is None:
         settings = {"radial": Shells() if args.cutoff is None else Shells(cutoff=args.cutoff)}
     else:
-        raise ValueError("--length: where powers weigh the same is for --powers; shells have none. Leave it out, or pass --powers.")
+        raise ValueError(
+            "--length: where powers weigh the same is for --powers; shells have none. Leave it out, or pass --powers."
+        )
     return environments(atoms, species=species, bandlimit=args.bandlimit, **settings)
 
 

@@ -150,7 +150,9 @@ class Point(Geometry):
 
     def correlate(self, f: Signal, g: Signal) -> Field:
         """The mean of the product of two coefficient vectors (f = g gives exactly the variance)."""
-        product = jnp.vdot(f, g, precision=jax.lax.Precision.HIGHEST) / f.size  # which for many pairs is one matrix product
+        product = (
+            jnp.vdot(f, g, precision=jax.lax.Precision.HIGHEST) / f.size
+        )  # which for many pairs is one matrix product
         # Exact at coincidence, where rounding would move the angle by the root of eps; derivatives are the product's.
         rounding = jnp.where(jnp.all(f == g), self.variance(f) - product, 0)
         return product + jax.lax.stop_gradient(rounding)

@@ -13,7 +13,7 @@ import numpy as np
 from so3ntk.basics.arguments import is_number
 from so3ntk.engine.evaluation.tiles import Tiling, bytes_of, dispatch, make_tiling
 from so3ntk.engine.network import Network, check_get
-from so3ntk.engine.plan import Plan, make_plan
+from so3ntk.engine.plan import Plan, make_plan, parts_of, split_at_reduction
 from so3ntk.matrices.work import Work
 
 
@@ -56,9 +56,12 @@ def estimate(
     tile: int | None = None,
     memory: str | int = "2GiB",
     seconds: float = 1.0,
+    inducing: int | None = None,
 ) -> Estimate:
     """Pairs, memory and time of ``gram(net, x1, x2, get, tile=tile, memory=memory)``, of which nothing is kept.
 
+    inducing: in place of x2, so many parts of x1 (atoms of molecules, else inputs), in proportion to their kinds: the features of
+    ``InducingRegressor``, which are most of its work; its solves cost about n m^2 + m^3 operations beside them.
     Times cells of pairs drawn at random for about ``seconds``, after compiling; the time is that of one cell times the
     number of cells, spread over the local devices. On a machine that does other work too it is as uncertain as that.
     Raises what ``gram`` raises for wrong arguments.
@@ -66,6 +69,8 @@ def estimate(
     names = check_get(get)
     if not is_number(seconds) or not 0 < seconds < np.inf:
         raise ValueError(f"estimate: expected seconds, the time to measure for, to be a number > 0, got {seconds!r}.")
+    if inducing is not None:
+        x2 = _inducing(net, x1, x2, inducing)
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
     devices = len(jax.local_devices())
     tiling = make_tiling(plan, tile, memory, devices)
@@ -79,6 +84,20 @@ def estimate(
     )
     needed = bytes_of(plan, tiling.side, tiling.cell, tiling.cells)
     return Estimate(total, len(tiling.tiles), tiling.side, needed, result, spent, devices)
+
+
+def _inducing(net: Network, x1: Any, x2: Any, count: int) -> Any:
+    """So many parts of x1, evenly spaced among those of a kind."""
+    reduction = split_at_reduction(net.layers)[1]
+    kinds = parts_of(reduction, x1).kind
+    if x2 is not None or not is_number(count) or not 1 <= count <= len(kinds):
+        raise ValueError(
+            f"estimate: expected inducing, in place of x2, to be from 1 to the {len(kinds)} parts of x1, got {count!r}"
+            f"{'' if x2 is None else ' beside x2'}."
+        )
+    order = np.argsort(kinds, kind="stable")
+    chosen = order[np.linspace(0, len(order) - 1, int(count)).round().astype(int)]
+    return x1[chosen] if reduction is None else reduction.take(x1, chosen)
 
 
 def _count_cells(work: Work) -> int:

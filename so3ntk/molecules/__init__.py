@@ -9,6 +9,7 @@ from so3ntk.molecules.datasets.qm9 import load_qm9
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.forces.consistency import check_forces
 from so3ntk.molecules.forces.regressor import EnergyForceRegressor, force_network
+from so3ntk.molecules.lazy import LazyEnvironments
 from so3ntk.molecules.radial import Powers, Shells
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EnergyForceRegressor",
     "Environments",
     "ForceData",
+    "LazyEnvironments",
     "MoleculeData",
     "Powers",
     "Shells",

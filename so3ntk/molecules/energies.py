@@ -96,7 +96,9 @@ def learning_curve(
     order, test_rows = covering_order(atoms, n - test), np.arange(n - test, n)
     points = []
 
-    def add(method: str, size: int, predicted: np.ndarray, begun: float, ridge: float = 0.0, loo: float = np.nan) -> None:
+    def add(
+        method: str, size: int, predicted: np.ndarray, begun: float, ridge: float = 0.0, loo: float = np.nan
+    ) -> None:
         error, seconds = predicted - y[test_rows], time.perf_counter() - begun
         mae, rmse = float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
         points.append(CurvePoint(method, size, mae, rmse, ridge, loo, seconds, draw))

@@ -216,7 +216,10 @@ def test_progress(tmp_path, capsys):
             "--unit: the unit of 'my_energy' in .* is not known. Pass --unit eV, meV, .* --unit other",
         ),
         (("--target", "energy", "--sizes", "40"), "ask for 44 molecules, .* holds 10"),
-        (("--target", "energy", "--length", "1"), "--length: where powers weigh the same is for --powers; shells have none"),
+        (
+            ("--target", "energy", "--length", "1"),
+            "--length: where powers weigh the same is for --powers; shells have none",
+        ),
         (("--target", "energy", "--length", "-1", "--powers", "2"), "length"),
         (("--target", "energy", "--cutoff", "-1"), "cutoff"),
     ],

@@ -37,7 +37,7 @@ def farthest(kernel: Kernel, parts: Int[np.ndarray, " n"], count: int, random: n
     """``count`` of some parts of one kind, each the farthest from those before it; the first one is drawn."""
     landmarks = np.sort(random.choice(parts, min(LANDMARKS, len(parts)), replace=False))
     white = Whitening.of(kernel(landmarks, landmarks), "selection")
-    places = white.features(kernel(parts, landmarks)) 
+    places = white.features(kernel(parts, landmarks))
     return parts[farthest_points(places, count, int(random.integers(len(parts))))]
 
 
