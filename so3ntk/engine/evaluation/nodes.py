@@ -21,8 +21,8 @@ def tabulation(layers: tuple[Layer, ...], f: Signal, g: Signal, samples: int = 2
     """The nodes at which a network's tower is a polynomial to the accuracy of the dtype, for two batches' variances.
 
     Judged by the last coefficients of the interpolants for all pairs of signals at ``samples`` quantiles of the
-    variances; homogeneous towers by one pair, since unit variances serve all, and polynomials by their degree. Without a stretch where that will do, else
-    with the best of ``STRETCHES``; None if none does, as for Sign below another kink.
+    variances; homogeneous towers by one pair, since unit variances serve all, and polynomials by their degree. Without a
+    stretch where that will do, else with the best of ``STRETCHES``; None if none does, as for Sign below another kink.
     """
     dtype = jax.tree.leaves(f)[0].dtype
     bound = 1e-10 if jnp.finfo(dtype).bits > 32 else 3e-6
