@@ -149,7 +149,7 @@ def network_of(args: argparse.Namespace, x: Any) -> Any:
 
 def bias_of(args: argparse.Namespace) -> float:
     """On the scale of the environments."""
-    return 1.0 if args.powers is None else 3.0
+    return 1.3 if args.powers is None else 3.0
 
 
 def is_qm9(args: argparse.Namespace) -> bool:

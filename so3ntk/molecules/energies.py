@@ -31,7 +31,7 @@ ENERGY_COEFFICIENTS = (0.0, 0.0, 1.0)
 
 
 def energy_network(
-    depth: int = 1, activation: Layer | None = None, b_std: float | None = 1.0, **options: Any
+    depth: int = 1, activation: Layer | None = None, b_std: float | None = 1.3, **options: Any
 ) -> Network:
     """The SO(3) network for energies: Lift, depth nonlinearities with GroupConv between, GroupPool, Dense, AtomSum.
 
@@ -45,7 +45,7 @@ def energy_network(
     return serial(Lift(b_std=b_std), *hidden, activation, GroupPool(), Dense(), AtomSum(match_species=True), **options)
 
 
-def mlp_network(depth: int = 1, activation: Layer | None = None, b_std: float | None = 1.0) -> Network:
+def mlp_network(depth: int = 1, activation: Layer | None = None, b_std: float | None = 1.3) -> Network:
     """The same network without symmetry: the coefficients of an environment into a fully connected network."""
     _check_depth(depth)
     activation = Products(ENERGY_COEFFICIENTS) if activation is None else activation

@@ -31,6 +31,7 @@ from so3ntk import (
 from so3ntk.engine.evaluation import tiles
 from so3ntk.engine.evaluation.tiles import make_tiling
 from so3ntk.engine.plan import make_plan
+from so3ntk.engine.sizes import on_gpu
 from so3ntk.molecules import AtomSum, Environments
 from so3ntk.sphere.positions import SphereGrid
 from so3ntk.sphere.quadrature import LocalGrid
@@ -42,6 +43,9 @@ from tests.processes import optimized_environment
 EPS = np.finfo(np.float64).eps
 OCTAHEDRAL = ExplicitGrid(Rotation.create_group("O"))
 MLP = serial(Flatten(), Dense(b_std=0.3), Erf(), Dense())
+
+#: What is compared is a processor's form of the program, or what its sizes lead to.
+PROCESSOR = pytest.mark.skipif(on_gpu(), reason="the sizes and programs of a processor")
 
 
 def signals(n, seed=0, dtype=np.float64):
@@ -58,6 +62,7 @@ def signals(n, seed=0, dtype=np.float64):
     ids=["54 representatives", "irreps", "layer by layer"],
 )
 @pytest.mark.usefixtures("optimized")
+@PROCESSOR
 def test_the_program_for_many_pairs_has_the_same_kernels(net, monkeypatch):
     """Its sums are unrolled, and its grid padded to whole vectors with rotations of weight zero."""
     x = signals(6)
@@ -230,6 +235,7 @@ def test_a_finer_grid_needs_more():
     assert needed[0] < needed[1]
 
 
+@PROCESSOR
 def test_smaller_blocks_have_the_same_values(capsys):
     """A budget of little more than the least makes blocks of fewer than 70 rows."""
     x, found = signals(70), {}
@@ -305,6 +311,7 @@ def test_a_cell_of_inputs_with_themselves_is_computed_once(monkeypatch):
     assert np.abs(square - square.T).max() > 1e-5
 
 
+@PROCESSOR
 def test_several_cells_of_a_dispatch():
     """From 182 inputs on four cells go to the device at a time; the last of them are not forgotten."""
     x = signals(200)

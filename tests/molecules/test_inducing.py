@@ -36,7 +36,7 @@ def test_a_stream_of_molecules_is_the_batch(problem, monkeypatch):
 
 def test_streams_that_are_none(problem):
     atoms, *_ = problem
-    with pytest.raises(TypeError, match="a list of ase.Atoms, got Atoms"):
+    with pytest.raises(TypeError, match=r"a list of ase\.Atoms, got Atoms"):
         LazyEnvironments(atoms[0])
     with pytest.raises(TypeError, match="powerz"):
         LazyEnvironments(atoms, powerz=(1,))

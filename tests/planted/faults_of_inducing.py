@@ -1,0 +1,30 @@
+"""Faults in the regression with inducing inputs."""
+
+from fault import Fault
+
+RIDGE, WHITENING = "so3ntk/learning/inducing/ridge.py", "so3ntk/learning/inducing/whitening.py"
+ESTIMATOR, SELECTION = "so3ntk/learning/inducing/estimator.py", "so3ntk/learning/inducing/selection.py"
+TESTS = ("tests/learning/inducing",)
+
+INDUCING: tuple[Fault, ...] = (
+    Fault("leave-one-out-without-columns", RIDGE,
+          "free = self._outside + self.vectors**2 @ left", "free = 1 - self.vectors**2 @ (1 - left)", TESTS),
+    Fault("ridge-not-in-variance", RIDGE,
+          "inside = along**2 @ (ridge / (self.singular**2 + ridge))", "inside = along**2 @ (1 / (self.singular**2 + ridge))",
+          TESTS),
+    Fault("columns-not-crossed", RIDGE,
+          "return FeatureFit(weights, self.inverse @ y - self.crossed @ weights, loo, amplitude)",
+          "return FeatureFit(weights, self.inverse @ y, loo, amplitude)", TESTS),
+    Fault("whitening-not-transposed", WHITENING,
+          "return scipy.linalg.solve_triangular(self.factor, white, lower=True, trans=1, check_finite=False)",
+          "return scipy.linalg.solve_triangular(self.factor, white, lower=True, check_finite=False)", TESTS),
+    Fault("jitter-of-the-largest-element", WHITENING,
+          "scale = float(np.mean(np.diag(symmetric))) or 1.0", "scale = float(np.sum(np.diag(symmetric))) or 1.0", TESTS),
+    Fault("a-block-twice", ESTIMATOR, "features[rows] = whitening.features(block)",
+          "features[: len(block)] = whitening.features(block)", TESTS),
+    Fault("nearest-in-place-of-farthest", SELECTION,
+          "chosen.append(int(np.argmax(distance)))", "chosen.append(int(np.argmax(np.where(distance < 0, -np.inf, -distance))))",
+          TESTS),
+    Fault("shares-without-the-least", SELECTION,
+          "chosen = np.minimum(counts, min(LEAST, total // len(counts)))", "chosen = np.zeros_like(counts)", TESTS),
+)  # fmt: skip
