@@ -382,8 +382,8 @@ REST = (
     Fault(
         "option-kernel-of-molecules-ignored",
         "so3ntk/cli/molecules.py",
-        "kernels[name] = gram(net, x, get=args.kernel, memory=args.memory",
-        'kernels[name] = gram(net, x, get="ntk", memory=args.memory',
+        'options = {"kernel": args.kernel, "inducing": args.inducing',
+        'options = {"kernel": "ntk", "inducing": args.inducing',
         ("tests/cli/test_cli_molecules.py::test_the_kernel_is_the_one_asked_for", "tests/cli/test_cli_molecules.py"),
     ),
 )

@@ -29,7 +29,7 @@ from jaxtyping import Float
 
 from so3ntk.learning.inducing.whitening import EPS
 
-#: 1 - h below which a row alone determines what it is fitted by.
+#: 1 - |Q_i|^2 below which a row alone determines a column.
 ALONE = 1e-9
 
 
@@ -91,11 +91,11 @@ class FeatureSpectrum:
         left = ridge / (self.singular**2 + ridge)
         rest = y - self.basis @ (self.basis.T @ y)
         projected = self.vectors.T @ rest
-        outside = rest - self.vectors @ projected
+        outside = np.zeros_like(rest) if self._complete else rest - self.vectors @ projected
         weights = self.right.T @ (shrunk[:, None] * projected)
         residuals = outside + self.vectors @ (left[:, None] * projected)
         free = self._outside + self.vectors**2 @ left
-        loo = np.divide(residuals, free[:, None], out=np.full(y.shape, np.nan), where=(free > ALONE)[:, None])
+        loo = np.divide(residuals, free[:, None], out=np.full(y.shape, np.nan), where=self._others_known[:, None])
         energy = (projected**2 / (self.singular**2 + ridge)[:, None]).sum(axis=0) + (outside**2).sum(axis=0) / ridge
         freedom = len(y) - self.basis.shape[1]
         amplitude = np.sqrt(energy / freedom) if freedom else np.full(y.shape[1], np.nan)
@@ -111,9 +111,19 @@ class FeatureSpectrum:
 
     @property
     def _outside(self) -> Float[np.ndarray, " n"]:
-        """1 - |Q_i|^2 - |U_i|^2, which rounding may leave below zero."""
+        """1 - |Q_i|^2 - |U_i|^2."""
         inside = np.einsum("ij,ij->i", self.basis, self.basis) + np.einsum("ij,ij->i", self.vectors, self.vectors)
-        return np.where(inside > 1 - ALONE, 0.0, 1 - inside)
+        return np.zeros(len(inside)) if self._complete else np.maximum(1 - inside, 0)
+
+    @property
+    def _complete(self) -> bool:
+        """Whether Q and U span everything: more features than rows. What is outside is zero then, and not rounding."""
+        return self.basis.shape[1] + self.vectors.shape[1] >= len(self.basis)
+
+    @property
+    def _others_known(self) -> np.ndarray:
+        """Which rows have a leave-one-out error, whatever the ridge: those that do not determine a column alone."""
+        return np.einsum("ij,ij->i", self.basis, self.basis) < 1 - ALONE
 
 
 def error_of(loo: Float[np.ndarray, "n k"]) -> float:

@@ -75,6 +75,17 @@ def test_rows_that_determine_a_column_alone_have_no_error():
     np.testing.assert_allclose(error_of(fit.loo), error_of(without.loo), rtol=1e-10)
 
 
+@pytest.mark.parametrize("ridge", [1e-12, 1e-9, 1e-4])
+def test_small_ridges_have_errors_of_all_rows(ridge):
+    """More features than rows, which interpolate: 1 - h is as small as the ridge, and the errors are those of refits."""
+    features, columns, y = problem(20, 60, 1)
+    fit = FeatureSpectrum.of(features.copy(), columns).solve(y, ridge)
+    rest = np.arange(20) != 4
+    other = FeatureSpectrum.of(features[rest].copy(), columns[rest]).solve(y[rest], ridge)
+    np.testing.assert_allclose(fit.loo[4], y[4] - features[4] @ other.weights - columns[4] @ other.columns, rtol=1e-6)
+    assert np.isfinite(fit.loo).all()
+
+
 def test_whitened_features_have_the_prior_kernel():
     rng = np.random.default_rng(2)
     basis = rng.normal(size=(12, 12))
