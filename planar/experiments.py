@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 
 from planar.datasets import ImageData, stratified_split
 from planar.layers import GroupConv, Lift
-from so3ntk.engine.activations import Activation, Relu
-from so3ntk.engine.layers import Dense, GroupPool
+from so3ntk.engine.activations import Relu
+from so3ntk.engine.layers import Dense, GroupPool, Layer
 from so3ntk.engine.network import Network, serial
 from so3ntk.engine.plan import read_signals
 from so3ntk.learning.classifier import KernelClassifier
@@ -24,7 +24,7 @@ LABELS = {"C1": "CNN kernel (C1)", "C2": "C2 kernel", "C4": "C4 kernel", "D4": "
 
 
 def image_network(
-    group: str, depth: int = 2, filter_size: int | None = 3, padding: str = "SAME", activation: Activation | None = None
+    group: str, depth: int = 2, filter_size: int | None = 3, padding: str = "SAME", activation: Layer | None = None
 ) -> Network:
     """Lift, ``depth`` nonlinearities with a GroupConv between any two, GroupPool, Dense.
 

@@ -189,6 +189,7 @@ def read_environments(args: argparse.Namespace, atoms: Sequence[Any]) -> Any:
             "--cutoff 5, or another distance in Angstrom."
         )
     species = tuple(sorted({symbol for molecule in atoms for symbol in molecule.get_chemical_symbols()}))
+    settings: dict[str, Any]
     if args.powers is not None:
         length = 1.6 if args.length is None else args.length
         settings = {"powers": tuple(args.powers), "length": length, "cutoff": args.cutoff}

@@ -106,11 +106,11 @@ def learning_curve(
 
     for size in sizes:
         rows, begun = order[:size], time.perf_counter()
-        baseline = CompositionBaseline().fit([atoms[i] for i in rows], y[rows])
-        add("composition", size, baseline.predict([atoms[i] for i in test_rows]), begun)
+        baseline = CompositionBaseline().fit([atoms[int(i)] for i in rows], y[rows])
+        add("composition", size, baseline.predict([atoms[int(i)] for i in test_rows]), begun)
         for method, model in models.items():
             begun = time.perf_counter()
-            fitted = _fitting(model, sum(len(atoms[i]) for i in rows)).fit(x[rows], y[rows])
+            fitted = _fitting(model, sum(len(atoms[int(i)]) for i in rows)).fit(x[rows], y[rows])
             add(method, size, fitted.predict(x[test_rows]), begun, float(fitted.ridge_), float(fitted.loo_error_))
     return points
 
@@ -127,8 +127,9 @@ def covering_order(atoms: Sequence[Atoms], train: int) -> np.ndarray:
 
 def _fitting(model: Any, atoms: int) -> Any:
     """A copy, whose number of inducing atoms is no more than there are."""
+    copy: Any = clone(model)
     count = model.get_params(deep=False).get("inducing")
-    return clone(model).set_params(inducing=min(count, atoms)) if isinstance(count, int) else clone(model)
+    return copy.set_params(inducing=min(count, atoms)) if isinstance(count, int) else copy
 
 
 def _check_depth(depth: int) -> None:

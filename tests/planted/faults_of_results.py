@@ -322,7 +322,7 @@ MOLECULES = (
     Fault(
         "baseline-has-seen-the-test-set",
         "so3ntk/molecules/energies.py",
-        "baseline = CompositionBaseline().fit([atoms[i] for i in rows], y[rows])",
+        "baseline = CompositionBaseline().fit([atoms[int(i)] for i in rows], y[rows])",
         "baseline = CompositionBaseline().fit(atoms, y)",
         ("tests/molecules/test_energies.py", "tests/molecules/test_data.py"),
     ),
