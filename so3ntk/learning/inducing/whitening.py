@@ -34,8 +34,9 @@ class Whitening:
     jitter: float
 
     @classmethod
-    def of(cls, kernel: Float[np.ndarray, "m m"], where: str, jitter: float = JITTER) -> Whitening:
+    def of(cls, kernel: Float[np.ndarray, "m m"], where: str, jitter: float | None = None) -> Whitening:
         """Of K_zz. NotPositiveDefiniteError, in the name of ``where``, for what is none by more than errors."""
+        jitter = JITTER if jitter is None else jitter
         symmetric = (kernel + kernel.T) / 2
         scale = float(np.mean(np.diag(symmetric))) or 1.0
         while jitter <= LARGEST:
