@@ -12,7 +12,7 @@ from so3ntk.engine.layers.base import Layer
 from so3ntk.engine.network import Network, serial
 from so3ntk.engine.quadrature import Quadrature
 from so3ntk.learning import solvers
-from so3ntk.learning.inducing.ridge import Posterior
+from so3ntk.learning.feature_ridge import Posterior
 from so3ntk.learning.inducing.whitening import Whitening
 from so3ntk.learning.ridge import Spectrum
 from so3ntk.molecules.baseline import CompositionBaseline

@@ -2,9 +2,9 @@
 
 from fault import Fault
 
-RIDGE, WHITENING = "so3ntk/learning/inducing/ridge.py", "so3ntk/learning/inducing/whitening.py"
+RIDGE, WHITENING = "so3ntk/learning/feature_ridge.py", "so3ntk/learning/inducing/whitening.py"
 ESTIMATOR, SELECTION = "so3ntk/learning/inducing/estimator.py", "so3ntk/learning/inducing/selection.py"
-TESTS = ("tests/learning/inducing",)
+TESTS = ("tests/learning/inducing", "tests/learning/test_feature_ridge.py")
 
 INDUCING: tuple[Fault, ...] = (
     Fault("leave-one-out-without-columns", RIDGE,

@@ -39,12 +39,8 @@ def make_tower(
     return Tower.collapse(run, q1, q2, homogeneity_of(layers), points)
 
 
-class Collapsed(Evaluation):
-    """A tower, tabulated at ``nodes``."""
-
-    layers: tuple[Layer, ...]
-    motions: Any
-    nodes: Nodes = eqx.field(static=True)
+class TowerEvaluation(Evaluation):
+    """Of towers, whose layers act on one number; subclasses say how in ``fields``."""
 
     @property
     def span(self) -> int:
@@ -52,6 +48,28 @@ class Collapsed(Evaluation):
         span = tower_span(self.layers)
         assert span is not None, "only towers collapse"
         return span
+
+    def unpooled(self, f: Signal, g: Signal, get: tuple[str, ...]) -> tuple[Array, ...]:
+        """A tower ends in its readout."""
+        raise AssertionError("a tower has no field")
+
+    @property
+    def by_layers(self) -> Whole:
+        """Every layer on the whole field."""
+        return Whole(self.layers, self.motions)
+
+    @property
+    def is_tower(self) -> bool:
+        """True."""
+        return True
+
+
+class Collapsed(TowerEvaluation):
+    """A tower, tabulated at ``nodes``."""
+
+    layers: tuple[Layer, ...]
+    motions: Any
+    nodes: Nodes = eqx.field(static=True)
 
     def fields(self, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
         """The kernels of one pair."""
@@ -68,20 +86,6 @@ class Collapsed(Evaluation):
         )
         means = readout.finish(means)
         return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, f) * tower.inverse_norm)
-
-    def unpooled(self, f: Signal, g: Signal, get: tuple[str, ...]) -> tuple[Array, ...]:
-        """A tower ends in its readout."""
-        raise AssertionError("a tower has no field")
-
-    @property
-    def by_layers(self) -> Whole:
-        """Every layer on the whole field."""
-        return Whole(self.layers, self.motions)
-
-    @property
-    def is_tower(self) -> bool:
-        """True."""
-        return True
 
 
 class Refined(Evaluation):

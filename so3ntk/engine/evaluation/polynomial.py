@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.engine.demand import polynomial_degree_of, readout_of, tower_span
-from so3ntk.engine.evaluation.collapsed import Collapsed
-from so3ntk.engine.evaluation.evaluation import Evaluation, Result, Whole
+from so3ntk.engine.evaluation.collapsed import Collapsed, TowerEvaluation
+from so3ntk.engine.evaluation.evaluation import Evaluation, Result
 from so3ntk.engine.evaluation.tower import HIGHEST, Nodes, horner, inverse_or_zero
 from so3ntk.engine.geometry import Geometry, Point, PositionFree, Probe, Signal
 from so3ntk.engine.layers.base import Layer
@@ -109,18 +109,11 @@ def tower_polynomials(
     return jnp.stack([getattr(state, name) for name in get])
 
 
-class Powers(Evaluation):
+class Powers(TowerEvaluation):
     """A tower that is a polynomial."""
 
     layers: tuple[Layer, ...]
     motions: Any
-
-    @property
-    def span(self) -> int:
-        """Up to the readout and the Dense layers that commute with it."""
-        span = tower_span(self.layers)
-        assert span is not None, "only towers collapse"
-        return span
 
     def fields(self, f: Signal, g: Signal, get: tuple[str, ...]) -> Result:
         """The kernels of one pair."""
@@ -137,17 +130,3 @@ class Powers(Evaluation):
         means = readout.finish(means)
         norm = jnp.sqrt(lift.variance(geometry, f)) * jnp.sqrt(lift.variance(geometry, g))
         return Result(tuple(means[i] for i in range(len(get))), lift.nngp(largest, f) * inverse_or_zero(norm))
-
-    def unpooled(self, f: Signal, g: Signal, get: tuple[str, ...]) -> tuple[Array, ...]:
-        """A tower ends in its readout."""
-        raise AssertionError("a tower has no field")
-
-    @property
-    def by_layers(self) -> Whole:
-        """Every layer on the whole field."""
-        return Whole(self.layers, self.motions)
-
-    @property
-    def is_tower(self) -> bool:
-        """True."""
-        return True

@@ -9,8 +9,6 @@ from jaxtyping import Float
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from so3ntk.basics.arrays import ArrayLike
-from so3ntk.engine.network import Network
 from so3ntk.learning.classifier import centred_one_hot, classes_of, decide, left_out_accuracy, scores_of
 from so3ntk.learning.inducing.estimator import InducingEstimator, fit_inducing, training_batch
 from so3ntk.learning.inputs import check_inputs
@@ -29,32 +27,6 @@ class InducingClassifier(ClassifierMixin, InducingEstimator):
     """
 
     baseline = None
-
-    def __init__(
-        self,
-        net: Network | None = None,
-        inducing: int | Any | None = None,
-        selection: str = "farthest",
-        kernel: str = "ntk",
-        ridge: float | None = None,
-        ridge_path: ArrayLike | None = None,
-        memory: str | int = "2GiB",
-        progress: bool = False,
-        store: Any = None,
-        client: Any = None,
-        random_state: Any = 0,
-    ):
-        self.net = net
-        self.inducing = inducing
-        self.selection = selection
-        self.kernel = kernel
-        self.ridge = ridge
-        self.ridge_path = ridge_path
-        self.memory = memory
-        self.progress = progress
-        self.store = store
-        self.client = client
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> InducingClassifier:
         """Fit to n inputs X and labels y (n,), numbers or text, of two or more classes. Raises as ``InducingRegressor.fit``."""

@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.utils import check_random_state
 
+from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.basics.double import double_precision
 from so3ntk.basics.progress import show_progress
 from so3ntk.engine.network import Network
 from so3ntk.engine.plan import parts_of, split_at_reduction
 from so3ntk.errors import RidgePathWarning
+from so3ntk.learning.feature_ridge import FeatureFit, FeatureSpectrum, Posterior, error_of
 from so3ntk.learning.inducing.parts import (
     blocks,
     composition_of,
@@ -25,9 +27,8 @@ from so3ntk.learning.inducing.parts import (
     kinds_of,
     take,
 )
-from so3ntk.learning.inducing.ridge import FeatureFit, FeatureSpectrum, Posterior, error_of
 from so3ntk.learning.inducing.selection import SELECTIONS, shares
-from so3ntk.learning.inducing.whitening import EPS, Whitening
+from so3ntk.learning.inducing.whitening import Whitening
 from so3ntk.learning.inputs import (
     RELATIVE_RIDGES,
     KernelEstimator,
@@ -37,6 +38,7 @@ from so3ntk.learning.inputs import (
     check_shared_parameters,
     network_of,
 )
+from so3ntk.learning.ridge import EPS
 from so3ntk.matrices.gram import gram
 
 #: Parts among which is chosen, for each that is; of more, inputs are drawn at random.
@@ -65,6 +67,32 @@ class InducingEstimator(KernelEstimator):
     ridge_path_: np.ndarray
     loo_path_: np.ndarray
 
+    def __init__(
+        self,
+        net: Network | None = None,
+        inducing: int | Any | None = None,
+        selection: str = "farthest",
+        kernel: str = "ntk",
+        ridge: float | None = None,
+        ridge_path: ArrayLike | None = None,
+        memory: str | int = "2GiB",
+        progress: bool = False,
+        store: Any = None,
+        client: Any = None,
+        random_state: Any = 0,
+    ):
+        self.net = net
+        self.inducing = inducing
+        self.selection = selection
+        self.kernel = kernel
+        self.ridge = ridge
+        self.ridge_path = ridge_path
+        self.memory = memory
+        self.progress = progress
+        self.store = store
+        self.client = client
+        self.random_state = random_state
+
     def features(self, X: Any, double: bool = False) -> Float[np.ndarray, "n m"]:
         """k(x, Z) of checked inputs, in the precision of the signals or, in memory, in float64."""
         return np.concatenate([block for _, _, block in self.feature_blocks(X, double)])
@@ -81,7 +109,7 @@ class InducingEstimator(KernelEstimator):
                     kept["store"] = Path(self.store, f"features-{rows.start:08d}")
                 if double:
                     with double_precision():
-                        values = gram(net, in_double(part), in_double(self.inducing_), self.kernel, **kept)
+                        values = gram(net, in_double(net, part), in_double(net, self.inducing_), self.kernel, **kept)
                 else:
                     values = gram(net, part, self.inducing_, self.kernel, **kept)
                 yield rows, part, np.asarray(values, np.float64)
@@ -109,6 +137,12 @@ def training_batch(estimator: InducingEstimator, X: Any) -> Any:
         raise ValueError(
             f"{where}: expected inducing to be a number of parts, at least 1, a batch of inputs or None, got {count!r}."
         )
+    if estimator.ridge == 0:
+        raise ValueError(
+            f"{where}: expected ridge > 0 (features of low rank leave noise), or None, got {estimator.ridge!r}."
+        )
+    if estimator.ridge_path is not None and not (check_path(estimator.ridge_path, where) > 0).any():
+        raise ValueError(f"{where}: expected ridge_path to hold a number > 0, got {estimator.ridge_path!r}.")
     return check_inputs(estimator, X, reset=True)
 
 
@@ -163,7 +197,7 @@ def prior_of(estimator: InducingEstimator) -> Float[np.ndarray, "m m"]:
         return np.asarray(
             gram(
                 precise,
-                in_double(Z),
+                in_double(net, Z),
                 None,
                 estimator.kernel,
                 memory=estimator.memory,
@@ -194,10 +228,8 @@ def rows_of(estimator: InducingEstimator, X: Any, intercept: bool) -> Rows:
         )
     known = [composition for composition in found if composition is not None]
     labels = tuple(dict.fromkeys(label for composition in known for label in composition.labels))
-    columns = [np.ones((len(X), 1))] if intercept else []
-    if labels:
-        columns.append(np.concatenate([counts_of(composition, labels, "") for composition in known]))
-    return Rows(features, np.concatenate(columns, axis=1) if columns else np.zeros((len(X), 0)), labels)
+    counts = [counts_of(composition, labels, "") for composition in known if labels]
+    return Rows(features, _columns(len(X), intercept, counts), labels)
 
 
 class InducingFit(NamedTuple):
@@ -228,12 +260,15 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
 
 def columns_of(estimator: InducingEstimator, X: Any, intercept: bool, labels: tuple[str, ...]) -> np.ndarray:
     """The unpenalised columns of a batch: a one, and how many parts an input has of each name."""
-    parts = [np.ones((len(X), 1))] if intercept else []
-    if labels:
-        found = composition_of(network_of(estimator), X)
-        assert found is not None, "labels are those of training inputs"
-        parts.append(counts_of(found, labels, type(estimator).__name__))
-    return np.concatenate(parts, axis=1) if parts else np.zeros((len(X), 0))
+    found = composition_of(network_of(estimator), X) if labels else None
+    counts = [] if found is None else [counts_of(found, labels, type(estimator).__name__)]
+    return _columns(len(X), intercept, counts)
+
+
+def _columns(n: int, intercept: bool, counts: list[np.ndarray]) -> Float[np.ndarray, "n c"]:
+    """A one where there is an intercept, and the counts of runs of inputs, one after the other."""
+    known = np.concatenate(counts) if counts else np.zeros((n, 0))
+    return np.concatenate([np.ones((n, int(intercept))), known], axis=1)
 
 
 def _ridge_of(
@@ -246,16 +281,10 @@ def _ridge_of(
     where = type(estimator).__name__
     if estimator.ridge is not None:
         ridge = float(estimator.ridge)
-        if ridge == 0:
-            raise ValueError(
-                f"{where}: expected ridge > 0 (features of low rank leave noise), or None, got {estimator.ridge!r}."
-            )
         return ridge, np.array([ridge]), spectrum.path(y, np.array([ridge]))
     given = estimator.ridge_path
     path = RELATIVE_RIDGES * scale if given is None else check_path(given, where)
     path = path[path > 0]
-    if not len(path):
-        raise ValueError(f"{where}: expected ridge_path to hold a number > 0, got {given!r}.")
     errors = spectrum.path(y, path)
     if np.isnan(errors).any():
         return float(path[0]), path, errors

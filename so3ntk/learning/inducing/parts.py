@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from so3ntk.engine.layers.reduction import Composition
 from so3ntk.engine.network import Network
-from so3ntk.engine.plan import parts_of, split_at_reduction
+from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 
 #: Inputs of which features are computed at a time, and one store is made: a few seconds of work.
 BLOCK = 256
@@ -42,8 +42,10 @@ def composition_of(net: Network, x: Any) -> Composition | None:
     return None if reduction is None else reduction.composition(x)
 
 
-def in_double(x: Any) -> Any:
-    """A batch in float64, in a context in which JAX has 64 bits."""
+def in_double(net: Network, x: Any) -> Any:
+    """A batch in float64, in a context in which JAX has 64 bits; of a data set that is no array, the arrays that ``net`` reads."""
+    if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(x)):
+        x = read_signals(net.layers, x)
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, x)
 
 

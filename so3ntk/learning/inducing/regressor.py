@@ -70,19 +70,11 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         client: Any = None,
         random_state: Any = 0,
     ):
-        self.net = net
-        self.inducing = inducing
-        self.selection = selection
-        self.kernel = kernel
-        self.ridge = ridge
-        self.ridge_path = ridge_path
+        super().__init__(
+            net, inducing, selection, kernel, ridge, ridge_path, memory, progress, store, client, random_state
+        )
         self.fit_intercept = fit_intercept
         self.baseline = baseline
-        self.memory = memory
-        self.progress = progress
-        self.store = store
-        self.client = client
-        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -120,7 +112,7 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         .. math:: s\,\bigl(k(x, x) - |\tilde\phi|^2 + \lambda\,\tilde\phi\,(\tilde\Phi^T\tilde\Phi + \lambda)^{-1} \tilde\phi^T
                   \bigr)^{1/2}, \qquad \tilde\phi = k(x, Z) K_{zz}^{-1/2}
 
-        with what b and c add (see ``inducing.ridge``): what the inducing functions cannot tell, and what the data leave of them.
+        with what b and c add (see ``feature_ridge``): what the inducing functions cannot tell, and what the data leave of them.
         k(x, x) costs an input's own pairs of parts, and all is computed in float64.
 
         Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit`` and for names of parts (elements) that
@@ -151,8 +143,9 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         return features @ self.dual_coef_ + columns @ known
 
     def _variance(self, X: Any) -> Float[np.ndarray, " n"]:
+        net = network_of(self)
         with double_precision():
-            prior = kernel_diagonal(network_of(self), in_double(X), self.kernel)
+            prior = kernel_diagonal(net, in_double(net, X), self.kernel)
         features = self.whitening_.features(self.features(X, double=True))
         explained = np.einsum("ij,ij->i", features, features)
         return np.maximum(prior - explained, 0) + self.posterior_.variance(features, self._columns(X), self.ridge_)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from so3ntk.learning.inducing.whitening import EPS, Whitening
+from so3ntk.learning.inducing.whitening import Whitening
+from so3ntk.learning.ridge import EPS
 
 #: Landmarks of each kind, and candidates of Cholesky for each part chosen.
 LANDMARKS, CANDIDATES = 128, 3

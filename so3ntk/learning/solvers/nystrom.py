@@ -3,19 +3,18 @@ r"""Nystrom's kernel, or subset of regressors: for more inputs than a Gram matri
 .. math:: K \to Q = K_{nZ} K_{ZZ}^{-1} K_{Zn} = F F^T, \qquad \hat y(x) = b + K(x, Z)\,\beta
 
 Only n r entries of K are ever read, or computed: its rows at the r landmarks Z, which ``pivoted_cholesky`` chooses, and
-its diagonal. With the singular values s and vectors U of F (centred, with an intercept) leave-one-out errors, for fixed
-landmarks, are (y_i - f_i) / (1 - H_ii), H = U diag(s^2 / (s^2 + lambda)) U^T, plus 1/n with an intercept.
+its diagonal. The regression on F, with its leave-one-out errors for fixed landmarks, is that of ``feature_ridge``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from so3ntk.learning.feature_ridge import FeatureSpectrum
 from so3ntk.learning.ridge import rms
 from so3ntk.learning.solvers.base import Approximation, Problem, Solution, Solver, norms
 from so3ntk.learning.solvers.pivoted_cholesky import LowRank, pivoted_cholesky
@@ -50,58 +49,35 @@ class Nystrom(Solver):
         if problem.ridge == 0:
             raise ValueError(f"{problem.where}: method nystrom needs a ridge > 0: a kernel of low rank has no inverse.")
         low_rank = self._landmarks(problem)
-        features = Features.of(low_rank.factor, problem.y, problem.intercept)
-        weights, loo, fitted = features.regress(problem.ridge)
-        beta = scipy.linalg.solve_triangular(low_rank.factor[low_rank.pivots], weights, lower=True, trans=1)
-        alpha = np.zeros(problem.y.shape)
-        alpha[low_rank.pivots] = beta
-        intercept = features.mean - features.offset @ weights
-        normal = low_rank.factor - features.offset
-        rest = normal.T @ (problem.y - fitted) - problem.ridge * weights
-        residuals = np.linalg.norm(rest, axis=0) / (features.singular.max(initial=0.0) or 1.0) / norms(problem)
+        factor, y, ridge = low_rank.factor, problem.y, problem.ridge
+        spectrum = _decomposed(factor, problem)
+        fit = spectrum.solve(y, ridge)
+        alpha = np.zeros(y.shape)
+        alpha[low_rank.pivots] = scipy.linalg.solve_triangular(
+            factor[low_rank.pivots], fit.weights, lower=True, trans=1
+        )
+        intercept = fit.columns[0] if problem.intercept else np.zeros(y.shape[1])
+        normal = factor - factor.mean(axis=0) if problem.intercept else factor
+        rest = normal.T @ (y - factor @ fit.weights - intercept) - ridge * fit.weights
+        residuals = np.linalg.norm(rest, axis=0) / (spectrum.singular.max(initial=0.0) or 1.0) / norms(problem)
         support = np.sort(low_rank.pivots)
         return Solution(
-            alpha, intercept, problem.ridge, self, residuals, loo=loo if problem.loo else None, support=support,
+            alpha, intercept, ridge, self, residuals, loo=fit.loo if problem.loo else None, support=support,
             approximation=measure(problem, low_rank, self.seed),
         )  # fmt: skip
 
     def path(self, problem: Problem, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """The root mean square leave-one-out error of each ridge; NaN for zero."""
-        features = Features.of(self._landmarks(problem).factor, problem.y, problem.intercept)
-        return np.array([rms(features.regress(ridge)[1]) if ridge > 0 else np.nan for ridge in ridges])
+        spectrum = _decomposed(self._landmarks(problem).factor, problem)
+        return np.array([rms(spectrum.solve(problem.y, ridge).loo) if ridge > 0 else np.nan for ridge in ridges])
 
     def _landmarks(self, problem: Problem) -> LowRank:
         return pivoted_cholesky(problem.kernel, self.rank_for(len(problem.y)), problem.memory, self.seed)
 
 
-class Features(NamedTuple):
-    """F = U diag(singular) V^T, centred by ``offset`` if there is an intercept, and the targets less their ``mean``."""
-
-    vectors: Float[np.ndarray, "n r"]
-    singular: Float[np.ndarray, " r"]
-    right: Float[np.ndarray, "r m"]
-    offset: Float[np.ndarray, " m"]
-    y: Float[np.ndarray, "n k"]
-    mean: Float[np.ndarray, " k"]
-    intercept: bool
-
-    @classmethod
-    def of(cls, factor: Float[np.ndarray, "n m"], y: Float[np.ndarray, "n k"], intercept: bool) -> Features:
-        """The singular values of the features."""
-        offset = factor.mean(axis=0) if intercept else np.zeros(factor.shape[1])
-        mean = y.mean(axis=0) if intercept else np.zeros(y.shape[1])
-        vectors, singular, right = scipy.linalg.svd(factor - offset, full_matrices=False, check_finite=False)
-        return cls(vectors, singular, right, offset, y - mean, mean, intercept)
-
-    def regress(self, ridge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights (m, k) of the features, leave-one-out residuals (n, k) and fitted values (n, k)."""
-        projected = self.vectors.T @ self.y
-        kept = self.singular**2 / (self.singular**2 + ridge)
-        weights = self.right.T @ ((self.singular / (self.singular**2 + ridge))[:, None] * projected)
-        fitted = self.vectors @ (kept[:, None] * projected)
-        leverage = self.vectors**2 @ kept + (1 / len(self.y) if self.intercept else 0.0)
-        left = np.maximum(1 - leverage, np.finfo(float).tiny)[:, None]
-        return weights, (self.y - fitted) / left, fitted + self.mean
+def _decomposed(factor: Float[np.ndarray, "n m"], problem: Problem) -> FeatureSpectrum:
+    """The features F, beside the intercept if there is one."""
+    return FeatureSpectrum.of(factor.copy(), np.ones((len(factor), int(problem.intercept))))
 
 
 def measure(problem: Problem, low_rank: LowRank, seed: int) -> Approximation:
@@ -114,7 +90,5 @@ def measure(problem: Problem, low_rank: LowRank, seed: int) -> Approximation:
         rows = problem.kernel.take(np.sort(held_out), problem.memory)
         columns = float(np.linalg.norm(rows - factor[np.sort(held_out)] @ factor.T) / np.linalg.norm(rows))
     ranks = tuple(sorted({max(1, factor.shape[1] // part) for part in (8, 4, 2, 1)}))
-    errors = tuple(
-        rms(Features.of(factor[:, :r], problem.y, problem.intercept).regress(problem.ridge)[1]) for r in ranks
-    )
+    errors = tuple(rms(_decomposed(factor[:, :r], problem).solve(problem.y, problem.ridge).loo) for r in ranks)
     return Approximation(float(low_rank.left.sum() / low_rank.diagonal.sum()), columns, ranks, errors)

@@ -132,6 +132,11 @@ def test_images_and_cross_validation():
     assert sparse.loo_accuracy_ == dense.loo_accuracy_
     assert list(sparse.classes_) == ["dark", "light", "mixed"]
     np.testing.assert_array_equal(sparse.predict(images), dense.predict(images))
+    data = planar.datasets.image_data.ImageData(
+        np.abs(images).astype(np.float32) / 9, np.arange(24) % 3, ("a", "b", "c")
+    )
+    of_data = clone(sparse).fit(data, labels).decision_function(data[:4])
+    np.testing.assert_allclose(of_data, clone(sparse).fit(data.images, labels).decision_function(data.images[:4]))
     x, y = signals(12)
     assert np.isfinite(cross_val_score(InducingRegressor(MLP, inducing=4, ridge=0.1), x, y, cv=3)).all()
 

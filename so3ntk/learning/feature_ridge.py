@@ -27,7 +27,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from so3ntk.learning.inducing.whitening import EPS
+from so3ntk.learning.ridge import EPS
 
 #: 1 - |Q_i|^2 below which a row alone determines a column.
 ALONE = 1e-9
