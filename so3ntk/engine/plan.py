@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from so3ntk.engine.demand import geometry_after, homogeneity_of, readout_of, require_pooled, tower_span
 from so3ntk.engine.evaluation.evaluation import Evaluation
+from so3ntk.engine.evaluation.moments import FeatureMap, feature_map
 from so3ntk.engine.evaluation.nodes import tabulation
 from so3ntk.engine.evaluation.polynomial import is_polynomial
 from so3ntk.engine.evaluation.tower import Nodes, node_count
@@ -30,6 +31,8 @@ from so3ntk.engine.state import State
 LARGE_PAIR = 2**19
 #: Values of kernels from which on a faster program is worth seconds of compilation: 150,000 pairs at 1,792 motions.
 MANY = 2**28
+#: How much larger tiles of inner products are than tiles of pairs.
+FEATURED = 8
 
 
 @dataclass
@@ -38,7 +41,8 @@ class Plan:
 
     space, sampling, evaluation: of the layers before a sum over parts; tail: the layers after it. f, g: signals as arrays;
     rows, columns: who owns them. numbers: of one pair's field, as many as are held at once. sizes: of cells and tiles on
-    this platform. scaling: of signals far from one, by powers of two.
+    this platform. scaling: of signals far from one, by powers of two. features: where kernels are inner products of some. result:
+    the dtype of kernels, that of the signals unless a caller keeps what is summed in float64.
     """
 
     space: Space
@@ -55,6 +59,8 @@ class Plan:
     numbers: int
     sizes: Sizes
     scaling: Scaling | None = None
+    features: FeatureMap | None = None
+    result: Any = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -63,13 +69,19 @@ class Plan:
 
     @property
     def accumulator(self):
-        """The dtype sums over parts are kept in; kernels that are not summed keep their own."""
-        return np.float64 if self.reduces else self.dtype
+        """The dtype sums over parts, and inner products, are kept in; other kernels keep their own."""
+        return np.float64 if self.reduces or self.features is not None else self.dtype
+
+    @property
+    def result_dtype(self):
+        """That of the kernels."""
+        return self.dtype if self.result is None else self.result
 
     @property
     def bytes_per_pair(self) -> int:
         """Of a pair's result, on the device and on the host."""
-        return (4 * jnp.dtype(self.dtype).itemsize + 16 * self.reduces) * math.prod(self.shape)
+        in_double = self.reduces or self.features is not None
+        return (4 * jnp.dtype(self.dtype).itemsize + 16 * in_double) * math.prod(self.shape)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,8 +92,15 @@ class Plan:
     @property
     def bytes_per_row(self) -> int:
         """Of one signal in a dispatch to the device, and of its copy."""
-        leaves = jax.tree.leaves(self.f)
-        return 2 * sum(int(np.prod(a.shape[1:])) for a in leaves) * jnp.dtype(self.dtype).itemsize
+        leaves, itemsize = jax.tree.leaves(self.f), jnp.dtype(self.dtype).itemsize
+        return 2 * sum(int(np.prod(a.shape[1:])) for a in leaves) * itemsize
+
+    def bytes_of_features(self, side: int) -> int:
+        """Of the inputs along both sides of a tile, where kernels are inner products."""
+        if self.features is None:
+            return 0
+        inputs = sum(-(-side * parts.count // max(1, len(parts.owner))) for parts in (self.rows, self.columns))
+        return inputs * self.features.bytes_per_input(jnp.dtype(self.dtype).itemsize)
 
     def bytes_fixed(self, cell: tuple[int, int]) -> int:
         """Of the tables and of a cell's fields."""
@@ -124,8 +143,11 @@ class Plan:
     def largest_tile(self) -> int:
         """Parts along a tile's side where memory allows: seconds of work, which is what an interrupted run loses.
 
-        Sums over parts take four times as many: the parts of each kind are gathered in cells of their own.
+        Sums over parts take four times as many: the parts of each kind are gathered in cells of their own. Features, which each
+        tile makes anew, eight times as many again.
         """
+        if self.features is not None:
+            return FEATURED * self.sizes.tile_side * (4 if self.reduces else 1)
         return self.sizes.tile_side // (8 if self.evaluation.motion_by_motion else 1) * (4 if self.reduces else 1)
 
     @property
@@ -156,7 +178,8 @@ class Plan:
             for layer in self.tail:
                 state = layer(state)
             sums = {"nngp": state.nngp, "ntk": state.ntk}
-        return [sums[name] if sums[name].dtype == self.dtype else sums[name].astype(self.dtype) for name in names]
+        dtype = self.result_dtype
+        return [sums[name] if sums[name].dtype == dtype else sums[name].astype(dtype) for name in names]
 
 
 def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: float, x1: Any, x2: Any) -> Plan:
@@ -174,9 +197,10 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     sampling = space.sampling(rows.signals, quadrature, rtol)
     pairs = math.prod(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
     evaluation = space.evaluation(sampling, rows.signals, f, dtype, _nodes(layers, f, g), pairs)
-    numbers = space.numbers(f, evaluation)
-    return Plan(space, sampling, evaluation, tail, f, g, rows, columns, x2 is None, reduction is not None, dtype,
-                numbers, sizes_here(), scaling)  # fmt: skip
+    numbers, summed = space.numbers(f, evaluation), reduction is not None
+    features = feature_map(layers, evaluation, f, g, summed) if scaling is None else None
+    return Plan(space, sampling, evaluation, tail, f, g, rows, columns, x2 is None, summed, dtype,
+                numbers, sizes_here(), scaling, features)  # fmt: skip
 
 
 def _nodes(layers: tuple[Layer, ...], f: Any, g: Any) -> Nodes | None:

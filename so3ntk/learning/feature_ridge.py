@@ -80,7 +80,7 @@ class FeatureSpectrum:
     @classmethod
     def of(cls, features: Float[np.ndarray, "n r"], columns: Float[np.ndarray, "n c"]) -> FeatureSpectrum:
         """Of finite features; they are overwritten."""
-        basis, inverse = _basis_of(columns)
+        basis, inverse = basis_of(columns)
         crossed = inverse @ features
         features -= basis @ (basis.T @ features)
         return cls(*_svd(features), basis, inverse, crossed)
@@ -132,7 +132,7 @@ def error_of(loo: Float[np.ndarray, "n k"]) -> float:
     return float(np.sqrt(np.mean(known**2))) if known.size else float("nan")
 
 
-def _basis_of(columns: Float[np.ndarray, "n c"]) -> tuple[np.ndarray, np.ndarray]:
+def basis_of(columns: Float[np.ndarray, "n c"]) -> tuple[np.ndarray, np.ndarray]:
     """An orthonormal basis of some columns, which may depend on each other, and their pseudo-inverse."""
     left, values, right = scipy.linalg.svd(columns, full_matrices=False, check_finite=False)
     kept = values > len(columns) * EPS * np.max(values, initial=0.0)

@@ -20,7 +20,7 @@ from so3ntk.engine.plan import parse_memory
 from so3ntk.errors import PrecisionError
 from so3ntk.learning.predict.inputs import first_not_finite, symmetric
 from so3ntk.learning.solvers import Solution, Solver
-from so3ntk.matrices.gram import gram
+from so3ntk.matrices.gram import precise_gram
 from so3ntk.sphere.layers.flatten import Flatten
 
 #: Candidates for the ridge, in units of the mean of K's diagonal.
@@ -200,7 +200,7 @@ def _symmetric(kernel: Float[np.ndarray, "n n"], where: str) -> Float[np.ndarray
 def _network_kernel(estimator: ColumnEstimator, x1: Any, x2: Any) -> Float[np.ndarray, "n m"]:
     """The finite float64 kernel of the estimator's network."""
     options = {"memory": estimator.memory, "progress": estimator.progress}
-    values = np.asarray(gram(network_of(estimator), x1, x2, estimator.kernel, **options), np.float64)
+    values = precise_gram(network_of(estimator), x1, x2, estimator.kernel, **options)
     if not np.isfinite(values).all():
         raise PrecisionError(
             f"{first_not_finite(values, type(estimator).__name__)} The inputs are finite, so the network "

@@ -34,6 +34,8 @@ def kernel_diagonal(net: Network, x: Any, get: str = "ntk") -> Float[np.ndarray,
     check_get(get)
     plan = make_plan(net.layers, net.quadrature, net.rtol, x, None)
     names = plan.names_needed((get,))
+    if plan.features is not None:
+        return np.asarray(plan.finish((get,), _of_features(plan, names))[0])
     i, j = _own_pairs(plan)
     owner = plan.rows.owner[i]
     sums = {name: np.zeros((plan.rows.count, *plan.shape), plan.accumulator) for name in names}
@@ -46,6 +48,22 @@ def kernel_diagonal(net: Network, x: Any, get: str = "ntk") -> Float[np.ndarray,
             both = np.where(off, values + mirrored, (values + mirrored) / 2)
             np.add.at(sums[name], owner[part], both.astype(plan.accumulator))
     return np.asarray(plan.finish((get,), sums)[0])
+
+
+def _of_features(plan: Plan, names: tuple[str, ...]) -> dict[str, Float[np.ndarray, " n"]]:
+    """The sums over the parts of each kind, a few inputs at a time."""
+    assert plan.features is not None
+    sums = {name: np.zeros(plan.rows.count, plan.accumulator) for name in names}
+    for kind in np.unique(plan.rows.kind):
+        parts = np.flatnonzero(plan.rows.kind == kind)
+        inputs, first, counts = np.unique(plan.rows.owner[parts], return_index=True, return_counts=True)
+        for start in range(0, len(inputs), CHUNK):
+            some = slice(start, start + CHUNK)
+            chosen = parts[first[start] : first[some][-1] + counts[some][-1]]
+            features = plan.features.features(plan.f, chosen, plan.rows.owner[chosen])
+            for name, values in zip(names, plan.features.diagonal(names, features, counts[some]), strict=True):
+                sums[name][inputs[some]] += values
+    return sums
 
 
 def _own_pairs(plan: Plan) -> tuple[np.ndarray, np.ndarray]:

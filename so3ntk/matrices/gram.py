@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from so3ntk.basics.arguments import check_flag
 from so3ntk.basics.caller import warn
@@ -94,6 +96,23 @@ def gram(
     opened = _open_or_create(net, plan, names, store, tile, memory, _workers(client) * share[1])
     _fill(opened, plan, store, client, share, progress)
     return _as_asked(get, {name: open_gram(store, name) for name in names})
+
+
+def precise_gram(
+    net: Network, x1: Any, x2: Any = None, get: str = "ntk", memory: str | int = "2GiB", progress: bool = False,
+    client: Any = None,
+) -> Float[np.ndarray, "n m"]:  # fmt: skip
+    """One kernel as ``gram``, in float64: as it is summed where kernels are inner products, of features in the precision of the
+    signals, so that it is positive semi-definite to float64's rounding; elsewhere what ``gram`` has."""
+    plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
+    if plan.features is None:
+        values = gram(net, x1, x2, get, memory=memory, progress=progress, client=client)
+        return np.asarray(values, np.float64)
+    plan = dataclasses.replace(plan, result=np.dtype(np.float64))
+    tiling = make_tiling(plan, None, memory, _workers(client))
+    matrices = Matrices(plan, (get,), tiling)
+    _compute(Work(plan, (get,), tiling), tiling.tiles, matrices.write, client, None, progress)
+    return matrices.values[0]
 
 
 def _check_arguments(

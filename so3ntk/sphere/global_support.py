@@ -29,6 +29,9 @@ from so3ntk.sphere.rotations import block_indices
 HIGHEST = jax.lax.Precision.HIGHEST
 #: Values that processors compute at a time: faster programs end no loop with single ones.
 LANES = 8
+#: Multiplications in one product of large matrices that take as long as one in the program of pairs: measured, 3 to 6; and
+#: how many fewer there are where pairs are summed, at least.
+FASTER, SUMMED = 4, 4
 #: The bandlimit up to which a GPU multiplies faster than it reads and writes.
 DENSE = 6
 
@@ -151,6 +154,33 @@ class SphereGeometry(PositionFree):
         # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.
         return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, images))
 
+    def moments(self, f: Float[Array, "a p c"]) -> tuple[Float[Array, " c"], Float[Array, " q"]]:
+        r"""Coefficients of degree 0, and power spectra, both scaled by the weights of ``correlate``.
+
+        .. math:: \int K_r\, dr = \sum_c a^c_0 b^c_0, \qquad
+                  \int K_r^2\, dr = \sum_l \frac{1}{2l + 1} \sum_{cc'} \Big(\sum_m a^c_{lm} a^{c'}_{lm}\Big)
+                  \Big(\sum_n b^c_{ln} b^{c'}_{ln}\Big)
+        """
+        signals = f[:, : self._bandlimit(f[0]) ** 2]
+        scaled = signals * jnp.sqrt(self._weighted(jnp.ones_like(f[0])))
+        first, second = np.triu_indices(f.shape[2])
+        twice = np.where(first == second, 1, np.sqrt(2))
+        spectra = []
+        for degree in range(self._bandlimit(f[0])):
+            rows = scaled[:, degree**2 : (degree + 1) ** 2].reshape(-1, f.shape[2])
+            product = jnp.dot(rows.T, rows, precision=HIGHEST)[first, second]
+            spectra.append(product * jnp.asarray(twice / np.sqrt(2 * degree + 1), f.dtype))
+        return scaled[:, 0].sum(axis=0), jnp.concatenate(spectra)
+
+    def moments_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool) -> bool:
+        """Compares multiplications: c (c + 1) / 2 for each degree with those of blocks and of a polynomial at all rotations."""
+        weights = (self.channel_weights, self.degree_weights)
+        if any(given is not None and not np.all(np.asarray(given) >= 0) for given in weights):
+            return False
+        channels, bandlimit = f.shape[1], self._bandlimit(f)
+        pair = channels * _block_count(bandlimit) + 5 * self.grid.size
+        return bandlimit * channels * (channels + 1) // 2 <= FASTER * pair * (SUMMED if summed else 1)
+
     def average(self, field: Blocks | Array, filter: Filter) -> Blocks | Array:
         """A spectrum, of finite bandlimit: block l times the filter's variance of degree l; else the identity."""
         if not isinstance(filter, Spectrum):
@@ -193,7 +223,7 @@ class SphereGeometry(PositionFree):
             return Blocks(field.values.at[0].add(constant), field.bandlimit)
         return field + constant
 
-    def _bandlimit(self, f: Float[Array, "p c"]) -> int:
+    def _bandlimit(self, f: Float[Array | np.ndarray, "p c"]) -> int:
         signal = int(np.sqrt(f.shape[0]) + 0.5)
         return signal if self.bandlimit is None else min(signal, self.bandlimit)
 

@@ -42,6 +42,14 @@ class OrthogonalGeometry(PositionFree):
         """That of SO(3)."""
         return self.proper.variance(f)
 
+    def moments(self, f: Float[Array, "a p c"]) -> tuple[Float[Array, " c"], Float[Array, " q"]]:
+        """Those of SO(3): signs of degrees leave no mark on a mean, which has degree 0, and on squares."""
+        return self.proper.moments(f)
+
+    def moments_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool) -> bool:
+        """As for SO(3)."""
+        return self.proper.moments_pay(f, summed)
+
     def mean(self, field: Field) -> Float[Array, ""]:
         """The mean of both halves' means."""
         first, second = self._halves(field)

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from so3ntk.engine.evaluation.moments import FeatureMap, Moments
 from so3ntk.engine.evaluation.programs import cell_kernels
 from so3ntk.engine.evaluation.sums import add_by_owner, add_mirror_image, groups_of, mirrored
 from so3ntk.engine.layers.base import is_traced
@@ -94,7 +95,8 @@ def make_tiling(plan: Plan, tile: int | None = None, memory: str | int = "2GiB",
 def bytes_of(plan: Plan, side: int, cell: tuple[int, int], cells: int) -> int:
     """The formula at the head of this file."""
     pairs = side**2 + cells * cell[0] * cell[1]
-    return plan.bytes_fixed(cell) + cells * sum(cell) * plan.bytes_per_row + pairs * plan.bytes_per_pair
+    features = plan.bytes_of_features(side)
+    return plan.bytes_fixed(cell) + cells * sum(cell) * plan.bytes_per_row + pairs * plan.bytes_per_pair + features
 
 
 def pack(owner: Int[np.ndarray, " parts"], count: int, side: int) -> Int[np.ndarray, " bounds"]:
@@ -137,12 +139,38 @@ def compute_tile(
     rows, columns = tiling.slices(i, j)
     on_diagonal = tiling.symmetric and i == j
     first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
-    groups = groups_of(plan.rows.kind[first], plan.columns.kind[second])
-    kinds = [_Kind.of(plan, needed, tiling, r + first.start, c + second.start, on_diagonal) for r, c in groups]
-    own = [on_diagonal & (kind.i == kind.j) for kind in kinds]
-    _fill(plan, needed, tiling, kinds, own, report)
+    groups = [
+        (r + first.start, c + second.start)
+        for r, c in groups_of(plan.rows.kind[first], plan.columns.kind[second])
+    ]
     shape = (rows.stop - rows.start, columns.stop - columns.start, *plan.shape)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
+    add = _add_pairs if plan.features is None else add_products
+    add(plan, sums, tiling, (rows, columns), groups, on_diagonal, report)
+    if on_diagonal:
+        for total in sums.values():
+            add_mirror_image(total)
+    kernels = plan.finish(names, sums)
+    for name, kernel in zip(names, kernels, strict=True):
+        require_finite(plan, name, kernel, rows.start, columns.start)
+    return kernels
+
+
+def _add_pairs(
+    plan: Plan,
+    sums: dict[str, np.ndarray],
+    tiling: Tiling,
+    inputs: tuple[slice, slice],
+    groups: list[tuple[np.ndarray, np.ndarray]],
+    on_diagonal: bool,
+    report: Callable[[float], Any],
+) -> None:
+    """The kernels of pairs of parts, computed in cells, summed by their owners; on the diagonal half of them."""
+    rows, columns = inputs
+    names = tuple(sums)
+    kinds = [_Kind.of(plan, names, tiling, r, c, on_diagonal) for r, c in groups]
+    own = [on_diagonal & (kind.i == kind.j) for kind in kinds]
+    _fill(plan, names, tiling, kinds, own, report)
     for kind in kinds:
         owners = plan.rows.owner[kind.rows] - rows.start, plan.columns.owner[kind.columns] - columns.start
         for total, block in zip(sums.values(), kind.kernels(on_diagonal), strict=True):
@@ -154,13 +182,43 @@ def compute_tile(
                 total[...] = block
             else:
                 total[np.ix_(*owners)] = block
-    if on_diagonal:
-        for total in sums.values():
-            add_mirror_image(total)
-    kernels = plan.finish(names, sums)
-    for name, kernel in zip(names, kernels, strict=True):
-        require_finite(plan, name, kernel, rows.start, columns.start)
-    return kernels
+
+
+def add_products(
+    plan: Plan,
+    sums: dict[str, np.ndarray],
+    tiling: Tiling,
+    inputs: tuple[slice, slice],
+    groups: list[tuple[np.ndarray, np.ndarray]],
+    on_diagonal: bool,
+    report: Callable[[float], Any],
+) -> None:
+    """The kernels of inputs as inner products of their features, of each kind of parts; on the diagonal half of them."""
+    assert plan.features is not None
+    for r, c in groups:
+        first = _summed(plan.features, plan.f, plan.rows.owner, r, inputs[0].start)
+        second = first if on_diagonal else _summed(plan.features, plan.g, plan.columns.owner, c, inputs[1].start)
+        blocks = plan.features.kernels(tuple(sums), first.features, second.features, (first.counts, second.counts))
+        for total, block in zip(sums.values(), blocks, strict=True):
+            block = block / 2 if on_diagonal else block
+            if block.shape == total.shape:  # additions by index are slow
+                total += block
+            else:
+                total[np.ix_(first.inputs, second.inputs)] += block
+        report(len(r) * len(c))
+
+
+class _Summed(NamedTuple):
+    """Which inputs of a tile have parts of a kind, how many, and the sums of their features."""
+
+    inputs: np.ndarray
+    counts: np.ndarray
+    features: Moments
+
+
+def _summed(features: FeatureMap, signals: Any, owner: np.ndarray, parts: np.ndarray, start: int) -> _Summed:
+    inputs, counts = np.unique(owner[parts], return_counts=True)
+    return _Summed(inputs - start, counts, features.features(signals, parts, owner[parts]))
 
 
 def require_finite(plan: Plan, name: str, kernel: Float[np.ndarray, "n m ..."], row: int, column: int) -> None:
@@ -294,7 +352,7 @@ class Matrices:
 
     def __init__(self, plan: Plan, names: tuple[str, ...], tiling: Tiling):
         shape = (plan.rows.count, plan.columns.count, *plan.shape)
-        self.tiling, self.values = tiling, [np.zeros(shape, plan.dtype) for _ in names]
+        self.tiling, self.values = tiling, [np.zeros(shape, plan.result_dtype) for _ in names]
 
     def write(self, i: int, j: int, kernels: list[np.ndarray]) -> None:
         """Put a tile in its place, and its mirror image if the matrix is symmetric."""

@@ -15,10 +15,12 @@ from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.basics.double import double_precision
 from so3ntk.basics.progress import show_progress
+from so3ntk.engine.layers.reduction import Composition
 from so3ntk.engine.network import Network
-from so3ntk.engine.plan import parts_of, split_at_reduction
+from so3ntk.engine.plan import make_plan, parse_memory, parts_of, split_at_reduction
 from so3ntk.errors import RidgePathWarning
 from so3ntk.learning.feature_ridge import FeatureFit, FeatureSpectrum, Posterior, error_of
+from so3ntk.learning.inducing.dense import BYTES, DensePosterior, DenseSpectrum
 from so3ntk.learning.inducing.parts import (
     blocks,
     composition_of,
@@ -39,11 +41,13 @@ from so3ntk.learning.inputs import (
     network_of,
 )
 from so3ntk.learning.ridge import EPS
-from so3ntk.matrices.gram import gram
+from so3ntk.matrices.gram import gram, precise_gram
 
 #: Parts among which is chosen, for each that is; of more, inputs are drawn at random.
 CANDIDATES = 16
 BASELINES = ("auto", "composition", None)
+#: All training inputs induce.
+ALL = "all"
 
 
 class InducingEstimator(KernelEstimator):
@@ -60,8 +64,8 @@ class InducingEstimator(KernelEstimator):
     dual_coef_: np.ndarray
     intercept_: np.ndarray | float
     composition_: dict[str, np.ndarray | float]
-    posterior_: Posterior
-    whitening_: Whitening
+    posterior_: Posterior | DensePosterior
+    whitening_: Whitening | None
     ridge_: float
     loo_error_: float
     ridge_path_: np.ndarray
@@ -110,8 +114,10 @@ class InducingEstimator(KernelEstimator):
                 if double:
                     with double_precision():
                         values = gram(net, in_double(net, part), in_double(net, self.inducing_), self.kernel, **kept)
-                else:
+                elif "store" in kept:
                     values = gram(net, part, self.inducing_, self.kernel, **kept)
+                else:
+                    values = precise_gram(net, part, self.inducing_, self.kernel, **kept)
                 yield rows, part, np.asarray(values, np.float64)
                 bar.update(rows.stop - rows.start)
 
@@ -133,9 +139,15 @@ def training_batch(estimator: InducingEstimator, X: Any) -> Any:
     if estimator.baseline not in BASELINES:
         raise ValueError(f'{where}: expected baseline to be "auto", "composition" or None, got {estimator.baseline!r}.')
     count = estimator.inducing
-    if isinstance(count, bool | float | str) or (isinstance(count, int | np.integer) and count < 1):
+    named = isinstance(count, str) and count != ALL
+    if isinstance(count, bool | float) or named or (isinstance(count, int | np.integer) and count < 1):
         raise ValueError(
-            f"{where}: expected inducing to be a number of parts, at least 1, a batch of inputs or None, got {count!r}."
+            f'{where}: expected inducing to be a number of parts, at least 1, "all", a batch of inputs or None, got {count!r}.'
+        )
+    if isinstance(count, str) and estimator.store is not None:
+        raise ValueError(
+            f'{where}: inducing="all" computes the kernel at once, of which store= would keep nothing. Leave store out, give a '
+            "number of inducing parts, or keep the kernel by gram(store=) and fit KernelRegressor to it."
         )
     if estimator.ridge == 0:
         raise ValueError(
@@ -216,11 +228,24 @@ class Rows(NamedTuple):
 
 def rows_of(estimator: InducingEstimator, X: Any, intercept: bool) -> Rows:
     """Those of checked training inputs, block by block."""
-    whitening, found = estimator.whitening_, []
+    whitening, parts = estimator.whitening_, []
+    assert whitening is not None
     features = np.empty((len(X), len(whitening.factor)), order="F")  # as LAPACK takes them without a copy
     for rows, part, block in estimator.feature_blocks(X, stored=True):
         features[rows] = whitening.features(block)
-        found.append(composition_of(network_of(estimator), part) if estimator.baseline is not None else None)
+        parts.append(_composition(estimator, part))
+    columns, labels = _unpenalised(estimator, parts, len(X), intercept)
+    return Rows(features, columns, labels)
+
+
+def _composition(estimator: InducingEstimator, X: Any) -> Composition | None:
+    return composition_of(network_of(estimator), X) if estimator.baseline is not None else None
+
+
+def _unpenalised(
+    estimator: InducingEstimator, found: list[Composition | None], n: int, intercept: bool
+) -> tuple[Float[np.ndarray, "n c"], tuple[str, ...]]:
+    """The unpenalised columns of runs of n inputs in all, and the names of those after the intercept."""
     if estimator.baseline == "composition" and None in found:
         raise ValueError(
             f'{type(estimator).__name__}: baseline="composition" is for networks that end in a sum over parts with names, such '
@@ -229,7 +254,7 @@ def rows_of(estimator: InducingEstimator, X: Any, intercept: bool) -> Rows:
     known = [composition for composition in found if composition is not None]
     labels = tuple(dict.fromkeys(label for composition in known for label in composition.labels))
     counts = [counts_of(composition, labels, "") for composition in known if labels]
-    return Rows(features, _columns(len(X), intercept, counts), labels)
+    return _columns(n, intercept, counts), labels
 
 
 class InducingFit(NamedTuple):
@@ -245,17 +270,52 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
 
     Sets ``inducing_``, ``whitening_``, ``posterior_``, ``ridge_``, ``loo_error_``, ``ridge_path_`` and ``loo_path_``.
     """
+    if takes_all(estimator, X):
+        return _fit_all(estimator, X, y, intercept)
     estimator.inducing_ = choose_inducing(estimator, X)
     estimator.whitening_ = Whitening.of(prior_of(estimator), type(estimator).__name__)
     rows = rows_of(estimator, X, intercept)
     scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
     spectrum = FeatureSpectrum.of(rows.features, rows.columns)
+    fit = _solved(estimator, spectrum, y, scale)
+    estimator.posterior_ = spectrum.posterior()
+    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels)
+
+
+def takes_all(estimator: InducingEstimator, X: Any) -> bool:
+    """Whether all training inputs induce: if it is asked for, or without a number if kernels are inner products, which cost
+    little, and the dense regression fits the memory."""
+    if estimator.inducing is not None or estimator.store is not None:
+        return isinstance(estimator.inducing, str)
+    if BYTES * len(X) ** 2 > parse_memory(estimator.memory):
+        return False
+    net = network_of(estimator)
+    return make_plan(net.layers, net.quadrature, net.rtol, X[:1], None).features is not None
+
+
+def _fit_all(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], intercept: bool) -> InducingFit:
+    """The dense regression. Sets what ``fit_inducing`` sets, ``whitening_`` to None: nothing is added to the kernel."""
+    net = network_of(estimator)
+    estimator.inducing_, estimator.whitening_ = X[:], None
+    options = {"memory": estimator.memory, "progress": bool(estimator.progress), "client": estimator.client}
+    kernel = precise_gram(net, estimator.inducing_, None, estimator.kernel, **options)
+    columns, labels = _unpenalised(estimator, [_composition(estimator, estimator.inducing_)], len(X), intercept)
+    scale = float(np.mean(np.diag(kernel))) or 1.0
+    spectrum = DenseSpectrum.of_kernel(kernel, columns)
+    fit = _solved(estimator, spectrum, y, scale)
+    estimator.posterior_ = spectrum.dense_posterior()
+    return InducingFit(fit, fit.weights, labels)
+
+
+def _solved(
+    estimator: InducingEstimator, spectrum: FeatureSpectrum, y: Float[np.ndarray, "n k"], scale: float
+) -> FeatureFit:
+    """The fit at the ridge given or the best of the path. Sets what is known of ridges."""
     ridge, path, errors = _ridge_of(estimator, spectrum, y, scale)
     fit = spectrum.solve(y, ridge)
-    estimator.posterior_ = spectrum.posterior()
     estimator.ridge_, estimator.loo_error_ = ridge, error_of(fit.loo)
     estimator.ridge_path_, estimator.loo_path_ = path, errors
-    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels)
+    return fit
 
 
 def columns_of(estimator: InducingEstimator, X: Any, intercept: bool, labels: tuple[str, ...]) -> np.ndarray:

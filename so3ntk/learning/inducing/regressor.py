@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.double import double_precision
 from so3ntk.engine.network import Network
+from so3ntk.learning.inducing.dense import DensePosterior
 from so3ntk.learning.inducing.estimator import InducingEstimator, columns_of, fit_inducing, training_batch
 from so3ntk.learning.inducing.parts import blocks, in_double
 from so3ntk.learning.inputs import check_inputs, network_of
@@ -146,6 +147,10 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         net = network_of(self)
         with double_precision():
             prior = kernel_diagonal(net, in_double(net, X), self.kernel)
-        features = self.whitening_.features(self.features(X, double=True))
+        kernels, columns = self.features(X, double=True), self._columns(X)
+        if isinstance(self.posterior_, DensePosterior):
+            return self.posterior_.variance(kernels, columns, prior, self.ridge_)
+        assert self.whitening_ is not None
+        features = self.whitening_.features(kernels)
         explained = np.einsum("ij,ij->i", features, features)
-        return np.maximum(prior - explained, 0) + self.posterior_.variance(features, self._columns(X), self.ridge_)
+        return np.maximum(prior - explained, 0) + self.posterior_.variance(features, columns, self.ridge_)

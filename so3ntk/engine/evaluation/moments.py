@@ -1,0 +1,150 @@
+r"""Kernels of low degree as inner products of features, so that sums over the parts of inputs cost next to nothing.
+
+A tower that is a polynomial in the correlation x (``polynomial``) of degree at most two, with coefficients that are the same
+for all pairs, has
+
+.. math:: \int p_0 + p_1 x_r + p_2 x_r^2\, dr = p_0 + p_1\, u(f) \cdot u(g) + p_2\, v(f) \cdot v(g)
+
+with features of each signal alone (``Geometry.moments``); on the sphere the coefficients of degree 0, and power spectra. The sum
+over pairs of parts of two inputs is the inner product of the inputs' sums: 1,000 molecules take 1,000 such vectors for each
+element, where pairs of atoms would be 10^8. Inner products are summed in float64, whatever the signals are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from so3ntk.basics.double import double_precision
+from so3ntk.engine.demand import polynomial_degree_of, readout_of
+from so3ntk.engine.evaluation.evaluation import Evaluation
+from so3ntk.engine.evaluation.polynomial import Powers, tower_polynomials
+from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.layers.base import Layer, is_traced
+from so3ntk.engine.layers.combinators import Identity
+from so3ntk.engine.layers.dense import Dense
+from so3ntk.engine.sizes import on_gpu
+
+#: Inputs, and values of their signals, of one dispatch to the device.
+INPUTS, VALUES = 64, 2**22
+NAMES = ("nngp", "ntk")
+
+
+class Moments(NamedTuple):
+    """u and v of each of n inputs."""
+
+    u: Float[np.ndarray, "n k"]
+    v: Float[np.ndarray, "n q"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """The kernels of a network as inner products. coefficients: p_0, p_1, p_2 by kernel. width: of both features together."""
+
+    geometry: Geometry
+    coefficients: dict[str, Float[np.ndarray, "3"]]
+    width: int
+
+    def bytes_per_input(self, itemsize: int) -> int:
+        """Of features, with copies in float64 and of the program that makes them."""
+        return self.width * (2 * itemsize + 8)
+
+    def features(self, signals: Any, parts: Int[np.ndarray, " a"], owner: Int[np.ndarray, " a"]) -> Moments:
+        """Those of some signals, summed over the parts of each owner; owners ascending, one row for each that occurs."""
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        counts = np.diff([*first, len(owner)])
+        most = 2 ** max(0, int(counts.max()) - 1).bit_length()
+        leaves = jax.tree.leaves(signals)
+        each = most * sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
+        step = max(1, min(INPUTS, VALUES // max(each, 1)))
+        step = 2 ** (step.bit_length() - 1)
+        found = []
+        for start in range(0, len(first), step):
+            rows = slice(start, start + step)
+            missing = step - len(first[rows])
+            places = np.pad(first[rows], (0, missing))[:, None] + np.arange(most)
+            held = np.arange(most) < np.pad(counts[rows], (0, missing))[:, None]
+            chosen = parts[np.where(held, places, 0)]
+            values = _moments(self.geometry, jax.tree.map(lambda a, c=chosen: a[c], signals), held)
+            found.append([np.asarray(value)[: step - missing] for value in values])
+        return Moments(*(np.concatenate(each) for each in zip(*found, strict=True)))
+
+    def kernels(
+        self, names: tuple[str, ...], a: Moments, b: Moments, counts: tuple[np.ndarray, np.ndarray]
+    ) -> list[Float[np.ndarray, "n m"]]:
+        """The kernels of inputs with features a and b, which have so many parts."""
+        pairs = np.multiply.outer(*counts).astype(np.float64)
+        means, squares = _product(a.u, b.u), None
+        if any(self.coefficients[name][2] for name in names):
+            squares = _product(a.v, b.v)
+        found = []
+        for name in names:
+            p0, p1, p2 = self.coefficients[name].tolist()
+            kernel = p0 * pairs + p1 * means
+            found.append(kernel if squares is None else kernel + p2 * squares)
+        return found
+
+    def diagonal(self, names: tuple[str, ...], a: Moments, counts: np.ndarray) -> list[Float[np.ndarray, " n"]]:
+        """The kernels of inputs with themselves."""
+        u, v = (np.einsum("ij,ij->i", k, k, dtype=np.float64) for k in a)
+        powers = np.stack([np.square(counts.astype(np.float64)), u, v])
+        return [self.coefficients[name] @ powers for name in names]
+
+
+@eqx.filter_jit
+def _moments(geometry: Geometry, signals: Any, held: Array) -> tuple[Array, Array]:
+    def one(signal, held):
+        return geometry.moments(jax.tree.map(lambda a: jnp.where(held.reshape(-1, *(1,) * (a.ndim - 1)), a, 0), signal))
+
+    return jax.vmap(one)(signals, jnp.asarray(held))
+
+
+def _product(a: Float[np.ndarray, "n q"], b: Float[np.ndarray, "m q"]) -> Float[np.ndarray, "n m"]:
+    """a b^T in float64: on processors by NumPy's BLAS, which is three times as fast there as XLA."""
+    if not on_gpu():
+        left = a.astype(np.float64)
+        return left @ (left if b is a else b.astype(np.float64)).T
+    with double_precision():
+        left, right = jnp.asarray(a, jnp.float64), jnp.asarray(b, jnp.float64)
+        return np.asarray(jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST))
+
+
+def feature_map(layers: tuple[Layer, ...], evaluation: Evaluation, f: Any, g: Any, summed: bool) -> FeatureMap | None:
+    """How a network's kernels are inner products; None if they are not, or if pairs cost less. summed: over parts."""
+    if is_traced((layers, f, g)) or not isinstance(evaluation, Powers):
+        return None
+    if not all(isinstance(layer, Dense | Identity) for layer in layers[evaluation.span :]):
+        return None
+    degree, readout, lift = polynomial_degree_of(layers), readout_of(layers), cast(Any, layers[0])
+    if degree is None or degree > 2 or readout is None or readout.irrep is not None:
+        return None
+    signal = jax.tree.map(lambda a: a[0], f)
+    if not lift.geometry(evaluation.motions).moments_pay(signal, summed):
+        return None
+    coefficients = _coefficients(layers, signal)
+    if coefficients is None:
+        return None
+    geometry = lift.geometry(None)
+    shapes = jax.eval_shape(lambda s: geometry.moments(jax.tree.map(lambda a: a[None], s)), signal)
+    return FeatureMap(geometry, coefficients, sum(shape.size for shape in shapes))
+
+
+def _coefficients(layers: tuple[Layer, ...], signal: Any) -> dict[str, Float[np.ndarray, "3"]] | None:
+    """p_0, p_1, p_2 of each kernel; None if they depend on the signals, as by their variances."""
+    none, ones = (jax.tree.map(lambda a, k=k: np.full_like(a, k), signal) for k in (0, 1))
+    first, second = (np.asarray(_polynomials(layers, one, one), np.float64) for one in (none, ones))
+    if not np.array_equal(first, second):
+        return None
+    padded = np.pad(first, ((0, 0), (0, max(0, 3 - first.shape[1]))))
+    return dict(zip(NAMES, padded, strict=True))
+
+
+@eqx.filter_jit
+def _polynomials(layers: tuple[Layer, ...], f: Any, g: Any) -> Float[Array, "2 k"]:
+    return tower_polynomials(layers, f, g, NAMES)
