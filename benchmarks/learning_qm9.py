@@ -5,7 +5,10 @@
     python benchmarks/learning_qm9.py --results FILE --molecules 4500 --test 500 --seeds 0 --sizes 200 500 1000 2000 4000
     python benchmarks/learning_qm9.py --results FILE --methods           (only the table of what is there)
 
-Install ``so3ntk[molecules,peers]``. U0 in kcal/mol. For each seed: load_qm9(molecules, seed), the last ``test`` of which are
+    python benchmarks/learning_qm9.py --results FILE --target gap --sizes 1000
+
+Install ``so3ntk[molecules,peers]``. U0 in kcal/mol, or another target: extensive ones have composition, the others an intercept
+alone. For each seed: load_qm9(molecules, seed), the last ``test`` of which are
 predicted and the first ``size`` trained on, but for a few moved to the front so that all elements occur (covering_order).
 All methods fit the same unpenalised columns (a one, the number of atoms of each element) with the rest, and choose the ridge
 by exact leave-one-out; nothing is chosen on test molecules.
@@ -40,6 +43,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--results", required=True, metavar="FILE", help="JSON lines; appended to")
     parser.add_argument("--plot", metavar="DIR", help="folder for pictures")
     parser.add_argument("--path", metavar="FILE", help="QM9 as npz or CSV folder; default: package qm9pack")
+    parser.add_argument("--target", default="U0", help="of load_qm9; in its units, but U0 in kcal/mol")
     parser.add_argument("--molecules", type=int, default=1200, help="molecules drawn for each seed")
     parser.add_argument("--test", type=int, default=200, help="the last of them, for the test")
     return parser
@@ -51,7 +55,10 @@ def data_of(args: argparse.Namespace, sizes: list[int], parser: argparse.Argumen
         parser.error(f"--test: expected a number from 1 to below --molecules {args.molecules}, got {args.test}.")
     if min(sizes) < 1 or max(sizes) > args.molecules - args.test:
         parser.error(f"--sizes: expected 1 to {args.molecules - args.test} (molecules less test), got {sizes}.")
-    return {"data": Path(args.path).name if args.path else "qm9pack", "molecules": args.molecules, "test": args.test}
+    other = {} if args.target == "U0" else {"target": args.target}
+    return {
+        "data": Path(args.path).name if args.path else "qm9pack", "molecules": args.molecules, "test": args.test, **other,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -59,7 +66,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(STANDARD), choices=[*METHODS], metavar="METHOD")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sizes", type=int, nargs="+", default=[200, 500, 1000])
-    parser.add_argument("--inducing", type=int, metavar="M", help="inducing atoms; default: the regressor's own")
+    parser.add_argument(
+        "--inducing", type=lambda text: text if text == "all" else int(text), metavar="M",
+        help='inducing atoms, or "all" inputs; default: the regressor\'s own',
+    )  # fmt: skip
     parser.add_argument("--selection", default="farthest", help="of inducing atoms: farthest, cholesky, random")
     parser.add_argument(
         "--activation", metavar="NAME", help="of so3ntk, such as Erf or Monomial(3); default: the network's"

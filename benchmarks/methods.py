@@ -29,7 +29,9 @@ MIB = 2**20
 #: Options of our networks, of which labels name those that are not default.
 NETWORK_OPTIONS = {"inducing": None, "selection": "farthest", "activation": None, "grid": None, "dtype": "float32"}
 #: What a fit with inducing inputs consists of, by the functions that do it; the rest is "solve".
-STAGES = {"selection": "choose_inducing", "prior": "prior_of", "features": "rows_of"}
+STAGES = {"selection": "choose_inducing", "prior": "prior_of", "features": "rows_of", "kernel": "kernel_of_all"}
+#: Targets that grow with the molecule, of which composition is a part; others have an intercept alone.
+EXTENSIVE = ("U0", "U298", "H298", "G298", "zpve", "Cv", "alpha", "r2")
 
 
 class Prediction(NamedTuple):
@@ -45,9 +47,9 @@ def composition(
     train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: Run, clock: Stopwatch
 ) -> Prediction:
     with clock("solve"):
-        found = column_ridge.columns_alone(columns_of(train, train), y)
+        found = column_ridge.columns_alone(columns_of(train, train, settings), y)
     with clock("predict"):
-        values = columns_of(test, train) @ found.columns
+        values = columns_of(test, train, settings) @ found.columns
     return Prediction(values, found.loo, found.ridge, {})
 
 
@@ -61,10 +63,10 @@ def peer(train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: Run
     with clock("features"):
         kernel = chosen.kernel(known, None, options)
     with clock("solve"):
-        found = column_ridge.fit(kernel, columns_of(train, train), y)
+        found = column_ridge.fit(kernel, columns_of(train, train, settings), y)
     with clock("predict"):
         cross = chosen.kernel(chosen.represent(test, options), known, options)
-        values = cross @ found.weights + columns_of(test, train) @ found.columns
+        values = cross @ found.weights + columns_of(test, train, settings) @ found.columns
     return Prediction(values, found.loo, found.ridge, {})
 
 
@@ -75,14 +77,18 @@ def network(train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: 
     options = {**ENERGY_ENVIRONMENTS, "species": species, "dtype": settings["dtype"]}
     with clock("representation"):
         x = environments(train, **options)
-    model = so3ntk.InducingRegressor(net, inducing=settings["inducing"], selection=settings["selection"])
+    baseline = "auto" if settings.get("extensive", True) else None
+    model = so3ntk.InducingRegressor(
+        net, inducing=settings["inducing"], selection=settings["selection"], baseline=baseline
+    )
     fit_in_stages(model, x, y, clock)
     with clock("predict"):
         values = model.predict(environments(test, **options))
     notes = {
-        "inducing": len(model.inducing_.numbers),
+        "inducing": len(model.dual_coef_),
+        "all": model.whitening_ is None,
         "grid": grid_used(net, x),
-        "jitter": model.whitening_.jitter,
+        "jitter": 0.0 if model.whitening_ is None else model.whitening_.jitter,
         "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore
     }
     return Prediction(values, model.loo_error_, model.ridge_, notes)
@@ -97,8 +103,8 @@ def fit_in_stages(model: Any, x: Any, y: np.ndarray, clock: Stopwatch) -> None:
         whole = Stopwatch()
         with whole("fit"):
             model.fit(x, y)
-    for stage in STAGES:
-        clock.add(stage, inner.seconds[stage])
+    for stage, seconds in inner.seconds.items():
+        clock.add(stage, seconds)
     clock.add("solve", whole.seconds["fit"] - sum(inner.seconds.values()))
 
 
@@ -129,9 +135,10 @@ def grid_used(net: Any, x: Any) -> str:
     return repr(net.space.sampling(x.signal, net.quadrature, net.rtol))[:200]
 
 
-def columns_of(atoms: Sequence[Any], train: Sequence[Any]) -> np.ndarray:
-    """A one, and how many atoms a molecule has of each element of the training molecules."""
-    elements = sorted({int(z) for molecule in train for z in molecule.numbers})
+def columns_of(atoms: Sequence[Any], train: Sequence[Any], settings: Run) -> np.ndarray:
+    """A one, and for extensive targets how many atoms a molecule has of each element of the training molecules."""
+    extensive = settings.get("extensive", True)
+    elements = sorted({int(z) for molecule in train for z in molecule.numbers}) if extensive else []
     counts = [[1, *(np.count_nonzero(molecule.numbers == z) for z in elements)] for molecule in atoms]
     return np.array(counts, float)
 
@@ -182,8 +189,10 @@ def label_of(run: Run) -> str:
 
 
 def runs_of(methods: Sequence[str], options: Run, seeds: Sequence[int], sizes: Sequence[int], data: Run) -> list[Run]:
-    """One run for each seed, size and method; data: "data", "molecules" and "test"."""
+    """One run for each seed, size and method; data: "data", "molecules", "test", and "target" unless that is U0."""
     settings = {method: settings_of(method, options) for method in methods}
+    if data.get("target", "U0") not in EXTENSIVE:
+        settings = {method: {**own, "extensive": False} for method, own in settings.items()}
     return [
         {**data, "seed": seed, "size": size, "method": method, "settings": settings[method]}
         for seed in seeds
@@ -193,12 +202,13 @@ def runs_of(methods: Sequence[str], options: Run, seeds: Sequence[int], sizes: S
 
 
 def split(run: Run, path: str | None) -> tuple[list[Any], np.ndarray, list[Any], np.ndarray]:
-    """Training atoms and energies, test atoms and energies in kcal/mol: the last ``test`` molecules, and the first of the
+    """Training atoms and targets, test atoms and targets, of U0 in kcal/mol, of others in the library's units: the last ``test`` molecules, and the first of the
     others, of which a few are moved to the front so that all elements occur: the same for all methods."""
     from ase.units import kcal, mol
 
-    data = load_qm9(run["molecules"], seed=run["seed"], path=path)
-    y, first = data.targets / (kcal / mol), run["molecules"] - run["test"]
+    target = run.get("target", "U0")
+    data = load_qm9(run["molecules"], seed=run["seed"], target=target, path=path)
+    y, first = data.targets / (kcal / mol if target == "U0" else 1), run["molecules"] - run["test"]
     rows = covering_order(data.atoms, first)[: run["size"]]
     return [data.atoms[i] for i in rows], y[rows], data.atoms[first:], y[first:]
 

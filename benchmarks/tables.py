@@ -23,7 +23,8 @@ def groups_of(records: Sequence[Run]) -> dict[str, list[Run]]:
     found = defaultdict(list)
     for record in records:
         run = record["run"]
-        found[f"{run['data']}-{run['molecules']}-{run['test']}"].append(record)
+        target = f"-{run['target']}" if "target" in run else ""
+        found[f"{run['data']}-{run['molecules']}-{run['test']}{target}"].append(record)
     return dict(found)
 
 
@@ -45,9 +46,11 @@ def print_tables(records: Sequence[Run]) -> None:
         run = chosen[0]["run"]
         print(f"\n{run['data']}, {run['molecules']} molecules a seed, the last {run['test']} for the test ({group})")
         print(f"machine: {sorted({str(record['machine']['cores']) for record in chosen})} cores; {_versions(chosen)}")
-        _print_table("MAE of U0 [kcal/mol]: mean (each seed)", chosen, lambda record: record["mae"], each=True)
-        _print_table("RMSE [kcal/mol]", chosen, lambda record: record["rmse"])
-        _print_table("leave-one-out RMSE [kcal/mol]", chosen, lambda record: record["loo"])
+        unit, digits = ("[kcal/mol]", 2) if "target" not in run else ("[units of load_qm9]", 4)
+        quantity = f"MAE of {run.get('target', 'U0')} {unit}"
+        _print_table(f"{quantity}: mean (each seed)", chosen, lambda record: record["mae"], each=True, digits=digits)
+        _print_table(f"RMSE {unit}", chosen, lambda record: record["rmse"], digits=digits)
+        _print_table(f"leave-one-out RMSE {unit}", chosen, lambda record: record["loo"], digits=digits)
         _print_table("seconds of the whole method", chosen, lambda record: record["seconds"]["total"], digits=1)
         _print_table("peak memory [MiB]", chosen, lambda record: record["peak_mib"]["whole"], digits=0)
 
@@ -86,7 +89,7 @@ def print_stages(records: Sequence[Run]) -> None:
     found: dict[tuple[str, int], list[Run]] = defaultdict(list)
     for label, record in labelled(records):
         found[label, record["run"]["size"]].append(record)
-    stages = ("representation", "selection", "prior", "features", "solve", "predict", "total")
+    stages = ("representation", "selection", "prior", "features", "kernel", "solve", "predict", "total")
     first = max(len(label) for label, _ in found)
     print(f"\n{'seconds of the stages':<{first}}{'N':>7}" + "".join(f"{stage:>15}" for stage in stages))
     for (label, size), chosen in found.items():
@@ -115,7 +118,8 @@ def draw(records: Sequence[Run], folder: str | Path) -> list[Path]:
             ("seconds", "seconds of the whole method, compilation included", costs),
         ):
             written.append(folder / f"{group}-{name}.png")
-            draw_lines(lines, x_label, "MAE of U0 [kcal/mol]", written[-1])
+            target = chosen[0]["run"].get("target", "U0")
+            draw_lines(lines, x_label, f"MAE of {target}" + " [kcal/mol]" * (target == "U0"), written[-1])
     return written
 
 

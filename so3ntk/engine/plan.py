@@ -95,12 +95,11 @@ class Plan:
         leaves, itemsize = jax.tree.leaves(self.f), jnp.dtype(self.dtype).itemsize
         return 2 * sum(int(np.prod(a.shape[1:])) for a in leaves) * itemsize
 
-    def bytes_of_features(self, side: int) -> int:
-        """Of the inputs along both sides of a tile, where kernels are inner products."""
-        if self.features is None:
-            return 0
-        inputs = sum(-(-side * parts.count // max(1, len(parts.owner))) for parts in (self.rows, self.columns))
-        return inputs * self.features.bytes_per_input(jnp.dtype(self.dtype).itemsize)
+    def bytes_of_products(self, side: int) -> int:
+        """Of a tile whose kernels are inner products: features along both sides, and the products."""
+        assert self.features is not None
+        n, m = (-(-side * parts.count // max(1, len(parts.owner))) for parts in (self.rows, self.columns))
+        return (n + m) * self.features.bytes_per_input(jnp.dtype(self.dtype).itemsize) + n * m * self.bytes_per_pair
 
     def bytes_fixed(self, cell: tuple[int, int]) -> int:
         """Of the tables and of a cell's fields."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from so3ntk.basics.arguments import is_number
+from so3ntk.engine.evaluation.moments import INPUTS, inner_products
 from so3ntk.engine.evaluation.tiles import Tiling, bytes_of, dispatch, make_tiling
 from so3ntk.engine.network import Network, check_get
 from so3ntk.engine.plan import Plan, make_plan, parts_of, split_at_reduction
@@ -63,7 +64,7 @@ def estimate(
     inducing: in place of x2, so many parts of x1 (atoms of molecules, else inputs), in proportion to their kinds: the features of
     ``InducingRegressor``, which are most of its work; its solves cost about n m^2 + m^3 operations beside them.
     Times cells of pairs drawn at random for about ``seconds``, after compiling; the time is that of one cell times the
-    number of cells, spread over the local devices. On a machine that does other work too it is as uncertain as that.
+    number of cells, spread over the local devices. Where kernels are inner products, features and products are timed. On a machine that does other work too it is as uncertain as that.
     Raises what ``gram`` raises for wrong arguments.
     """
     names = check_get(get)
@@ -77,8 +78,8 @@ def estimate(
     work = Work(plan, names, tiling)
     pairs = work.pairs()
     total = int(sum(pairs[place] for place in tiling.tiles))
-    cells = _count_cells(work)
-    spent = cells * _seconds_per_cell(plan, names, tiling, seconds) / min(devices, max(1, len(tiling.tiles)))
+    whole = _seconds_of_cells if plan.features is None else _seconds_of_products
+    spent = whole(work, seconds) / min(devices, max(1, len(tiling.tiles)))
     result = (
         len(names) * plan.rows.count * plan.columns.count * int(np.prod(plan.shape)) * np.dtype(plan.dtype).itemsize
     )
@@ -98,6 +99,50 @@ def _inducing(net: Network, x1: Any, x2: Any, count: int) -> Any:
     order = np.argsort(kinds, kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, int(count)).round().astype(int)]
     return x1[chosen] if reduction is None else reduction.take(x1, chosen)
+
+
+def _seconds_of_cells(work: Work, seconds: float) -> float:
+    """Of all cells of pairs."""
+    return _count_cells(work) * _seconds_per_cell(work.plan, work.names, work.tiling, seconds)
+
+
+def _seconds_of_products(work: Work, seconds: float) -> float:
+    """Of the features of each tile's inputs, and of their products, for each kind of parts."""
+    plan = work.plan
+    features = plan.features
+    assert features is not None
+    rng, owner = np.random.default_rng(0), plan.rows.owner
+    drawn = np.flatnonzero(np.isin(owner, rng.choice(plan.rows.count, min(INPUTS, plan.rows.count), replace=False)))
+    kinds = [drawn[plan.rows.kind[drawn] == kind] for kind in np.unique(plan.rows.kind[drawn])]
+
+    def represent() -> list[Any]:
+        return [features.features(plan.f, parts, owner[parts]) for parts in kinds]
+
+    found = represent()  # compile
+    held = sum(len(moments.u) for moments in found)
+    large = max(found, key=lambda moments: len(moments.u)).v
+    side = min(512, max(len(large), plan.rows.count))
+    large = np.resize(large, (side, large.shape[1]))
+    each = _median_seconds(represent, seconds / 2) / held
+    product = _median_seconds(lambda: inner_products(large, large), seconds / 2) / side**2
+    kind = held / min(INPUTS, plan.rows.count)  # of an input, on average
+    bounds = [np.diff(work.tiling.rows), np.diff(work.tiling.columns)]
+    spent = 0.0
+    for i, j in work.tiling.tiles:
+        own = work.tiling.symmetric and i == j
+        n, m = int(bounds[0][i]), int(bounds[1][j])
+        spent += kind * (each * (n if own else n + m) + product * n * m)
+    return spent
+
+
+def _median_seconds(run: Callable[[], Any], seconds: float) -> float:
+    """Of calls for about so long, once compiled."""
+    start, times = time.perf_counter(), []
+    while not times or (time.perf_counter() - start < seconds and len(times) < 20):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
 
 
 def _count_cells(work: Work) -> int:
@@ -123,12 +168,7 @@ def _seconds_per_cell(plan: Plan, names: tuple[str, ...], tiling: Tiling, second
     )
     run = lambda: jax.block_until_ready(dispatch(plan, needed, rows, columns, tiling.cells))  # noqa: E731
     run()  # compile
-    start, times = time.perf_counter(), []
-    while not times or (time.perf_counter() - start < seconds and len(times) < 20):
-        begun = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times)) / tiling.cells
+    return _median_seconds(run, seconds) / tiling.cells
 
 
 def _duration(seconds: float) -> str:

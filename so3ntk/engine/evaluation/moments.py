@@ -31,8 +31,8 @@ from so3ntk.engine.layers.combinators import Identity
 from so3ntk.engine.layers.dense import Dense
 from so3ntk.engine.sizes import on_gpu
 
-#: Inputs, and values of their signals, of one dispatch to the device.
-INPUTS, VALUES = 64, 2**22
+#: Inputs of one dispatch to the device, of which there are few shapes, and values of their signals.
+FEW, INPUTS, VALUES = 8, 64, 2**22
 NAMES = ("nngp", "ntk")
 
 
@@ -48,7 +48,7 @@ class FeatureMap:
     """The kernels of a network as inner products. coefficients: p_0, p_1, p_2 by kernel. width: of both features together."""
 
     geometry: Geometry
-    coefficients: dict[str, Float[np.ndarray, "3"]]
+    coefficients: dict[str, Float[np.ndarray, " j"]]
     width: int
 
     def bytes_per_input(self, itemsize: int) -> int:
@@ -58,11 +58,11 @@ class FeatureMap:
     def features(self, signals: Any, parts: Int[np.ndarray, " a"], owner: Int[np.ndarray, " a"]) -> Moments:
         """Those of some signals, summed over the parts of each owner; owners ascending, one row for each that occurs."""
         first = np.flatnonzero(np.diff(owner, prepend=-1))
-        counts = np.diff([*first, len(owner)])
+        counts = np.diff(np.append(first, len(owner)))
         most = 2 ** max(0, int(counts.max()) - 1).bit_length()
         leaves = jax.tree.leaves(signals)
         each = most * sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
-        step = max(1, min(INPUTS, VALUES // max(each, 1)))
+        step = max(1, min(FEW if len(first) <= FEW else INPUTS, VALUES // max(each, 1)))
         step = 2 ** (step.bit_length() - 1)
         found = []
         for start in range(0, len(first), step):
@@ -80,9 +80,9 @@ class FeatureMap:
     ) -> list[Float[np.ndarray, "n m"]]:
         """The kernels of inputs with features a and b, which have so many parts."""
         pairs = np.multiply.outer(*counts).astype(np.float64)
-        means, squares = _product(a.u, b.u), None
+        means, squares = inner_products(a.u, b.u), None
         if any(self.coefficients[name][2] for name in names):
-            squares = _product(a.v, b.v)
+            squares = inner_products(a.v, b.v)
         found = []
         for name in names:
             p0, p1, p2 = self.coefficients[name].tolist()
@@ -105,7 +105,7 @@ def _moments(geometry: Geometry, signals: Any, held: Array) -> tuple[Array, Arra
     return jax.vmap(one)(signals, jnp.asarray(held))
 
 
-def _product(a: Float[np.ndarray, "n q"], b: Float[np.ndarray, "m q"]) -> Float[np.ndarray, "n m"]:
+def inner_products(a: Float[np.ndarray, "n q"], b: Float[np.ndarray, "m q"]) -> Float[np.ndarray, "n m"]:
     """a b^T in float64: on processors by NumPy's BLAS, which is three times as fast there as XLA."""
     if not on_gpu():
         left = a.astype(np.float64)
@@ -135,7 +135,7 @@ def feature_map(layers: tuple[Layer, ...], evaluation: Evaluation, f: Any, g: An
     return FeatureMap(geometry, coefficients, sum(shape.size for shape in shapes))
 
 
-def _coefficients(layers: tuple[Layer, ...], signal: Any) -> dict[str, Float[np.ndarray, "3"]] | None:
+def _coefficients(layers: tuple[Layer, ...], signal: Any) -> dict[str, Float[np.ndarray, " j"]] | None:
     """p_0, p_1, p_2 of each kernel; None if they depend on the signals, as by their variances."""
     none, ones = (jax.tree.map(lambda a, k=k: np.full_like(a, k), signal) for k in (0, 1))
     first, second = (np.asarray(_polynomials(layers, one, one), np.float64) for one in (none, ones))

@@ -9,7 +9,8 @@ tiles. The bytes beyond the result are
 .. math:: \\text{tables and fields} + k (t_1 + t_2)\\, b_{row} + (\\text{tile}^2 + k t_1 t_2)\\, b_{pair}
 
 (``Plan.bytes_fixed``, ``bytes_per_row``, ``bytes_per_pair``). The largest tile within the budget is chosen, by halving
-from ``Plan.largest_tile``.
+from ``Plan.largest_tile``. Where kernels are inner products of features (``moments``), a tile is a product of matrices for each
+kind, and its bytes are those of ``Plan.bytes_of_products``.
 """
 
 from __future__ import annotations
@@ -94,9 +95,10 @@ def make_tiling(plan: Plan, tile: int | None = None, memory: str | int = "2GiB",
 
 def bytes_of(plan: Plan, side: int, cell: tuple[int, int], cells: int) -> int:
     """The formula at the head of this file."""
+    if plan.features is not None:
+        return plan.bytes_fixed(cell) + plan.bytes_of_products(side)
     pairs = side**2 + cells * cell[0] * cell[1]
-    features = plan.bytes_of_features(side)
-    return plan.bytes_fixed(cell) + cells * sum(cell) * plan.bytes_per_row + pairs * plan.bytes_per_pair + features
+    return plan.bytes_fixed(cell) + cells * sum(cell) * plan.bytes_per_row + pairs * plan.bytes_per_pair
 
 
 def pack(owner: Int[np.ndarray, " parts"], count: int, side: int) -> Int[np.ndarray, " bounds"]:
@@ -140,8 +142,7 @@ def compute_tile(
     on_diagonal = tiling.symmetric and i == j
     first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
     groups = [
-        (r + first.start, c + second.start)
-        for r, c in groups_of(plan.rows.kind[first], plan.columns.kind[second])
+        (r + first.start, c + second.start) for r, c in groups_of(plan.rows.kind[first], plan.columns.kind[second])
     ]
     shape = (rows.stop - rows.start, columns.stop - columns.start, *plan.shape)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}

@@ -295,16 +295,20 @@ def takes_all(estimator: InducingEstimator, X: Any) -> bool:
 
 def _fit_all(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], intercept: bool) -> InducingFit:
     """The dense regression. Sets what ``fit_inducing`` sets, ``whitening_`` to None: nothing is added to the kernel."""
-    net = network_of(estimator)
     estimator.inducing_, estimator.whitening_ = X[:], None
-    options = {"memory": estimator.memory, "progress": bool(estimator.progress), "client": estimator.client}
-    kernel = precise_gram(net, estimator.inducing_, None, estimator.kernel, **options)
+    kernel = kernel_of_all(estimator)
     columns, labels = _unpenalised(estimator, [_composition(estimator, estimator.inducing_)], len(X), intercept)
     scale = float(np.mean(np.diag(kernel))) or 1.0
     spectrum = DenseSpectrum.of_kernel(kernel, columns)
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.dense_posterior()
     return InducingFit(fit, fit.weights, labels)
+
+
+def kernel_of_all(estimator: InducingEstimator) -> Float[np.ndarray, "n n"]:
+    """That of the inducing inputs."""
+    options = {"memory": estimator.memory, "progress": bool(estimator.progress), "client": estimator.client}
+    return precise_gram(network_of(estimator), estimator.inducing_, None, estimator.kernel, **options)
 
 
 def _solved(

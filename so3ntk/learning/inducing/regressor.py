@@ -33,7 +33,9 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
     Parameters:
 
     net, kernel, ridge_path, fit_intercept, memory, progress: as for ``KernelRegressor``; no precomputed kernels.
-    inducing: how many parts induce; None for 2000 (N / 1000)^(1/3), at most all; or a batch, all parts of which do.
+    inducing: how many parts induce; a batch, all parts of which do; or "all", the training inputs as they are, which is the dense
+    regression. None is "all" where kernels are inner products of features, which cost little (networks of ``Products`` up to degree
+    two), and 48 N^2 bytes fit ``memory``, without a store; else 2000 (N / 1000)^(1/3) parts, at most all there are.
     selection: "farthest" points in the kernel's metric, of each kind (element) in proportion; "cholesky", those with the largest
     variance left; "random". Chosen among at most 16 times as many parts, of inputs drawn at random.
     ridge: lambda, absolute, one noise for each input; None for the candidate with the smallest leave-one-out error, exact for
@@ -46,11 +48,11 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
     X may be a batch, or anything with a length that gives batches for slices and index arrays, such as
     ``molecules.LazyEnvironments``: only ``BLOCK`` inputs are then there at a time. Memory beyond them: 8 m (3 N + 6 m) bytes.
 
-    After ``fit``: ``inducing_``, the batch of single parts; ``dual_coef_``, w (m,) or (m, k); ``intercept_``;
+    After ``fit``: ``inducing_``, the batch of single parts, or all inputs; ``dual_coef_``, w (m,) or (m, k); ``intercept_``;
     ``composition_``, c by name; ``ridge_``, ``loo_error_``, ``ridge_path_``, ``loo_path_``, ``amplitude_`` as in
     ``KernelRegressor``; rows that alone determine a c_e have no leave-one-out error and are not counted; ``whitening_``: the
-    Cholesky factor of k(Z, Z) in float64, with a ``jitter`` of 1e-6 of its mean diagonal, or more where its errors ask for it;
-    ``posterior_``.
+    Cholesky factor of k(Z, Z) in float64, with a ``jitter`` of 1e-6 of its mean diagonal, or more where its errors ask for it
+    (None with all inputs, whose kernel is decomposed as it is); ``posterior_``.
 
     Source: Quinonero-Candela & Rasmussen (2005), subset of regressors, and DTC for the deviations; Bartok & Csanyi (2015).
     """
@@ -113,7 +115,9 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         .. math:: s\,\bigl(k(x, x) - |\tilde\phi|^2 + \lambda\,\tilde\phi\,(\tilde\Phi^T\tilde\Phi + \lambda)^{-1} \tilde\phi^T
                   \bigr)^{1/2}, \qquad \tilde\phi = k(x, Z) K_{zz}^{-1/2}
 
-        with what b and c add (see ``feature_ridge``): what the inducing functions cannot tell, and what the data leave of them.
+        with what b and c add (see ``feature_ridge``): what the inducing functions cannot tell, and what the data leave of them; with all
+        inputs inducing the posterior of the Gaussian process, as in ``KernelRegressor``. An interval that is to hold a new *target*
+        has the noise as well: (std^2 + ridge_ amplitude_^2)^(1/2).
         k(x, x) costs an input's own pairs of parts, and all is computed in float64.
 
         Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit`` and for names of parts (elements) that

@@ -124,7 +124,11 @@ def test_files(tmp_path):
 
 def test_wrong_arguments(tmp_path):
     x, y = signals(8)
-    with pytest.raises(ValueError, match=r'a number of parts, at least 1, "all", a batch of inputs or None, got \'every\''):
+    with pytest.raises(
+        ValueError, match=r'a number of parts, at least 1, "all", a batch of inputs or None, got \'every\''
+    ):
         InducingRegressor(MLP, inducing="every").fit(x, y)
-    with pytest.raises(ValueError, match=r'inducing="all" computes the kernel at once, of which store= would keep nothing'):
+    with pytest.raises(
+        ValueError, match=r'inducing="all" computes the kernel at once, of which store= would keep nothing'
+    ):
         InducingRegressor(MLP, inducing="all", store=tmp_path).fit(x, y)
