@@ -29,6 +29,8 @@ from jaxtyping import Float
 
 from so3ntk.learning.ridge import EPS
 
+#: Rows that are projected at a time.
+ROWS = 512
 #: 1 - |Q_i|^2 below which a row alone determines a column.
 ALONE = 1e-9
 
@@ -82,8 +84,12 @@ class FeatureSpectrum:
         """Of finite features; they are overwritten."""
         basis, inverse = basis_of(columns)
         crossed = inverse @ features
-        features -= basis @ (basis.T @ features)
-        return cls(*_svd(features), basis, inverse, crossed)
+        inside = basis.T @ features
+        for start in range(0, len(features), ROWS):  # the product of all rows would be as large as the features
+            features[start : start + ROWS] -= basis[start : start + ROWS] @ inside
+        held = [features]
+        del features  # so that what is decomposed goes as soon as it can, where the caller keeps nothing either
+        return cls(*_svd(held.pop()), basis, inverse, crossed)
 
     def solve(self, y: Float[np.ndarray, "n k"], ridge: float) -> FeatureFit:
         """The solution for a ridge > 0."""
@@ -94,7 +100,7 @@ class FeatureSpectrum:
         outside = np.zeros_like(rest) if self._complete else rest - self.vectors @ projected
         weights = self.right.T @ (shrunk[:, None] * projected)
         residuals = outside + self.vectors @ (left[:, None] * projected)
-        free = self._outside + self.vectors**2 @ left
+        free = self._outside + _weighted_squares(self.vectors, left)
         loo = np.divide(residuals, free[:, None], out=np.full(y.shape, np.nan), where=self._others_known[:, None])
         energy = (projected**2 / (self.singular**2 + ridge)[:, None]).sum(axis=0) + (outside**2).sum(axis=0) / ridge
         freedom = len(y) - self.basis.shape[1]
@@ -126,6 +132,12 @@ class FeatureSpectrum:
         return np.einsum("ij,ij->i", self.basis, self.basis) < 1 - ALONE
 
 
+def _weighted_squares(vectors: Float[np.ndarray, "n q"], weights: Float[np.ndarray, " q"]) -> Float[np.ndarray, " n"]:
+    """sum_k U_ik^2 weights_k, some rows at a time: the squares of all would be as large as the vectors."""
+    parts = [vectors[start : start + ROWS] ** 2 @ weights for start in range(0, len(vectors), ROWS)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
 def error_of(loo: Float[np.ndarray, "n k"]) -> float:
     """The root mean square of leave-one-out residuals, of those that there are; NaN for none."""
     known = loo[np.isfinite(loo)]
@@ -145,9 +157,11 @@ def _svd(features: Float[np.ndarray, "n r"]) -> tuple[np.ndarray, np.ndarray, np
     if n > 1.5 * r:
         decomposed: Any = scipy.linalg.qr(features, mode="economic", overwrite_a=True, check_finite=False)
         q, triangle = decomposed
+        del decomposed, features
         left, values, right = scipy.linalg.svd(triangle, overwrite_a=True, check_finite=False)
+        del triangle
         left = q @ left
     else:
         left, values, right = scipy.linalg.svd(features, full_matrices=False, check_finite=False)
-    kept = values > max(n, r) * EPS * np.max(values, initial=0.0)
-    return left[:, kept], values[kept], right[kept]
+    kept = np.count_nonzero(values > max(n, r) * EPS * np.max(values, initial=0.0))  # the first ones: they descend
+    return left[:, :kept], values[:kept], right[:kept]

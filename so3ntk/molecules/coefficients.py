@@ -40,6 +40,8 @@ SWITCH_START = 0.8
 
 #: Smaller batches are filled up to this, so that molecules of up to 16 atoms share one program.
 LEAST_EDGES, LEAST_ATOMS = 256, 16
+#: Atoms up to which there are few sizes, and edges of each: a program compiles for longer than it runs on these.
+COARSE, EDGES = 2**13, 16
 
 _QUADRATURE_NODES = 256
 _CHUNK_NUMBERS = 2**19  # of one array (edges, L^2, powers): 4 MiB, which stays in a cache
@@ -125,8 +127,8 @@ def environment_coefficients(
     settings = (len(elements), powers, bandlimit, cutoff)
     if traced:  # shapes are the caller's
         return _coefficients(vectors, charges, rows, factors, shells, len(positions), *settings)
-    padded = _padded(vectors, charges, rows, rounded_up(len(rows), LEAST_EDGES) - len(rows))
-    found = _coefficients(*padded, factors, shells, rounded_up(len(positions), LEAST_ATOMS), *settings)
+    padded = _padded(vectors, charges, rows, rounded_up(len(rows), LEAST_EDGES, COARSE * EDGES) - len(rows))
+    found = _coefficients(*padded, factors, shells, rounded_up(len(positions), LEAST_ATOMS, COARSE), *settings)
     on_host = concrete(found)  # else the angular width is traced; slices of JAX's arrays are programs of their own
     return found[: len(positions)] if on_host is None else jnp.asarray(on_host[: len(positions)])
 

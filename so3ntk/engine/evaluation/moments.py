@@ -59,7 +59,7 @@ class FeatureMap:
         """Those of some signals, summed over the parts of each owner; owners ascending, one row for each that occurs."""
         first = np.flatnonzero(np.diff(owner, prepend=-1))
         counts = np.diff(np.append(first, len(owner)))
-        most = 2 ** max(0, int(counts.max()) - 1).bit_length()
+        most = 4 ** -(-(int(counts.max()) - 1).bit_length() // 2)  # of few sizes: each is a program
         leaves = jax.tree.leaves(signals)
         each = most * sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
         step = max(1, min(FEW if len(first) <= FEW else INPUTS, VALUES // max(each, 1)))

@@ -276,10 +276,12 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
     estimator.whitening_ = Whitening.of(prior_of(estimator), type(estimator).__name__)
     rows = rows_of(estimator, X, intercept)
     scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
-    spectrum = FeatureSpectrum.of(rows.features, rows.columns)
+    labels, columns, held = rows.labels, rows.columns, [rows.features]
+    del rows
+    spectrum = FeatureSpectrum.of(held.pop(), columns)  # which no one else holds: they go when they are decomposed
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.posterior()
-    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels)
+    return InducingFit(fit, estimator.whitening_.weights(fit.weights), labels)
 
 
 def takes_all(estimator: InducingEstimator, X: Any) -> bool:
