@@ -10,7 +10,8 @@ averaged over the same rotations) appears where it imports: on jax 0.5.0 to 0.5.
 
 A second table has networks that are polynomials in their kernel, Lift - Products([0, ..., 0, 1]) - GroupPool - Dense, on the
 grids that integrate them exactly, beside one ReLU layer on 12 x 6 x 12 rotations, the base grid of rtol = 1e-4 at L = 4,
-and on those of rtol = 1e-4 for aligned pairs, 20 x 10 x 20; with 1 and with 80 channels. --only-products: it alone.
+and on those of rtol = 1e-4 for aligned pairs, 20 x 10 x 20; with 1 and with 80 channels; and what ``gram`` does with squares:
+inner products of power spectra, of 1,024 signals with themselves. --only-products: it alone.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
     evaluation = collapse(net.layers, grid, Nodes(nodes)) if nodes else Whole(net.layers, grid)
     tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
     return lambda: jax.block_until_ready(batch_kernels(evaluation, x, x, ("ntk",), (tile, tile))), len(x) ** 2
+
+
+def gram_runner(so3ntk, net, x) -> tuple[Callable, int]:
+    """A call of ``gram`` as users make it, which takes inner products of features for such networks, and its pairs."""
+    return lambda: so3ntk.gram(net, x, x, progress=False), len(x) ** 2
 
 
 def neural_tangents_runner(depth: int, rotations, weights, x, bandlimit: int) -> tuple[Callable, int] | None:
@@ -105,7 +111,7 @@ def products_table(so3ntk, dtype, turns: int) -> None:
 
     pooled = so3ntk.GroupPool(), so3ntk.Dense()
     relu = so3ntk.serial(so3ntk.Lift(), so3ntk.Relu(), *pooled)
-    print(f"{'L':>3}{'channels':>10}{'network':>14}{'grid':>14}{'rotations':>11}{'us per pair':>13}{'ReLU / it':>11}")
+    print(f"{'L':>3}{'channels':>10}{'network':>16}{'grid':>14}{'rotations':>11}{'us per pair':>13}{'ReLU / it':>11}")
     for bandlimit in (4, 6):
         for channels in (1, 80):
             x = white_signals(256, bandlimit, channels, dtype)
@@ -118,12 +124,16 @@ def products_table(so3ntk, dtype, turns: int) -> None:
                 key: block_runner(net, Grid.load(grid, bandlimit, dtype, pairs=2**20), x, nodes)
                 for key, (net, grid) in networks.items()
             }
+            square = next(net for (name, _), (net, _) in networks.items() if name == "Products, 2")
+            many = so3ntk.SphereSignal(np.tile(x, (4, 1, 1)), bandlimit)
+            networks["inner products", None] = square, None
+            runners["inner products", None] = gram_runner(so3ntk, square, many)
             times = measure(runners, turns)
             first = next(iter(times.values()))
             for key, (_, grid) in networks.items():
                 ratio = statistics.median(a / b for a, b in zip(first, times[key], strict=True))
-                shape = f"{grid.n} x {grid.n_beta} x {grid.n}"
-                print(f"{bandlimit:>3}{channels:>10}{key[0]:>14}{shape:>14}{len(grid):>11}"
+                shape, size = ("", 0) if grid is None else (f"{grid.n} x {grid.n_beta} x {grid.n}", len(grid))
+                print(f"{bandlimit:>3}{channels:>10}{key[0]:>16}{shape:>14}{size:>11}"
                       f"{statistics.median(times[key]):>13.2f}{ratio:>11.1f}", flush=True)  # fmt: skip
 
 

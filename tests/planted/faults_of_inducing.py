@@ -8,7 +8,8 @@ TESTS = ("tests/learning/inducing", "tests/learning/test_feature_ridge.py")
 
 INDUCING: tuple[Fault, ...] = (
     Fault("leave-one-out-without-columns", RIDGE,
-          "free = self._outside + self.vectors**2 @ left", "free = 1 - self.vectors**2 @ (1 - left)", TESTS),
+          "free = self._outside + _weighted_squares(self.vectors, left)",
+          "free = 1 - _weighted_squares(self.vectors, 1 - left)", TESTS),
     Fault("ridge-not-in-variance", RIDGE,
           "inside = along**2 @ (ridge / (self.singular**2 + ridge))", "inside = along**2 @ (1 / (self.singular**2 + ridge))",
           TESTS),

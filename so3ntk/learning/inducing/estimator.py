@@ -25,6 +25,7 @@ from so3ntk.learning.inducing.parts import (
     blocks,
     composition_of,
     counts_of,
+    gathered,
     in_double,
     kinds_of,
     take,
@@ -166,7 +167,7 @@ def choose_inducing(estimator: InducingEstimator, X: Any) -> Any:
         return take(net, batch, np.arange(len(kinds_of(net, batch))))
     random = np.random.default_rng(check_random_state(estimator.random_state).randint(2**31))
     wanted = default_count(len(X)) if count is None else int(count)
-    pool = X[_candidates(net, X, wanted * CANDIDATES, random)]
+    pool = gathered(X, _candidates(net, X, wanted * CANDIDATES, random))
     kinds = kinds_of(net, pool)
     if count is not None and wanted > len(kinds):
         unit = "inputs" if composition_of(net, X[:1]) is None else "atoms"
