@@ -197,7 +197,8 @@ def make_plan(layers: tuple[Layer, ...], quadrature: Quadrature | None, rtol: fl
     pairs = math.prod(len(jax.tree.leaves(batch)[0]) for batch in (f, g))
     evaluation = space.evaluation(sampling, rows.signals, f, dtype, _nodes(layers, f, g), pairs)
     numbers, summed = space.numbers(f, evaluation), reduction is not None
-    features = feature_map(layers, evaluation, f, g, summed) if scaling is None else None
+    known = scaling is None and pairs > 0 and space.is_exact(rows.signals, sampling)
+    features = feature_map(layers, evaluation, f, g, summed) if known else None
     return Plan(space, sampling, evaluation, tail, f, g, rows, columns, x2 is None, summed, dtype,
                 numbers, sizes_here(), scaling, features)  # fmt: skip
 

@@ -57,6 +57,10 @@ class Space(ABC):
         """The quadrature for a batch: the one given, or that of a rule which sees no values; None for exact motions."""
         return None
 
+    def is_exact(self, signals: Any, sampling: Quadrature | None) -> bool:
+        """Whether a quadrature has no error on such signals, so that integrals may be found without it."""
+        return True
+
     def refined(self, signals: Any, quadrature: Quadrature | None, rtol: float) -> Quadrature | None:
         """A quadrature with far smaller errors than the one given, or that of the rule: for few pairs."""
         return quadrature

@@ -52,6 +52,10 @@ class Sphere(Space):
         grid = choose_grid(self.layers, quadrature, rtol, signals.bandlimit)
         return grid.base if isinstance(grid, AdaptiveGrid) and ends_in_field(self.layers) else grid
 
+    def is_exact(self, signals: Any, sampling: SphereQuadrature | None) -> bool:
+        """For polynomial networks on a grid of their degree: a coarser one that was given is kept to."""
+        return sampling is not None and is_exact(sampling, self.layers, signals.bandlimit)
+
     def refined(self, signals: Any, quadrature: SphereQuadrature | None, rtol: float) -> SphereQuadrature:
         """The one given with its grids refined, unless it is exact, or that of the rule at a thirtieth of rtol."""
         if quadrature is None:

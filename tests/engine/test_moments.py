@@ -13,6 +13,7 @@ from so3ntk import (
     IrrepPool,
     Lift,
     Monomial,
+    ProductGrid,
     Products,
     Relu,
     SphereSignal,
@@ -93,6 +94,13 @@ def test_others_are_evaluated_pair_by_pair(layers):
     """Whose coefficients depend on the signals, which are of a higher degree, or which do not end as one number."""
     net = serial(*layers)
     assert make_plan(net.layers, net.quadrature, net.rtol, A.signal, None).features is None
+
+
+def test_a_quadrature_that_is_given_is_kept_to():
+    """Inner products have its values only where it is exact."""
+    layers = NETWORKS["all terms"]
+    plans = [make_plan(layers, grid, 1e-4, A.signal, None) for grid in (None, ProductGrid(8), ProductGrid(4, 2))]
+    assert [plan.features is None for plan in plans] == [False, False, True]
 
 
 def test_features_are_used_where_they_cost_less():

@@ -96,8 +96,8 @@ def test_predictions_in_batches_are_the_same_and_bounded(monkeypatch):
     sizes = []
     from so3ntk.learning import inputs as estimator_inputs
 
-    original = estimator_inputs.gram
-    monkeypatch.setattr(estimator_inputs, "gram", lambda net, a, b, *args, **kwargs: (
+    original = estimator_inputs.precise_gram
+    monkeypatch.setattr(estimator_inputs, "precise_gram", lambda net, a, b, *args, **kwargs: (
         sizes.append(len(a)), original(net, a, b, *args, **{**kwargs, "memory": "2GiB"}))[1])  # fmt: skip
     model.set_params(memory=64 * 20 * 7)  # seven rows
     np.testing.assert_allclose(model.predict(x), whole, rtol=1e-10)
