@@ -87,9 +87,7 @@ class FeatureSpectrum:
         inside = basis.T @ features
         for start in range(0, len(features), ROWS):  # the product of all rows would be as large as the features
             features[start : start + ROWS] -= basis[start : start + ROWS] @ inside
-        held = [features]
-        del features  # so that what is decomposed goes as soon as it can, where the caller keeps nothing either
-        return cls(*_svd(held.pop()), basis, inverse, crossed)
+        return cls(*_svd(features), basis, inverse, crossed)
 
     def solve(self, y: Float[np.ndarray, "n k"], ridge: float) -> FeatureFit:
         """The solution for a ridge > 0."""
@@ -157,9 +155,7 @@ def _svd(features: Float[np.ndarray, "n r"]) -> tuple[np.ndarray, np.ndarray, np
     if n > 1.5 * r:
         decomposed: Any = scipy.linalg.qr(features, mode="economic", overwrite_a=True, check_finite=False)
         q, triangle = decomposed
-        del decomposed, features
         left, values, right = scipy.linalg.svd(triangle, overwrite_a=True, check_finite=False)
-        del triangle
         left = q @ left
     else:
         left, values, right = scipy.linalg.svd(features, full_matrices=False, check_finite=False)

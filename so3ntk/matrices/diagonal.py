@@ -56,13 +56,11 @@ def _of_features(plan: Plan, names: tuple[str, ...]) -> dict[str, Float[np.ndarr
     sums = {name: np.zeros(plan.rows.count, plan.accumulator) for name in names}
     for kind in np.unique(plan.rows.kind):
         parts = np.flatnonzero(plan.rows.kind == kind)
-        inputs, first, counts = np.unique(plan.rows.owner[parts], return_index=True, return_counts=True)
-        for start in range(0, len(inputs), CHUNK):
-            some = slice(start, start + CHUNK)
-            chosen = parts[first[start] : first[some][-1] + counts[some][-1]]
-            features = plan.features.features(plan.f, chosen, plan.rows.owner[chosen])
-            for name, values in zip(names, plan.features.diagonal(names, features, counts[some]), strict=True):
-                sums[name][inputs[some]] += values
+        first = np.flatnonzero(np.diff(plan.rows.owner[parts], prepend=-1))
+        for some in np.split(parts, first[CHUNK::CHUNK]):
+            moments = plan.features.features(plan.f, some, plan.rows.owner)
+            for name, values in zip(names, plan.features.diagonal(names, moments), strict=True):
+                sums[name][moments.inputs] += values
     return sums
 
 

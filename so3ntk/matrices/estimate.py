@@ -64,7 +64,8 @@ def estimate(
     inducing: in place of x2, so many parts of x1 (atoms of molecules, else inputs), in proportion to their kinds: the features of
     ``InducingRegressor``, which are most of its work; its solves cost about n m^2 + m^3 operations beside them.
     Times cells of pairs drawn at random for about ``seconds``, after compiling; the time is that of one cell times the
-    number of cells, spread over the local devices. Where kernels are inner products, features and products are timed. On a machine that does other work too it is as uncertain as that.
+    number of cells, spread over the local devices. Where kernels are inner products, features and products are timed.
+    On a machine that does other work too it is as uncertain as that.
     Raises what ``gram`` raises for wrong arguments.
     """
     names = check_get(get)
@@ -108,15 +109,14 @@ def _seconds_of_cells(work: Work, seconds: float) -> float:
 
 def _seconds_of_products(work: Work, seconds: float) -> float:
     """Of the features of each tile's inputs, and of their products, for each kind of parts."""
-    plan = work.plan
-    features = plan.features
+    plan, features = work.plan, work.plan.features
     assert features is not None
     rng, owner = np.random.default_rng(0), plan.rows.owner
     drawn = np.flatnonzero(np.isin(owner, rng.choice(plan.rows.count, min(INPUTS, plan.rows.count), replace=False)))
     kinds = [drawn[plan.rows.kind[drawn] == kind] for kind in np.unique(plan.rows.kind[drawn])]
 
     def represent() -> list[Any]:
-        return [features.features(plan.f, parts, owner[parts]) for parts in kinds]
+        return [features.features(plan.f, parts, owner) for parts in kinds]
 
     found = represent()  # compile
     held = sum(len(moments.u) for moments in found)

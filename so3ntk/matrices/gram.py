@@ -89,10 +89,8 @@ def gram(
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
     plan.space.warn_if_coarse(net, x1)
     if store is None:
-        tiling = make_tiling(plan, tile, memory, _workers(client))
-        matrices = Matrices(plan, names, tiling)
-        _compute(Work(plan, names, tiling), tiling.tiles, matrices.write, client, None, progress)
-        return _as_asked(get, dict(zip(names, matrices.values, strict=True)))
+        values = _in_memory(plan, names, tile, memory, client, progress)
+        return _as_asked(get, dict(zip(names, values, strict=True)))
     opened = _open_or_create(net, plan, names, store, tile, memory, _workers(client) * share[1])
     _fill(opened, plan, store, client, share, progress)
     return _as_asked(get, {name: open_gram(store, name) for name in names})
@@ -104,15 +102,22 @@ def precise_gram(
 ) -> Float[np.ndarray, "n m"]:  # fmt: skip
     """One kernel as ``gram``, in float64: as it is summed where kernels are inner products, of features in the precision of the
     signals, so that it is positive semi-definite to float64's rounding; elsewhere what ``gram`` has."""
+    names = check_get(get)
+    _check_arguments(x2, None, client, (0, 1), False, progress)
     plan = make_plan(net.layers, net.quadrature, net.rtol, x1, x2)
-    if plan.features is None:
-        values = gram(net, x1, x2, get, memory=memory, progress=progress, client=client)
-        return np.asarray(values, np.float64)
-    plan = dataclasses.replace(plan, result=np.dtype(np.float64))
-    tiling = make_tiling(plan, None, memory, _workers(client))
-    matrices = Matrices(plan, (get,), tiling)
-    _compute(Work(plan, (get,), tiling), tiling.tiles, matrices.write, client, None, progress)
-    return matrices.values[0]
+    plan.space.warn_if_coarse(net, x1)
+    if plan.features is not None:
+        plan = dataclasses.replace(plan, result=np.dtype(np.float64))
+    return np.asarray(_in_memory(plan, names, None, memory, client, progress)[0], np.float64)
+
+
+def _in_memory(
+    plan: Plan, names: tuple[str, ...], tile: int | None, memory: str | int, client: Any, progress: bool
+) -> list[np.ndarray]:
+    tiling = make_tiling(plan, tile, memory, _workers(client))
+    matrices = Matrices(plan, names, tiling)
+    _compute(Work(plan, names, tiling), tiling.tiles, matrices.write, client, None, progress)
+    return matrices.values
 
 
 def _check_arguments(

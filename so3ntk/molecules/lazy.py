@@ -9,6 +9,9 @@ import numpy as np
 
 from so3ntk.molecules.environments import Environments, environments
 
+#: Molecules whose environments are computed at a time.
+BLOCK = 256
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -20,7 +23,7 @@ class LazyEnvironments:
     for all molecules. Indices are slices, arrays of integers and masks; length and shape are those of the molecules.
 
     Raises TypeError for what is no sequence and for settings that ``environments`` does not know, ValueError for no molecules; what
-    is wrong with a molecule is said when its environments are computed.
+    is wrong with a molecule is said when its environments are computed, of ``BLOCK`` molecules at a time, which are counted from 0.
     """
 
     #: How a list X of batches becomes one, for messages.
@@ -46,4 +49,6 @@ class LazyEnvironments:
             index = index[0]  # scikit-learn asks for x[indices, ...]
         index = index if isinstance(index, slice) else np.asarray(index)
         rows = np.atleast_1d(np.arange(len(self))[index])
-        return environments([self.atoms[int(row)] for row in rows], **self.settings)
+        runs = np.split(rows, range(BLOCK, len(rows), BLOCK))  # the workspace of all would be three times the result
+        parts = [environments([self.atoms[int(row)] for row in run], **self.settings) for run in runs]
+        return parts[0] if len(parts) == 1 else Environments.concatenate(parts)

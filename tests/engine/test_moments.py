@@ -22,7 +22,7 @@ from so3ntk import (
     open_gram,
     serial,
 )
-from so3ntk.engine.evaluation.tiles import host_kernels
+from so3ntk.engine.evaluation.tiles import host_kernels, make_tiling
 from so3ntk.engine.plan import make_plan
 from so3ntk.matrices.gram import precise_gram
 from so3ntk.molecules import AtomSum, Environments
@@ -150,8 +150,6 @@ def test_the_budget_counts_features():
     x = Environments(signal, np.arange(3000), np.ones(3000, int))
     plan = make_plan(net.layers, None, 1e-4, x, None)
     assert plan.features is not None
-    from so3ntk.engine.evaluation.tiles import make_tiling
-
     small, large = (make_tiling(plan, memory=memory).side for memory in ("100MiB", "2GiB"))
     assert small < large
     assert 2 * small * plan.features.width * 8 < 100 * 2**20

@@ -24,14 +24,17 @@ def problem():
 def test_a_stream_of_molecules_is_the_batch(problem, monkeypatch):
     monkeypatch.setattr(parts, "BLOCK", 5)
     atoms, x, y = problem
+    monkeypatch.setattr(so3ntk.molecules.lazy, "BLOCK", 5)
     lazy = LazyEnvironments(atoms, **SETTINGS)
     assert len(lazy) == 14
     assert lazy.shape == (14,)
-    for index in (slice(3, 6), [4, 0], np.arange(14) % 3 == 0, 2):
+    for index in (slice(3, 6), slice(1, 13), [4, 0], np.arange(14) % 3 == 0, 2):
         np.testing.assert_array_equal(lazy[index].signal.coefficients, x[index].signal.coefficients)
-    whole = InducingRegressor(energy_network(), inducing=12).fit(x[:12], y[:12])
-    streamed = InducingRegressor(energy_network(), inducing=12).fit(LazyEnvironments(atoms[:12], **SETTINGS), y[:12])
-    np.testing.assert_array_equal(streamed.predict(lazy), whole.predict(x))
+    for inducing in (12, None):
+        whole = InducingRegressor(energy_network(), inducing=inducing).fit(x[:12], y[:12])
+        streamed = InducingRegressor(energy_network(), inducing=inducing)
+        streamed.fit(LazyEnvironments(atoms[:12], **SETTINGS), y[:12])
+        np.testing.assert_array_equal(streamed.predict(lazy), whole.predict(x))
 
 
 def test_streams_that_are_none(problem):

@@ -15,7 +15,7 @@ MOMENTS = (
         MAPS, "if not np.array_equal(first, second):", "if False:", VALUES,
     ),
     Fault("padding-counted", MAPS, "jnp.where(held.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)", "a", VALUES),
-    Fault("diagonal-tile-twice", TILES, "block = block / 2 if on_diagonal else block", "block = 1.0 * block", VALUES),
+    Fault("diagonal-tile-twice", TILES, "block = block / 2 if self.on_diagonal else block", "block = 1.0 * block", VALUES),
     Fault("products-in-single-precision", MAPS, "left = a.astype(np.float64)", "left = a.astype(np.float32)", VALUES),
     Fault("columns-cross-once", DENSE, "prior - 2 * crossing + outside - known", "prior - crossing + outside - known", REGRESSION),
     Fault("columns-without-the-ridge", DENSE, "self.both + ridge * self.inverse @ self.inverse.T", "self.both", REGRESSION),

@@ -7,12 +7,13 @@ for all pairs, has
 
 with features of each signal alone (``Geometry.moments``); on the sphere the coefficients of degree 0, and power spectra. The sum
 over pairs of parts of two inputs is the inner product of the inputs' sums: 1,000 molecules take 1,000 such vectors for each
-element, where pairs of atoms would be 10^8. Inner products are summed in float64, whatever the signals are.
+element, where there are 10^8 pairs of atoms. Inner products are summed in float64, whatever the signals are.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -37,8 +38,10 @@ NAMES = ("nngp", "ntk")
 
 
 class Moments(NamedTuple):
-    """u and v of each of n inputs."""
+    """Of n inputs, which they are, how many parts of a kind they have, and the sums of u and v over these."""
 
+    inputs: Int[np.ndarray, " n"]
+    counts: Int[np.ndarray, " n"]
     u: Float[np.ndarray, "n k"]
     v: Float[np.ndarray, "n q"]
 
@@ -55,11 +58,10 @@ class FeatureMap:
         """Of features, with copies in float64 and of the program that makes them."""
         return self.width * (2 * itemsize + 8)
 
-    def features(self, signals: Any, parts: Int[np.ndarray, " a"], owner: Int[np.ndarray, " a"]) -> Moments:
-        """Those of some signals, summed over the parts of each owner; owners ascending, one row for each that occurs."""
-        first = np.flatnonzero(np.diff(owner, prepend=-1))
-        counts = np.diff(np.append(first, len(owner)))
-        most = 4 ** -(-(int(counts.max()) - 1).bit_length() // 2)  # of few sizes: each is a program
+    def features(self, signals: Any, parts: Int[np.ndarray, " a"], owner: Int[np.ndarray, " b"]) -> Moments:
+        """Those of the inputs that own some of the signals, ``parts``; owner: of all signals, ascending."""
+        inputs, first, counts = np.unique(owner[parts], return_index=True, return_counts=True)
+        most = 4 ** math.ceil((int(counts.max()) - 1).bit_length() / 2)  # of few sizes: each is a program
         leaves = jax.tree.leaves(signals)
         each = most * sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
         step = max(1, min(FEW if len(first) <= FEW else INPUTS, VALUES // max(each, 1)))
@@ -73,13 +75,11 @@ class FeatureMap:
             chosen = parts[np.where(held, places, 0)]
             values = _moments(self.geometry, jax.tree.map(lambda a, c=chosen: a[c], signals), held)
             found.append([np.asarray(value)[: step - missing] for value in values])
-        return Moments(*(np.concatenate(each) for each in zip(*found, strict=True)))
+        return Moments(inputs, counts, *(np.concatenate(each) for each in zip(*found, strict=True)))
 
-    def kernels(
-        self, names: tuple[str, ...], a: Moments, b: Moments, counts: tuple[np.ndarray, np.ndarray]
-    ) -> list[Float[np.ndarray, "n m"]]:
-        """The kernels of inputs with features a and b, which have so many parts."""
-        pairs = np.multiply.outer(*counts).astype(np.float64)
+    def kernels(self, names: tuple[str, ...], a: Moments, b: Moments) -> list[Float[np.ndarray, "n m"]]:
+        """The kernels of the inputs of a with those of b."""
+        pairs = np.multiply.outer(a.counts, b.counts).astype(np.float64)
         means, squares = inner_products(a.u, b.u), None
         if any(self.coefficients[name][2] for name in names):
             squares = inner_products(a.v, b.v)
@@ -90,10 +90,10 @@ class FeatureMap:
             found.append(kernel if squares is None else kernel + p2 * squares)
         return found
 
-    def diagonal(self, names: tuple[str, ...], a: Moments, counts: np.ndarray) -> list[Float[np.ndarray, " n"]]:
-        """The kernels of inputs with themselves."""
-        u, v = (np.einsum("ij,ij->i", k, k, dtype=np.float64) for k in a)
-        powers = np.stack([np.square(counts.astype(np.float64)), u, v])
+    def diagonal(self, names: tuple[str, ...], a: Moments) -> list[Float[np.ndarray, " n"]]:
+        """The kernels of the inputs with themselves."""
+        u, v = (np.einsum("ij,ij->i", k, k, dtype=np.float64) for k in (a.u, a.v))
+        powers = np.stack([np.square(a.counts.astype(np.float64)), u, v])
         return [self.coefficients[name] @ powers for name in names]
 
 

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from so3ntk.engine.evaluation.moments import FeatureMap, Moments
 from so3ntk.engine.evaluation.programs import cell_kernels
 from so3ntk.engine.evaluation.sums import add_by_owner, add_mirror_image, groups_of, mirrored
 from so3ntk.engine.layers.base import is_traced
@@ -138,17 +137,12 @@ def compute_tile(
     On the diagonal of a symmetric matrix they are symmetric to the bit. report: called with the pairs of parts done.
     """
     needed = plan.names_needed(names)
-    rows, columns = tiling.slices(i, j)
-    on_diagonal = tiling.symmetric and i == j
-    first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
-    groups = [
-        (r + first.start, c + second.start) for r, c in groups_of(plan.rows.kind[first], plan.columns.kind[second])
-    ]
+    tile = _Tile.of(plan, tiling, i, j)
+    rows, columns = tile.inputs
     shape = (rows.stop - rows.start, columns.stop - columns.start, *plan.shape)
     sums = {name: np.zeros(shape, plan.accumulator) for name in needed}
-    add = _add_pairs if plan.features is None else add_products
-    add(plan, sums, tiling, (rows, columns), groups, on_diagonal, report)
-    if on_diagonal:
+    (tile.add_pairs if plan.features is None else tile.add_products)(sums, report)
+    if tile.on_diagonal:
         for total in sums.values():
             add_mirror_image(total)
     kernels = plan.finish(names, sums)
@@ -157,69 +151,56 @@ def compute_tile(
     return kernels
 
 
-def _add_pairs(
-    plan: Plan,
-    sums: dict[str, np.ndarray],
-    tiling: Tiling,
-    inputs: tuple[slice, slice],
-    groups: list[tuple[np.ndarray, np.ndarray]],
-    on_diagonal: bool,
-    report: Callable[[float], Any],
-) -> None:
-    """The kernels of pairs of parts, computed in cells, summed by their owners; on the diagonal half of them."""
-    rows, columns = inputs
-    names = tuple(sums)
-    kinds = [_Kind.of(plan, names, tiling, r, c, on_diagonal) for r, c in groups]
-    own = [on_diagonal & (kind.i == kind.j) for kind in kinds]
-    _fill(plan, names, tiling, kinds, own, report)
-    for kind in kinds:
-        owners = plan.rows.owner[kind.rows] - rows.start, plan.columns.owner[kind.columns] - columns.start
-        for total, block in zip(sums.values(), kind.kernels(on_diagonal), strict=True):
-            if plan.scaling is not None:
-                block = rescaled(block, plan.scaling, kind.rows[:, None], kind.columns[None], plan.accumulator)
-            if plan.reduces:
-                add_by_owner(total, block, *owners)
-            elif len(kinds) == 1:  # without parts each input has its place, and copies by index are slow
-                total[...] = block
-            else:
-                total[np.ix_(*owners)] = block
+class _Tile(NamedTuple):
+    """The rows and columns of a tile, and the parts of each kind in both. On the diagonal half of what is added is the kernel."""
 
+    plan: Plan
+    tiling: Tiling
+    inputs: tuple[slice, slice]
+    groups: list[tuple[np.ndarray, np.ndarray]]
+    on_diagonal: bool
 
-def add_products(
-    plan: Plan,
-    sums: dict[str, np.ndarray],
-    tiling: Tiling,
-    inputs: tuple[slice, slice],
-    groups: list[tuple[np.ndarray, np.ndarray]],
-    on_diagonal: bool,
-    report: Callable[[float], Any],
-) -> None:
-    """The kernels of inputs as inner products of their features, of each kind of parts; on the diagonal half of them."""
-    assert plan.features is not None
-    for r, c in groups:
-        first = _summed(plan.features, plan.f, plan.rows.owner, r, inputs[0].start)
-        second = first if on_diagonal else _summed(plan.features, plan.g, plan.columns.owner, c, inputs[1].start)
-        blocks = plan.features.kernels(tuple(sums), first.features, second.features, (first.counts, second.counts))
-        for total, block in zip(sums.values(), blocks, strict=True):
-            block = block / 2 if on_diagonal else block
-            if block.shape == total.shape:  # additions by index are slow
-                total += block
-            else:
-                total[np.ix_(first.inputs, second.inputs)] += block
-        report(len(r) * len(c))
+    @classmethod
+    def of(cls, plan: Plan, tiling: Tiling, i: int, j: int) -> _Tile:
+        """Tile (i, j)."""
+        inputs = rows, columns = tiling.slices(i, j)
+        first, second = _parts(plan.rows.owner, rows), _parts(plan.columns.owner, columns)
+        groups = groups_of(plan.rows.kind[first], plan.columns.kind[second])
+        placed = [(r + first.start, c + second.start) for r, c in groups]
+        return cls(plan, tiling, inputs, placed, tiling.symmetric and i == j)
 
+    def add_pairs(self, sums: dict[str, np.ndarray], report: Callable[[float], Any]) -> None:
+        """The kernels of pairs of parts, computed in cells, summed by their owners."""
+        plan, (rows, columns), names = self.plan, self.inputs, tuple(sums)
+        kinds = [_Kind.of(plan, names, self.tiling, r, c, self.on_diagonal) for r, c in self.groups]
+        own = [self.on_diagonal & (kind.i == kind.j) for kind in kinds]
+        _fill(plan, names, self.tiling, kinds, own, report)
+        for kind in kinds:
+            owners = plan.rows.owner[kind.rows] - rows.start, plan.columns.owner[kind.columns] - columns.start
+            for total, block in zip(sums.values(), kind.kernels(self.on_diagonal), strict=True):
+                if plan.scaling is not None:
+                    block = rescaled(block, plan.scaling, kind.rows[:, None], kind.columns[None], plan.accumulator)
+                if plan.reduces:
+                    add_by_owner(total, block, *owners)
+                elif len(kinds) == 1:  # without parts each input has its place, and copies by index are slow
+                    total[...] = block
+                else:
+                    total[np.ix_(*owners)] = block
 
-class _Summed(NamedTuple):
-    """Which inputs of a tile have parts of a kind, how many, and the sums of their features."""
-
-    inputs: np.ndarray
-    counts: np.ndarray
-    features: Moments
-
-
-def _summed(features: FeatureMap, signals: Any, owner: np.ndarray, parts: np.ndarray, start: int) -> _Summed:
-    inputs, counts = np.unique(owner[parts], return_counts=True)
-    return _Summed(inputs - start, counts, features.features(signals, parts, owner[parts]))
+    def add_products(self, sums: dict[str, np.ndarray], report: Callable[[float], Any]) -> None:
+        """The kernels of inputs as inner products of their features, for each kind of parts."""
+        plan, features, (rows, columns) = self.plan, self.plan.features, self.inputs
+        assert features is not None
+        for r, c in self.groups:
+            a = features.features(plan.f, r, plan.rows.owner)
+            b = a if self.on_diagonal else features.features(plan.g, c, plan.columns.owner)
+            for total, block in zip(sums.values(), features.kernels(tuple(sums), a, b), strict=True):
+                block = block / 2 if self.on_diagonal else block
+                if block.shape == total.shape:  # additions by index are slow
+                    total += block
+                else:
+                    total[np.ix_(a.inputs - rows.start, b.inputs - columns.start)] += block
+            report(len(r) * len(c))
 
 
 def require_finite(plan: Plan, name: str, kernel: Float[np.ndarray, "n m ..."], row: int, column: int) -> None:

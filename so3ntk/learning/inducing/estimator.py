@@ -25,7 +25,6 @@ from so3ntk.learning.inducing.parts import (
     blocks,
     composition_of,
     counts_of,
-    gathered,
     in_double,
     kinds_of,
     take,
@@ -112,13 +111,12 @@ class InducingEstimator(KernelEstimator):
                 kept: dict[str, Any] = dict(options)
                 if stored and self.store is not None:
                     kept["store"] = Path(self.store, f"features-{rows.start:08d}")
+                compute = gram if "store" in kept else precise_gram
                 if double:
                     with double_precision():
-                        values = gram(net, in_double(net, part), in_double(net, self.inducing_), self.kernel, **kept)
-                elif "store" in kept:
-                    values = gram(net, part, self.inducing_, self.kernel, **kept)
+                        values = compute(net, in_double(net, part), in_double(net, self.inducing_), self.kernel, **kept)
                 else:
-                    values = precise_gram(net, part, self.inducing_, self.kernel, **kept)
+                    values = compute(net, part, self.inducing_, self.kernel, **kept)
                 yield rows, part, np.asarray(values, np.float64)
                 bar.update(rows.stop - rows.start)
 
@@ -167,7 +165,7 @@ def choose_inducing(estimator: InducingEstimator, X: Any) -> Any:
         return take(net, batch, np.arange(len(kinds_of(net, batch))))
     random = np.random.default_rng(check_random_state(estimator.random_state).randint(2**31))
     wanted = default_count(len(X)) if count is None else int(count)
-    pool = gathered(X, _candidates(net, X, wanted * CANDIDATES, random))
+    pool = X[_candidates(net, X, wanted * CANDIDATES, random)]
     kinds = kinds_of(net, pool)
     if count is not None and wanted > len(kinds):
         unit = "inputs" if composition_of(net, X[:1]) is None else "atoms"
@@ -277,12 +275,10 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
     estimator.whitening_ = Whitening.of(prior_of(estimator), type(estimator).__name__)
     rows = rows_of(estimator, X, intercept)
     scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
-    labels, columns, held = rows.labels, rows.columns, [rows.features]
-    del rows
-    spectrum = FeatureSpectrum.of(held.pop(), columns)  # which no one else holds: they go when they are decomposed
+    spectrum = FeatureSpectrum.of(rows.features, rows.columns)
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.posterior()
-    return InducingFit(fit, estimator.whitening_.weights(fit.weights), labels)
+    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels)
 
 
 def takes_all(estimator: InducingEstimator, X: Any) -> bool:

@@ -25,15 +25,6 @@ def blocks(x: Any) -> Iterator[tuple[slice, Any]]:
         yield rows, x[rows]
 
 
-def gathered(x: Any, rows: np.ndarray) -> Any:
-    """Some inputs of a batch; of one that computes them when it is sliced a block at a time, whose workspace is small."""
-    first = x[rows[:BLOCK]]
-    join = getattr(type(first), "concatenate", None)
-    if len(rows) <= BLOCK or isinstance(x, type(first)) or join is None:
-        return first if len(rows) <= BLOCK else x[rows]
-    return join([first, *(x[rows[start : start + BLOCK]] for start in range(BLOCK, len(rows), BLOCK))])
-
-
 def take(net: Network, x: Any, index: np.ndarray) -> Any:
     """Parts of a batch, each an input of its own."""
     reduction = split_at_reduction(net.layers)[1]

@@ -18,6 +18,7 @@ from so3ntk import (
     serial,
 )
 from so3ntk.learning.inducing.dense import DensePosterior
+from so3ntk.learning.inducing.estimator import takes_all
 from so3ntk.molecules import AtomSum
 from tests.regression_cases import INVARIANT, MLP, MOLECULAR, molecules, signals
 
@@ -88,8 +89,6 @@ def test_without_a_number_inner_products_are_dense(tmp_path):
     few = InducingRegressor(SQUARES, ridge=0.1, store=tmp_path / "features").fit(x, y)
     assert few.whitening_ is not None
     assert InducingRegressor(MOLECULAR, ridge=0.1).fit(x, y).whitening_ is not None
-    from so3ntk.learning.inducing.estimator import takes_all
-
     assert takes_all(model, x)
     assert not takes_all(model.set_params(memory=6000), x)
 
