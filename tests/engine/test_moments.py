@@ -152,4 +152,4 @@ def test_the_budget_counts_features():
     assert plan.features is not None
     small, large = (make_tiling(plan, memory=memory).side for memory in ("100MiB", "2GiB"))
     assert small < large
-    assert 2 * small * plan.features.width * 8 < 100 * 2**20
+    assert 2 * small * plan.features.bytes_per_input(8) < 100 * 2**20
