@@ -90,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     data, results = data_of(args, [args.size], parser), Results(args.results)
     runs = [run for each in combinations(args) for run in runs_of(["so3"], each, args.seeds, [args.size], data)]
-    complete = results.complete(runs, partial(measure, path=args.path))
+    complete = results.complete(runs, partial(measure, path=args.fragments or args.path))
     records = results.of(runs)
     if records:
         print_table(records)

@@ -6,6 +6,7 @@
     python benchmarks/learning_qm9.py --results FILE --methods           (only the table of what is there)
 
     python benchmarks/learning_qm9.py --results FILE --target gap --sizes 1000
+    python benchmarks/learning_qm9.py --results FILE --fragments amons_forces.npz --sizes 100 200 400 800 --test 800
 
 Install ``so3ntk[molecules,peers]``. U0 in kcal/mol, or another target: extensive ones have composition, the others an intercept
 alone. For each seed: load_qm9(molecules, seed), the last ``test`` of which are
@@ -13,8 +14,11 @@ predicted and the first ``size`` trained on, but for a few moved to the front so
 All methods fit the same unpenalised columns (a one, the number of atoms of each element) with the rest, and choose the ridge
 by exact leave-one-out; nothing is chosen on test molecules.
 
+--fragments: in place of QM9 energies of distorted fragments (fragments.py), a second set, on which nothing was chosen: a
+permutation of its training part for each seed, and test molecules drawn from its validation part.
+
 Methods: ``so3``, so3ntk.InducingRegressor with the documented network and environments for energies (so3ntk.molecules.energies),
---inducing, --selection, --activation, --grid, --dtype for others; ``mlp``, the same without symmetry; ``composition``; ``soap``
+--inducing, --selection, --activation, --b-std, --grid, --dtype for others; ``mlp``, the same without symmetry; ``composition``; ``soap``
 (dscribe); ``fchl19-shipped-2``, ``-6`` and ``fchl19-tuned-2``, ``-6``, by sigma, and ``fchl18``, ``fchl18-alchemy`` (kernelforge),
 by kernel ridge regression; settings in peers.py. ``fchl18-alchemy`` runs only if it is named.
 
@@ -43,6 +47,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--results", required=True, metavar="FILE", help="JSON lines; appended to")
     parser.add_argument("--plot", metavar="DIR", help="folder for pictures")
     parser.add_argument("--path", metavar="FILE", help="QM9 as npz or CSV folder; default: package qm9pack")
+    parser.add_argument("--fragments", metavar="FILE", help="amons_forces.npz in place of QM9")
     parser.add_argument("--target", default="U0", help="of load_qm9; in its units, but U0 in kcal/mol")
     parser.add_argument("--molecules", type=int, default=1200, help="molecules drawn for each seed")
     parser.add_argument("--test", type=int, default=200, help="the last of them, for the test")
@@ -51,6 +56,10 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 def data_of(args: argparse.Namespace, sizes: list[int], parser: argparse.ArgumentParser) -> dict:
     """What of a run says which molecules."""
+    if args.fragments:
+        if args.path or args.target != "U0":
+            parser.error("--fragments has a file and a target of its own: leave --path and --target out.")
+        return {"data": Path(args.fragments).name, "fragments": True, "molecules": 800, "test": args.test}
     if not 0 < args.test < args.molecules:
         parser.error(f"--test: expected a number from 1 to below --molecules {args.molecules}, got {args.test}.")
     if min(sizes) < 1 or max(sizes) > args.molecules - args.test:
@@ -75,12 +84,16 @@ def main() -> None:
         "--activation", metavar="NAME", help="of so3ntk, such as Erf or Monomial(3); default: the network's"
     )
     parser.add_argument("--grid", metavar="N[xB]", help="N x B x N rotations, B by default N / 2; default: by rtol")
+    parser.add_argument("--b-std", type=float, help="of the biases of Lift; default: the network's")
     parser.add_argument("--dtype", default="float32", help="of environments and features: float32, float64")
+    parser.add_argument(
+        "--deviations", action="store_true", help="also how many targets are within a standard deviation"
+    )
     args = parser.parse_args()
     options = {name: getattr(args, name) for name in NETWORK_OPTIONS}
     results = Results(args.results)
     runs = runs_of(args.methods, options, args.seeds, args.sizes, data_of(args, args.sizes, parser))
-    complete = results.complete(runs, partial(measure, path=args.path))
+    complete = results.complete(runs, partial(measure, path=args.fragments or args.path))
     records = results.read()
     if records:
         print_tables(records)

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import column_ridge
 import jax
 import numpy as np
+from fragments import read_fragments
 from peers import PEERS
 from records import Run, Stopwatch, peak_bytes, surroundings
 
@@ -27,7 +28,9 @@ from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, covering_order, energ
 
 MIB = 2**20
 #: Options of our networks, of which labels name those that are not default.
-NETWORK_OPTIONS = {"inducing": None, "selection": "farthest", "activation": None, "grid": None, "dtype": "float32"}
+NETWORK_OPTIONS = {
+    "inducing": None, "selection": "farthest", "activation": None, "b_std": None, "grid": None, "dtype": "float32", "deviations": False,
+}  # fmt: skip
 #: What a fit with inducing inputs consists of, by the functions that do it; the rest is "solve".
 STAGES = {"selection": "choose_inducing", "prior": "prior_of", "features": "rows_of", "kernel": "kernel_of_all"}
 #: Targets that grow with the molecule, of which composition is a part; others have an intercept alone.
@@ -35,12 +38,16 @@ EXTENSIVE = ("U0", "U298", "H298", "G298", "zpve", "Cv", "alpha", "r2")
 
 
 class Prediction(NamedTuple):
-    """values: of the test molecules. loo: the root mean square leave-one-out error. notes: of the fit, for the record."""
+    """values: of the test molecules. loo: the root mean square leave-one-out error. notes: of the fit, for the record.
+
+    deviations: standard deviations of new targets, noise included, if they were asked for.
+    """
 
     values: np.ndarray
     loo: float
     ridge: float
     notes: dict[str, Any]
+    deviations: np.ndarray | None = None
 
 
 def composition(
@@ -84,6 +91,11 @@ def network(train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: 
     fit_in_stages(model, x, y, clock)
     with clock("predict"):
         values = model.predict(environments(test, **options))
+    deviations = None
+    if settings["deviations"]:
+        with clock("deviations"):
+            found = model.predict(environments(test, **options), return_std=True)[1]
+        deviations = np.sqrt(found**2 + model.ridge_ * model.amplitude_**2)
     notes = {
         "inducing": len(model.dual_coef_),
         "all": model.whitening_ is None,
@@ -91,7 +103,7 @@ def network(train: Sequence[Any], y: np.ndarray, test: Sequence[Any], settings: 
         "jitter": 0.0 if model.whitening_ is None else model.whitening_.jitter,
         "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore
     }
-    return Prediction(values, model.loo_error_, model.ridge_, notes)
+    return Prediction(values, model.loo_error_, model.ridge_, notes, deviations)
 
 
 def fit_in_stages(model: Any, x: Any, y: np.ndarray, clock: Stopwatch) -> None:
@@ -111,6 +123,8 @@ def fit_in_stages(model: Any, x: Any, y: np.ndarray, clock: Stopwatch) -> None:
 def network_of(method: str, options: Run) -> Any:
     """The documented network for energies, or that without symmetry, with another activation or grid if one is named."""
     made = {} if options["activation"] is None else {"activation": activation_of(options["activation"])}
+    if options["b_std"] is not None:
+        made["b_std"] = options["b_std"]
     if method == "mlp":
         return mlp_network(**made)
     return energy_network(**made, **({} if options["grid"] is None else {"quadrature": grid_of(options["grid"])}))
@@ -183,7 +197,7 @@ def labelled(records: Sequence[Run]) -> list[tuple[str, Run]]:
 
 def label_of(run: Run) -> str:
     settings = run["settings"]
-    own = {name: settings[name] for name in NETWORK_OPTIONS if name in settings}
+    own = {name: settings[name] for name in NETWORK_OPTIONS if name in settings and name != "deviations"}
     options = [f"{name} {value}" for name, value in own.items() if value != NETWORK_OPTIONS[name]]
     return ", ".join([run["method"], *options])
 
@@ -202,10 +216,19 @@ def runs_of(methods: Sequence[str], options: Run, seeds: Sequence[int], sizes: S
 
 
 def split(run: Run, path: str | None) -> tuple[list[Any], np.ndarray, list[Any], np.ndarray]:
-    """Training atoms and targets, test atoms and targets, of U0 in kcal/mol, of others in the library's units: the last ``test`` molecules, and the first of the
-    others, of which a few are moved to the front so that all elements occur: the same for all methods."""
+    """Training atoms and targets, test atoms and targets, the same for all methods; U0 in kcal/mol, others in the library's units.
+
+    Tested are the last ``test`` molecules, trained on the first of the others, but for a few that are moved to the front so that all
+    elements occur. Of fragments both are drawn from the parts that the file has for them.
+    """
     from ase.units import kcal, mol
 
+    if run.get("fragments"):
+        train, valid = read_fragments(str(path))
+        order = np.random.default_rng(run["seed"]).permutation(len(train))
+        train, test = train[order], valid[np.random.default_rng(run["seed"] + 1).permutation(len(valid))[: run["test"]]]
+        rows = covering_order(train.atoms, len(train))[: run["size"]]
+        return [train.atoms[i] for i in rows], train.energies[rows], test.atoms, test.energies
     target = run.get("target", "U0")
     data = load_qm9(run["molecules"], seed=run["seed"], target=target, path=path)
     y, first = data.targets / (kcal / mol if target == "U0" else 1), run["molecules"] - run["test"]
@@ -224,12 +247,15 @@ def measure(run: Run, path: str | None = None) -> Run:
     with whole("total"):
         found = method(train, y, test, run["settings"], clock)
     error = found.values - truth
+    total = whole.seconds["total"] - clock.seconds.get("deviations", 0.0)
+    within = {} if found.deviations is None else {"within": float(np.mean(np.abs(error) < found.deviations))}
     return {
+        **within,
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt((error**2).mean())),
         "loo": float(found.loo),
         "ridge": float(found.ridge),
-        "seconds": {**clock.seconds, "total": whole.seconds["total"]},
+        "seconds": {**clock.seconds, "total": total},
         "peak_mib": {"before": before // MIB, "whole": peak_bytes() // MIB},
         "notes": found.notes,
         **surroundings(sorted({"numpy", "jax", *(module.partition(".")[0] for module in modules)})),

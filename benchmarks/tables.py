@@ -51,6 +51,9 @@ def print_tables(records: Sequence[Run]) -> None:
         _print_table(f"{quantity}: mean (each seed)", chosen, lambda record: record["mae"], each=True, digits=digits)
         _print_table(f"RMSE {unit}", chosen, lambda record: record["rmse"], digits=digits)
         _print_table(f"leave-one-out RMSE {unit}", chosen, lambda record: record["loo"], digits=digits)
+        told = [record for record in chosen if "within" in record]
+        if told:
+            _print_table("within a deviation, with noise", told, lambda record: record["within"], each=True)
         _print_table("seconds of the whole method", chosen, lambda record: record["seconds"]["total"], digits=1)
         _print_table("peak memory [MiB]", chosen, lambda record: record["peak_mib"]["whole"], digits=0)
 
