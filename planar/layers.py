@@ -20,9 +20,10 @@ from so3ntk.basics.arrays import as_floats
 from so3ntk.engine.features import Inputs, Linear, Vectors
 from so3ntk.engine.filters import Everywhere, Filter
 from so3ntk.engine.geometry import Geometry, Point
+from so3ntk.engine.layers.affine import Affine
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting, Source
-from so3ntk.engine.parametrization import Scales, check_parametrization
+from so3ntk.engine.parametrization import Scales, weights_of
 from so3ntk.engine.state import Pair, State
 
 
@@ -63,10 +64,10 @@ class Lift(Lifting):
         parametrization: str = "ntk",
     ):
         self.window = check_window("planar.Lift", filter_shape, padding)
-        self.group, self.width = check_group(group, "planar.Lift"), width
+        self.group = check_group(group, "planar.Lift")
         check_centred("planar.Lift", self.window, len(GROUPS[group]))
-        self.W_std, self.b_std = W_std, b_std
-        self.parametrization = check_parametrization("planar.Lift", parametrization, width)
+        checked = weights_of("planar.Lift", width, W_std, b_std, parametrization)
+        self.width, self.W_std, self.b_std, self.parametrization = checked
 
     @property
     def domain(self) -> str:
@@ -137,7 +138,7 @@ class Lift(Lifting):
         return lift(features.arrays, filters, self.window, self.group, bias)
 
 
-class GroupConv(Layer):
+class GroupConv(Affine):
     r"""Convolution of features on roto-translations; A is the mean over a window at x and x + d.
 
     .. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow K + W^2 A \Theta, \qquad
@@ -163,8 +164,8 @@ class GroupConv(Layer):
         parametrization: str = "ntk",
     ):
         self.window = check_window("planar.GroupConv", filter_shape, padding)
-        self.width, self.W_std, self.b_std = width, W_std, b_std
-        self.parametrization = check_parametrization("planar.GroupConv", parametrization, width)
+        checked = weights_of("planar.GroupConv", width, W_std, b_std, parametrization)
+        self.width, self.W_std, self.b_std, self.parametrization = checked
 
     @property
     def domain(self) -> str:
@@ -186,11 +187,6 @@ class GroupConv(Layer):
         """True: the variances after the layer are averages of those before it."""
         return True
 
-    @property
-    def homogeneity(self) -> float | None:
-        """1 without a bias, else None."""
-        return 1.0 if self.b_std is None else None
-
     def __call__(self, state: State) -> State:
         """The state after the convolution. ValueError after pooling or flattening."""
         if isinstance(state.geometry, Point) and type(state.geometry) is Point:
@@ -210,7 +206,7 @@ class GroupConv(Layer):
             elements = geometry.elements if isinstance(geometry, LocalGeometry) else len(state.nngp)
             check_centred("planar.GroupConv", self.window, elements)
             fan_in = None if fan_in is None else fan_in * elements * self.window.size**2
-        return Scales.of("planar.GroupConv", self.W_std, self.b_std, self.parametrization, fan_in)
+        return self.scales("planar.GroupConv", fan_in)
 
     def _fan_in(self, features: Any) -> int:
         if not isinstance(features, ImageFeatures):

@@ -27,7 +27,13 @@ if QUICK:
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes that tests start
     if jax.__version_info__ < (0, 11):  # later ones end the process at a flag they do not know
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+        # One module for LLVM in place of several for cores that another worker has
+        flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+if sys.platform == "linux":
+    # glibc would hand memory back after each test and ask for it again: thresholds of mmap and of trimming, and steps of growth
+    for option, size in ((-3, 2**30), (-1, 2**30), (-2, 2**26)):
+        ctypes.CDLL(None).mallopt(option, size)
 gc.set_threshold(100_000, 50, 100)  # tracing makes many objects and leaves few that go in circles
 # A worker has one of two cores: threads of linear algebra that wait for each other would take more than they give
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of libraries that are loaded later

@@ -79,3 +79,13 @@ def check_parametrization(where: str, parametrization: str, width: int | None) -
             f'{where}: parametrization="standard" needs a width: its NTK grows with it. Give width=, or use "ntk".'
         )
     return parametrization
+
+
+def weights_of(
+    where: str, width: int | None, W_std: Any, b_std: Any, parametrization: str
+) -> tuple[Any, Any, Any, str]:
+    """The four as they are, for the constructor of a layer. ValueError as from ``check_parametrization``.
+
+    The deviations may be traced, and are checked where they are used.
+    """
+    return width, W_std, b_std, check_parametrization(where, parametrization, width)

@@ -1,8 +1,6 @@
 """The command ``so3ntk molecules``, and what all commands share: options, units, progress, errors before any work."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -265,28 +263,3 @@ def test_version(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"so3ntk {so3ntk.__version__}\n"
-
-
-HELP = """
-import sys
-import so3ntk
-before = set(sys.modules)
-from so3ntk.cli import main
-for command in ([], ["molecules"], ["images"], ["gram"]):
-    try:
-        main([*command, "--help"])
-    except SystemExit:
-        pass
-print("loaded:", *sorted(set(sys.modules) - before))
-"""
-
-
-@pytest.mark.slow
-def test_help_loads_nothing_heavy():
-    """Beyond what importing the package needs: this package's own files and the standard library."""
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
-    *_, line = done.stdout.splitlines()
-    loaded = {name.partition(".")[0] for name in line.split()[1:]}
-    assert "so3ntk" in loaded
-    assert loaded - {"so3ntk"} <= set(sys.stdlib_module_names)
-    assert "--quiet" in done.stdout

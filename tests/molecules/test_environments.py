@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import jax
@@ -12,7 +11,14 @@ from sklearn.model_selection import KFold, train_test_split
 
 from so3ntk import Dense, Flatten, gram, serial
 from so3ntk.learning.augmentation import Rotations
-from so3ntk.molecules import AtomSum, Environments, environment_coefficients, environments
+from so3ntk.molecules import (
+    AtomSum,
+    Environments,
+    environment_coefficients,
+    environments,
+    load_qm9,
+    read_molecules,
+)
 from so3ntk.molecules.coefficients import DEFAULT_ANGULAR_WIDTH
 from so3ntk.molecules.neighbours import pairs_in_molecules, pairs_within
 from so3ntk.sphere.signals import SphereSignal
@@ -201,40 +207,12 @@ def test_dtype():
             environments(g2("HCN"), dtype=dtype)
 
 
-def test_double_precision_inside_whatever_jax_is_set_to(tmp_path):
-    # With single precision inside, coefficients differ from the rounded ones by many float32 eps.
-    np.save(tmp_path / "expected.npy", environments(g2("CH3CH2OH")).signal.coefficients)
-    script = f"""
-import jax, numpy as np, pytest
-from ase.build import molecule
-from so3ntk.molecules import environments
-signal = environments(molecule("CH3CH2OH")).signal.coefficients
-assert signal.dtype == np.float32 and not jax.config.jax_enable_x64
-expected = np.load({str(tmp_path / "expected.npy")!r})
-np.testing.assert_allclose(signal, np.float32(expected), rtol=2e-7, atol=1e-12 * abs(expected).max())
-assert environments(molecule("CH3CH2OH"), cutoff=4.0).signal.coefficients.dtype == np.float32
-with pytest.raises(ValueError, match="Call jax.config.update.'jax_enable_x64', True. first, or pass dtype='float32'"):
-    environments(molecule("HCN"), dtype="float64")
-assert environments(molecule("HCN"), dtype="float32").signal.dtype == np.float32
-jax.config.update("jax_enable_x64", True)
-assert environments(molecule("HCN"), dtype="float64").signal.dtype == np.float64
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_import_needs_no_ase():
-    script = """
-import sys
-sys.modules["ase"] = None
-import pytest
-from so3ntk.molecules import environments, load_qm9, read_molecules
-for call in (lambda: environments([]), load_qm9, lambda: read_molecules("x.xyz")):
-    with pytest.raises(ImportError, match=r"pip install -e '.\\[molecules\\]' in the checkout"):
-        call()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
-    assert done.returncode == 0, done.stderr
+def test_ase_is_asked_for_where_it_is_needed(monkeypatch):
+    """Importing does not need it: tests/test_fresh_process.py."""
+    monkeypatch.setitem(sys.modules, "ase", None)
+    for call in (lambda: environments([]), load_qm9, lambda: read_molecules("x.xyz")):
+        with pytest.raises(ImportError, match=r"pip install -e '.\[molecules\]' in the checkout"):
+            call()
 
 
 def test_pairs_in_molecules():

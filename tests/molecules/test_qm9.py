@@ -1,6 +1,5 @@
 import importlib.util
 import pickle
-import subprocess
 import sys
 import warnings
 
@@ -355,17 +354,11 @@ def test_missing_package(monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("qm9pack") is None, reason="qm9pack is not installed")
 def test_installed_package(tmp_path, monkeypatch):
     monkeypatch.setenv("SO3NTK_CACHE", str(tmp_path))
-    script = """
-import sys
-from so3ntk.molecules import load_qm9
-data = load_qm9(200, seed=1)
-assert "qm9pack" not in sys.modules
-assert data.index.max() > 90_000 and data.index.min() < 44_000 and len(set(data.index)) == 200
-assert all(-20_000 < energy < -1000 for energy in data.targets)
-try:
-    load_qm9(130_832)
-except ValueError as error:
-    assert "there are 130831" in str(error)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=".", check=False)
-    assert done.returncode == 0, done.stderr
+    data = load_qm9(200, seed=1)
+    assert "qm9pack" not in sys.modules
+    assert data.index.max() > 90_000
+    assert data.index.min() < 44_000
+    assert len(set(data.index)) == 200
+    assert all(-20_000 < energy < -1000 for energy in data.targets)
+    with pytest.raises(ValueError, match="there are 130831"):
+        load_qm9(130_832)

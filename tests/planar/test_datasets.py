@@ -1,7 +1,5 @@
 """Image data: the container, the embedded digits, splits and rotations. Readers of files have their own tests."""
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,6 @@ def row_keys(data):
 
 
 # ------------------------------------------------------------------------------------ the container
-
-
-def test_importing_loads_no_library_for_files_or_plots():
-    code = (
-        "import sys, planar; from planar import datasets; print([m for m in ('PIL', 'matplotlib') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_rows():

@@ -148,15 +148,17 @@ def test_another_process_and_single_precision(tmp_path):
     model, x, path = small(tmp_path)
     np.save(tmp_path / "x.npy", x.coefficients)
     code = (
-        "import sys, jax, numpy as np; jax.config.update('jax_enable_x64', sys.argv[3] == 'double');"
+        "import sys, jax, numpy as np; jax.config.update('jax_enable_x64', True);"
         "import so3ntk; m = so3ntk.load(sys.argv[1], check=True);"
-        "print(m.predict(so3ntk.SphereSignal(np.load(sys.argv[2]), 2)).tolist())"
+        "print(m.predict(so3ntk.SphereSignal(np.load(sys.argv[2]), 2)).tolist());"
+        "jax.config.update('jax_enable_x64', False); print('single', file=sys.stderr); so3ntk.load(sys.argv[1], check=True)"
     )
-    run = lambda precision: subprocess.run(  # noqa: E731
-        [sys.executable, "-c", code, path, tmp_path / "x.npy", precision], capture_output=True, text=True, check=False
-    )
-    np.testing.assert_array_equal(json.loads(run("double").stdout), model.predict(x))
-    assert "saved in double precision, but JAX is set to 32 bits" in run("single").stderr
+    command = [sys.executable, "-c", code, path, tmp_path / "x.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    np.testing.assert_array_equal(json.loads(done.stdout), model.predict(x))
+    double, single = done.stderr.split("single\n")
+    assert (double, done.returncode) == ("", 1)
+    assert "saved in double precision, but JAX is set to 32 bits" in single
 
 
 def test_several_models_and_without_the_spectrum(tmp_path):

@@ -8,12 +8,13 @@ import equinox as eqx
 from jaxtyping import Array
 
 from so3ntk.engine.features import Features, Linear
-from so3ntk.engine.layers.base import Layer, Scalar
-from so3ntk.engine.parametrization import Scales, check_parametrization
+from so3ntk.engine.layers.affine import Affine
+from so3ntk.engine.layers.base import Scalar
+from so3ntk.engine.parametrization import weights_of
 from so3ntk.engine.state import State
 
 
-class Dense(Layer):
+class Dense(Affine):
     r"""A fully connected layer in the channels.
 
     .. math:: K \leftarrow W^2 K + b^2, \qquad \Theta \leftarrow K + W^2 \Theta
@@ -35,17 +36,12 @@ class Dense(Layer):
         b_std: Scalar | None = None,
         parametrization: str = "ntk",
     ):
-        self.width, self.W_std, self.b_std = width, W_std, b_std
-        self.parametrization = check_parametrization("Dense", parametrization, width)
-
-    @property
-    def homogeneity(self) -> float | None:
-        """1 without a bias, else None."""
-        return 1.0 if self.b_std is None else None
+        checked = weights_of("Dense", width, W_std, b_std, parametrization)
+        self.width, self.W_std, self.b_std, self.parametrization = checked
 
     def __call__(self, state: State) -> State:
         """The state after the layer."""
-        return state.affine(Scales.of("Dense", self.W_std, self.b_std, self.parametrization, state.width), self.width)
+        return state.affine(self.scales("Dense", state.width), self.width)
 
     def init(self, key: Array, features: Features) -> Any:
         """Weights (C, width) and a bias (width,)."""

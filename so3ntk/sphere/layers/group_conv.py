@@ -14,8 +14,9 @@ from so3ntk.basics.arrays import native
 from so3ntk.engine.features import Linear
 from so3ntk.engine.filters import Filter, Spectrum, within
 from so3ntk.engine.geometry import Multiplet, Point
-from so3ntk.engine.layers.base import Layer, Scalar
-from so3ntk.engine.parametrization import Scales, check_parametrization
+from so3ntk.engine.layers.affine import Affine
+from so3ntk.engine.layers.base import Scalar
+from so3ntk.engine.parametrization import weights_of
 from so3ntk.engine.state import State
 from so3ntk.sphere.features import RotationFeatures
 from so3ntk.sphere.layers.support import check_support
@@ -23,7 +24,7 @@ from so3ntk.sphere.local_filters import convolution_root, improper_root, mix_deg
 from so3ntk.sphere.rotations import check_bandlimit
 
 
-class GroupConv(Layer):
+class GroupConv(Affine):
     r"""Convolution of features on a group, SO(3) or another, with random filters.
 
     .. math:: K \leftarrow W^2 A K + b^2, \qquad \Theta \leftarrow K + W^2 A \Theta, \qquad
@@ -58,7 +59,6 @@ class GroupConv(Layer):
         b_std: Scalar | None = None,
         parametrization: str = "ntk",
     ):
-        self.width = width
         self.support = check_support("GroupConv", support, bandlimit, variances)
         if variances is not None:
             if bandlimit is None:
@@ -69,8 +69,8 @@ class GroupConv(Layer):
                 )
         self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "GroupConv")
         self.variances = native(variances)
-        self.W_std, self.b_std = W_std, b_std
-        self.parametrization = check_parametrization("GroupConv", parametrization, width)
+        checked = weights_of("GroupConv", width, W_std, b_std, parametrization)
+        self.width, self.W_std, self.b_std, self.parametrization = checked
 
     @property
     def filter(self) -> Filter:
@@ -84,11 +84,6 @@ class GroupConv(Layer):
         """Whether the filters are white noise; a spectrum couples all motions."""
         return self.bandlimit is None
 
-    @property
-    def homogeneity(self) -> float | None:
-        """1 without a bias, else None."""
-        return 1.0 if self.b_std is None else None
-
     def __call__(self, state: State) -> State:
         """The state after the convolution. ValueError where there is no group left: after pooling or Flatten."""
         if type(state.geometry) in (Point, Multiplet):
@@ -96,8 +91,7 @@ class GroupConv(Layer):
                 "GroupConv: the features are no longer functions on a group (they were pooled or flattened). "
                 "Use Dense here, or move GroupConv before the pooling."
             )
-        scales = Scales.of("GroupConv", self.W_std, self.b_std, self.parametrization, state.width)
-        return state.filter(self.filter, scales, self.width)
+        return state.filter(self.filter, self.scales("GroupConv", state.width), self.width)
 
     def init(self, key: Array, features: RotationFeatures) -> Any:
         """Filters (2l + 1, 2l + 1, C, width) for each coset of SO(3) and each degree, and a bias (width,)."""

@@ -17,7 +17,7 @@ from so3ntk.engine.features import Inputs, Linear
 from so3ntk.engine.filters import Filter, within
 from so3ntk.engine.layers.base import Layer, Scalar
 from so3ntk.engine.layers.source import Lifting
-from so3ntk.engine.parametrization import check_parametrization
+from so3ntk.engine.parametrization import weights_of
 from so3ntk.engine.state import Pair, State
 from so3ntk.sphere.features import RotationFeatures, lift, synthesise
 from so3ntk.sphere.global_support import Grid, SphereGeometry
@@ -84,12 +84,12 @@ class Lift(Lifting):
     ):
         if group not in ("SO3", "O3"):
             raise ValueError(f"Lift: expected group 'SO3' or 'O3' (with reflections), got {group!r}.")
-        self.width, self.group = width, group
+        self.group = group
         self.support = check_support("Lift", support, bandlimit, variances)
         self.bandlimit = None if bandlimit is None else check_bandlimit(bandlimit, "Lift")
         self.variances, self.channel_weights = native(variances), native(channel_weights)
-        self.W_std, self.b_std = W_std, b_std
-        self.parametrization = check_parametrization("Lift", parametrization, width)
+        checked = weights_of("Lift", width, W_std, b_std, parametrization)
+        self.width, self.W_std, self.b_std, self.parametrization = checked
 
     def kept_bandlimit(self, signal_bandlimit: int) -> int:
         """The bandlimit after the filter."""
