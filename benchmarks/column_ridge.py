@@ -8,8 +8,8 @@ With N an orthonormal basis of what is orthogonal to the columns C, and N^T K N 
           y_i - \hat y_i^{(-i)} = \alpha_i \Big/ \sum_k \frac{V_{ik}^2}{s_k + \lambda},
 
 the residual of row i as predicted from all others, their c included. It is what ``so3ntk.InducingRegressor`` has for its
-features, and the candidates for lambda are the same: 45 from 1e-10 to 10 times the mean of the diagonal. Rows that alone
-determine a column have no such residual, and do not count.
+features. The candidates for lambda are 57 from 1e-13 to 10 times the mean of the diagonal, as densely as ours and further down,
+which kernels that are smooth everywhere ask for. Rows that alone determine a column have no such residual, and do not count.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 import scipy.linalg
 
 from so3ntk.errors import RidgePathWarning
-from so3ntk.learning.inputs import RELATIVE_RIDGES
 
+#: Candidates, in units of the mean of the kernel's diagonal.
+RIDGES = np.logspace(-13, 1, 57)
 #: What is left of a row beside the columns, below which it determines one of them alone.
 ALONE = 1e-9
 
@@ -52,7 +53,7 @@ def fit(kernel: np.ndarray, columns: np.ndarray, y: np.ndarray, ridges: np.ndarr
     spectrum, vectors = scipy.linalg.eigh(outside.T @ kernel @ outside, driver="evd", overwrite_a=True)
     vectors = outside @ vectors
     alone = 1 - np.einsum("ij,ij->i", left[:, : len(values)], left[:, : len(values)]) < ALONE
-    ridges = RELATIVE_RIDGES * np.mean(np.diag(kernel)) if ridges is None else ridges
+    ridges = RIDGES * np.mean(np.diag(kernel)) if ridges is None else ridges
     ridges = ridges[spectrum[0] + ridges > np.finfo(float).eps * spectrum[-1]]
     inverse = 1 / (spectrum[:, None] + ridges)
     weights = vectors @ (inverse * (vectors.T @ y)[:, None])

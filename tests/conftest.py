@@ -102,7 +102,8 @@ def _bounded_memory():
     """JAX keeps every program it compiled: those of the whole suite would fill a laptop's memory."""
     yield
     if psutil.Process().memory_info().rss > MOST:
+        import so3ntk.basics.memory  # not before the import hook
+
         jax.clear_caches()
         gc.collect()
-        if sys.platform == "linux":  # else glibc keeps what was freed, and the next test would clear again
-            ctypes.CDLL(None).malloc_trim(0)
+        so3ntk.basics.memory.give_back()  # else the next test would clear again

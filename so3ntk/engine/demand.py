@@ -7,7 +7,7 @@ from typing import Any
 
 from so3ntk.engine.geometry import Geometry, Point
 from so3ntk.engine.layers.base import Layer, flatten
-from so3ntk.engine.layers.combinators import Identity
+from so3ntk.engine.layers.combinators import Composite, Identity, Parallel
 from so3ntk.engine.layers.dense import Dense
 from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.layers.source import Lifting
@@ -34,12 +34,22 @@ def require_pooled(layers: tuple[Layer, ...]) -> None:
 
 def needs_selves(layers: tuple[Layer, ...]) -> bool:
     """Whether some nonlinearity follows a layer that couples motions: its variances need the self states."""
-    coupled = False
+    return _meets_coupled(layers, False)[0]
+
+
+def _meets_coupled(layers: tuple[Layer, ...], coupled: bool) -> tuple[bool, bool]:
+    """Whether a nonlinearity meets variances that motions couple, and whether these are coupled after the layers."""
     for layer in layers:
-        if coupled and layer.uses_variances:
-            return True
-        coupled = coupled or not layer.keeps_variances
-    return False
+        if isinstance(layer, Parallel):
+            branches = [_meets_coupled((branch,), coupled) for branch in layer.layers]
+            meets, coupled = (any(found) for found in zip(*branches, strict=True))
+        elif isinstance(layer, Composite):
+            meets, coupled = _meets_coupled(layer.layers, coupled)
+        else:
+            meets, coupled = coupled and layer.uses_variances, coupled or not layer.keeps_variances
+        if meets:
+            return True, True
+    return False, coupled
 
 
 def tower_span(layers: tuple[Layer, ...]) -> int | None:

@@ -1,8 +1,11 @@
-"""Whether features are Gaussian in the limit of infinite width, given their inputs: what nonlinearities ask for."""
+"""Whether features are Gaussian in the limit of infinite width, given their inputs: what nonlinearities ask for.
+
+Weights make them so. A nonlinearity leaves others, pooled or not, and so is raw data: the kernel of a nonlinearity on these is
+not that of its dual, which is an expectation over Gaussian variables.
+"""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
@@ -14,78 +17,54 @@ from so3ntk.engine.layers.combinators import Composite, FanInSum, FanOut, Parall
 from so3ntk.engine.layers.source import Source
 
 
-class Channels(enum.IntEnum):
-    """What the channels of features are: independent Gaussians after weights; others after nonlinearities, pooled or not."""
-
-    GAUSSIAN = 0
-    OTHERS = 1
-    PRODUCTS = 2
+def check_gaussian(layers: Sequence[Layer]) -> None:
+    """ValueError for a nonlinearity of a network on features that are not Gaussian. Blocks are taken to begin with Gaussian ones."""
+    stays_gaussian(layers, not isinstance(next(flatten(layers)), Source))
 
 
-def stays_gaussian(layers: Sequence[Layer], gaussian: Any) -> bool:
-    """Whether features after the layers are Gaussian where those before them are.
-
-    ValueError for a nonlinearity that acts on others: its kernel is not that of its dual.
-    """
-    return _after_all(layers, Channels(not gaussian), True) == Channels.GAUSSIAN
-
-
-def check_products(layers: Sequence[Layer]) -> None:
-    """ValueError for ``Products`` of channels without weights of their own, or a nonlinearity right after it."""
-    inside = tuple(flatten(layers))
-    if any(isinstance(layer, Products) for layer in inside):
-        _after_all(layers, Channels(isinstance(inside[0], Source)), False)
-
-
-def _after_all(layers: Sequence[Layer], channels: Any, strict: bool) -> Any:
+def stays_gaussian(layers: Sequence[Layer], gaussian: Any) -> Any:
+    """Whether features after the layers are, of those before them; a tuple for branches. ValueError as ``check_gaussian``."""
     for layer in layers:
-        channels = _after(layer, channels, strict)
-    return channels
+        gaussian = _after(layer, gaussian)
+    return gaussian
 
 
 @singledispatch
-def _after(layer: Layer, channels: Any, strict: bool) -> Any:
-    """The channels after one layer, a tuple of branches; strict: no nonlinearity may act on any but Gaussian ones."""
-    return Channels.GAUSSIAN if hasattr(layer, "W_std") else channels
+def _after(layer: Layer, gaussian: Any) -> Any:
+    return hasattr(layer, "W_std") or gaussian
 
 
 @_after.register
-def _(layer: Nonlinearity, channels: Any, strict: bool) -> Any:
-    name = type(layer).__name__
-    if isinstance(layer, Products) and channels != Channels.GAUSSIAN:
-        raise ValueError(
-            f"{name}: it multiplies channels that have weights of their own, and the layer before it is a nonlinearity, a "
-            "pooling of one, or raw data. Put a linear layer between: Lift, GroupConv or Dense."
+def _(layer: Nonlinearity, gaussian: Any) -> Any:
+    if gaussian is False:
+        acts = (
+            "multiplies channels that have weights of their own"
+            if isinstance(layer, Products)
+            else "acts on features that are Gaussian"
         )
-    if channels == Channels.PRODUCTS:
         raise ValueError(
-            f"{name}: products of channels are not Gaussian, so that its kernel is not known. Put a linear layer between "
-            "Products and it: GroupConv or Dense."
+            f"{type(layer).__name__}: it {acts}, and what comes before it is a nonlinearity, a pooling of one, or raw data, so that "
+            "its kernel is not known. Put a linear layer between: Lift, GroupConv or Dense."
         )
-    if strict and channels != Channels.GAUSSIAN:
-        raise ValueError(
-            f"as_layer: {name} acts on features that are not Gaussian, so that its kernel is not known. "
-            "Put Dense() before it."
-        )
-    return Channels.PRODUCTS if isinstance(layer, Products) else Channels.OTHERS
+    return False
 
 
 @_after.register
-def _(layer: Composite, channels: Any, strict: bool) -> Any:
-    return _after_all(layer.layers, channels, strict)
+def _(layer: Composite, gaussian: Any) -> Any:
+    return stays_gaussian(layer.layers, gaussian)
 
 
 @_after.register
-def _(layer: FanOut, channels: Any, strict: bool) -> Any:
-    return (channels,) * layer.branches
+def _(layer: FanOut, gaussian: Any) -> Any:
+    return (gaussian,) * layer.branches
 
 
 @_after.register
-def _(layer: Parallel, channels: Any, strict: bool) -> Any:
-    branches = channels if isinstance(channels, tuple) else ()  # where they do not fit, the layer says so
-    return tuple(_after(inner, own, strict) for inner, own in zip(layer.layers, branches, strict=False))
+def _(layer: Parallel, gaussian: Any) -> Any:
+    branches = gaussian if isinstance(gaussian, tuple) else ()  # where they do not fit, the layer says so
+    return tuple(_after(inner, own) for inner, own in zip(layer.layers, branches, strict=False))
 
 
 @_after.register
-def _(layer: FanInSum, channels: Any, strict: bool) -> Any:
-    return max(channels, default=Channels.GAUSSIAN) if isinstance(channels, tuple) else channels
+def _(layer: FanInSum, gaussian: Any) -> Any:
+    return all(gaussian) if isinstance(gaussian, tuple) else gaussian

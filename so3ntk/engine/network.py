@@ -17,7 +17,7 @@ from so3ntk.engine.evaluation.traced import traced_kernels
 from so3ntk.engine.features import apply_layers, draw
 from so3ntk.engine.fields import field_kernels
 from so3ntk.engine.finite import apply_params, init_params
-from so3ntk.engine.gaussian import check_products
+from so3ntk.engine.gaussian import check_gaussian
 from so3ntk.engine.layers.base import Layer, flatten, is_traced
 from so3ntk.engine.layers.combinators import Composite, FanOut
 from so3ntk.engine.layers.reduction import Reduction
@@ -157,7 +157,7 @@ def serial(*layers: Layer, quadrature: Quadrature | None = None, rtol: float = 1
         words = " and ".join(f"{found.__module__.split('.')[0]}.{found.__name__} for {domain}"
                              for domain, found in domains.items())  # fmt: skip
         raise ValueError(f"serial: a network has one kind of signals, got layers of two: {words}.")
-    check_products(unrolled)
+    check_gaussian(unrolled)
     net = Network(tuple(unrolled), quadrature, rtol)
     net.space.check_quadrature(quadrature)
     return net

@@ -155,10 +155,13 @@ def _svd(features: Float[np.ndarray, "n r"]) -> tuple[np.ndarray, np.ndarray, np
     if n > 1.5 * r:
         decomposed: Any = scipy.linalg.qr(features, mode="economic", overwrite_a=True, check_finite=False)
         q, triangle = decomposed
-        rotation, values, right = scipy.linalg.svd(triangle, overwrite_a=True, check_finite=False)
+        # Of the transpose, whose rows are the columns that LAPACK takes without a copy
+        turned, values, rotation = scipy.linalg.svd(
+            np.ascontiguousarray(triangle).T, overwrite_a=True, check_finite=False
+        )
         for start in range(0, n, ROWS):  # in place: the product of all rows would be as large again
-            q[start : start + ROWS] = q[start : start + ROWS] @ rotation
-        left = q
+            q[start : start + ROWS] = q[start : start + ROWS] @ rotation.T
+        left, right = q, turned.T
     else:
         left, values, right = scipy.linalg.svd(features, full_matrices=False, check_finite=False)
     kept = np.count_nonzero(values > max(n, r) * EPS * np.max(values, initial=0.0))  # the first ones: they descend

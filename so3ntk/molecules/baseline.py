@@ -45,6 +45,10 @@ class CompositionBaseline:
         self.values = np.linalg.lstsq(self._counts(atoms), y, rcond=None)[0]
         return self
 
+    def add(self, atoms: Sequence[Atoms], y: Float[np.ndarray, "n ..."]) -> None:
+        """Add the fit of more values of molecules that hold the fitted elements."""
+        self.values = self.values + np.linalg.lstsq(self._counts(atoms), y, rcond=None)[0]
+
     def predict(self, atoms: Sequence[Atoms]) -> Float[np.ndarray, "n ..."]:
         """The sum over elements for each molecule, (n,) or (n, k).
 

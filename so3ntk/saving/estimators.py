@@ -182,6 +182,7 @@ class ForceRecord(Record[EnergyForceRegressor]):
         model.moving_ = moving_environments(model.atoms_, model.settings)
         rows = len(model.atoms_) + 3 * sum(map(len, model.atoms_)) * bool(model.with_forces_)
         _check_rows(model.dual_coef_, range(rows))
+        model.weights_ = model.weights()
 
     def fingerprint(self, model: EnergyForceRegressor) -> tuple[np.ndarray, float]:
         """Energies, then forces."""

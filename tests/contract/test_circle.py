@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 import so3ntk
-from so3ntk import Dense, Erf, FanInSum, FanOut, Flatten, GroupConv, GroupPool, Identity, Relu, parallel, serial
+from so3ntk import (
+    Dense,
+    Erf,
+    FanInSum,
+    FanOut,
+    Flatten,
+    GroupConv,
+    GroupPool,
+    Identity,
+    Monomial,
+    Relu,
+    parallel,
+    serial,
+)
 from tests.contract.circle import new_group
 
 EPS = np.finfo(np.float64).eps
@@ -43,7 +56,7 @@ def relative(actual, desired):
     return np.abs(np.asarray(actual) - np.asarray(desired)).max() / np.abs(np.asarray(desired)).max()
 
 
-@pytest.mark.parametrize(("activation", "n"), [(Relu, 1), (Relu, 7), (Erf, 8)])
+@pytest.mark.parametrize(("activation", "n"), [(Relu, 1), (Erf, 8)])
 def test_mean_over_all_motions(activation, n):
     """Two batches without a pair that coincides: there the NTK of Relu is as good as everything else."""
     x, y = signals(2, n), signals(3, n, seed=1)
@@ -72,7 +85,7 @@ def test_finer_samples_of_a_band_limited_signal():
 def test_it_passes_the_checks():
     """With a nonlinearity after pooling and a residual block: combinators know nothing of the group."""
     block = (FanOut(2), parallel(Identity(), serial(Relu(), GroupConv())), FanInSum())
-    net = serial(CircleLift(W_std=1.2, b_std=0.3), *block, Relu(), GroupPool(), Dense(b_std=0.2), Erf(), Dense())
+    net = serial(CircleLift(W_std=1.2, b_std=0.3), *block, GroupPool(), Dense(b_std=0.2), Monomial(2), Dense())
     so3ntk.testing.check_network(net, signals(3, 7), lambda x: motion(x, 1, 3))
 
 
@@ -91,7 +104,7 @@ def test_derivatives_are_finite_where_signals_coincide_or_vanish():
     x = jnp.asarray(signals(2, 6))
     special = jnp.concatenate([x, x[:1], -x[:1], 0 * x[:1]])
     net = serial(CircleLift(), Relu(), GroupPool())
-    slope = jax.grad(lambda x: jnp.sum(net.kernel_fn(x, None, "ntk")))(special)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(net.kernel_fn(x, None, "ntk"))))(special)
     assert np.isfinite(slope).all()
 
 

@@ -42,35 +42,44 @@ def block():
 
 WHOLE = [
     architecture("linear", Lift(), GroupConv(), GroupPool(), Dense(), depth=0),
-    architecture("relu", Lift(), Relu(), GroupPool(), Dense(), kinked=True),
     architecture("relu, depth 3", Lift(), Relu(), GroupConv(), Relu(), GroupConv(W_std=1.4), Relu(), GroupPool(),
                  Dense(b_std=0.1), depth=3, kinked=True),
     architecture("erf with biases", Lift(b_std=0.3), Erf(), GroupConv(W_std=1.3, b_std=0.2), Erf(), GroupPool(),
                  Dense(b_std=0.1), depth=2),
-    architecture("band-limited convolution", Lift(), Relu(), GroupConv(bandlimit=2), Relu(), GroupPool(), depth=2,
+    architecture("band-limited convolution", Lift(), Monomial(2), GroupConv(bandlimit=2), Relu(), GroupPool(), depth=2,
                  kinked=True),
     architecture("convolution with a spectrum", Lift(), Erf(), GroupConv(variances=np.array([0.5, 1.5, 2.0])), Gelu(),
                  GroupPool(), depth=2),
     architecture("lifting with a spectrum", Lift(bandlimit=2, variances=np.array([0.8, 1.7]),
                                                  channel_weights=np.array([0.4, 1.6])), Relu(), GroupPool(), kinked=True),
-    architecture("nonlinearity after pooling", Lift(), Relu(), GroupPool(), Dense(), Erf(), Dense(), depth=2, kinked=True),
+    architecture("nonlinearity after pooling", Lift(), Relu(), GroupPool(), Dense(), Monomial(2), Dense(), depth=2,
+                 kinked=True),
     architecture("residual block", Lift(), *block(), Relu(), GroupPool(), Dense(), depth=2, kinked=True),
-    architecture("two lifts", FanOut(2), parallel(Lift(), serial(Lift(bandlimit=2), Erf())), FanInSum(), Gelu(),
+    architecture("two lifts", FanOut(2), parallel(Lift(), serial(Lift(bandlimit=2), Erf(), GroupConv())), FanInSum(), Monomial(2),
                  GroupPool(), depth=2),
-    architecture("flattened", Flatten(), Dense(), Relu(), Dense(b_std=0.2), Erf(), Dense(), depth=2, kinked=True),
+    architecture("flattened", Flatten(), Dense(), Relu(), Dense(b_std=0.2), kinked=True),
     architecture("standard parametrisation", Lift(width=8, parametrization="standard"), Relu(),
                  GroupConv(width=16, b_std=0.3, parametrization="standard"), Erf(), GroupPool(),
                  Dense(4, b_std=0.2, parametrization="standard"), depth=2, kinked=True),
     architecture("products", Lift(b_std=0.3), Products([0.2, 0.5, 0.3]), GroupConv(bandlimit=2, W_std=1.1, b_std=0.2),
                  Products([0, 0.4, 0, 0.6]), GroupPool(), Dense(b_std=0.1), Products([0.1, 0.2, 0.3]), depth=3),
-    architecture("dense before pooling", Lift(), Relu(), Dense(b_std=0.1), Erf(), GroupPool(), depth=2, kinked=True),
+    architecture("dense before pooling", Lift(), Relu(), Dense(b_std=0.1), Monomial(2), GroupPool(), depth=2, kinked=True),
 ]  # fmt: skip
 SHORT = [
-    architecture("leaky relu", Lift(), LeakyRelu(0.2), GroupConv(), LeakyRelu(0.2), GroupPool(), depth=2, kinked=True),
-    architecture("abs", Lift(), Abs(), GroupPool(), kinked=True),
-    architecture("gelu", Lift(), Gelu(), GroupConv(), Gelu(), GroupPool(), depth=2),
-    architecture("sine", Lift(), Sin(1.2, 0.8, 0.3), GroupPool()),
-    architecture("cosine", Lift(), Cos(), GroupConv(), Cos(), GroupPool(), depth=2),
+    architecture("leaky relu and abs", Lift(), LeakyRelu(0.2), GroupConv(), Abs(), GroupPool(), depth=2, kinked=True),
+    architecture("gelu", Lift(), Gelu(), GroupPool()),
+    architecture("sine and cosine", Lift(), Sin(1.2, 0.8, 0.3), GroupConv(), Cos(), GroupPool(), depth=2),
+    architecture(
+        "filters in a branch",
+        Lift(),
+        Erf(),
+        FanOut(2),
+        parallel(GroupConv(), serial(GroupConv(bandlimit=2), Relu(), GroupConv())),
+        FanInSum(),
+        GroupPool(),
+        depth=2,
+        kinked=True,
+    ),
     architecture("cube", Lift(), Monomial(3), GroupPool(), Dense()),
     architecture("body order three", Lift(b_std=0.3), Products([1, 1, 0.5, 1 / 6]), GroupPool(), Dense()),
     architecture(
@@ -83,8 +92,9 @@ SHORT = [
         Dense(2, parametrization="standard"),
         depth=2,
     ),
-    architecture("sigmoid", Lift(), SigmoidLike(), GroupConv(), SigmoidLike(), GroupPool(), depth=2),
-    architecture("tanh", Lift(), Elementwise(jnp.tanh, nodes=40), GroupPool()),
+    architecture(
+        "sigmoid and tanh", Lift(), SigmoidLike(), GroupConv(), Elementwise(jnp.tanh, nodes=40), GroupPool(), depth=2
+    ),
 ]
 ALL = {a.name: a for a in WHOLE + SHORT}
 

@@ -323,7 +323,7 @@ def test_what_does_not_compose_is_refused():
         interop.as_layer(so3ntk.serial(Lift(width=2), Relu(), GroupPool(), AtomSum()))
     with pytest.raises(ValueError, match="must be"):  # its own: features after our Relu are not Gaussian
         stax.serial(interop.as_layer(image_front()), stax.Relu())[2](x)
-    with pytest.raises(ValueError, match="not Gaussian"):
+    with pytest.raises(ValueError, match="features that are Gaussian"):
         stax.serial(stax.Dense(2), stax.Relu(), interop.as_layer(Relu()))[2](x[:, 0, 0])
     with pytest.raises(ValueError, match=r"coefficients \(N, L\^2, C\)"):
         interop.as_layer(sphere_front())[2](x)

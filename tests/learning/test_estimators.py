@@ -121,8 +121,13 @@ def test_lists_of_parts():
             so3ntk.concatenate,
         ),
         (MOLECULAR, [batch[k] for k in range(4)], r"Environments\.concatenate\(X\)", Environments.concatenate),
-        (serial(planar.Flatten(), Relu(), Dense()), images, r"shape \(3, 3, 1\)\. .*numpy\.stack\(X\)", np.stack),
-        (serial(planar.Flatten(), Relu(), Dense()), tuple(images), "a tuple of 4.*numpy.stack", np.stack),
+        (
+            serial(planar.Flatten(), Dense(), Relu(), Dense()),
+            images,
+            r"shape \(3, 3, 1\)\. .*numpy\.stack\(X\)",
+            np.stack,
+        ),
+        (serial(planar.Flatten(), Dense(), Relu(), Dense()), tuple(images), "a tuple of 4.*numpy.stack", np.stack),
         (None, images, r"numpy\.stack", None),
     ]
     for net, parts, message, remedy in cases:

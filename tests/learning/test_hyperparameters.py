@@ -20,6 +20,8 @@ from so3ntk.molecules import AtomSum, Environments, environment_coefficients
 from tests.regression_cases import problem
 
 LOSSES = {"likelihood": marginal_likelihood_loss, "loo": leave_one_out_loss}
+#: (kernel, targets, ridge, intercept) to each loss, in one program.
+both_losses = jax.jit(lambda *arguments: [loss(*arguments) for loss in LOSSES.values()], static_argnums=3)
 NET = serial(Flatten(), Dense(W_std=1.2, b_std=0.5), Relu(), Dense(b_std=0.3))
 #: Smooth: the diagonal of an NTK with kinks is rounded to the root of eps, which differences would amplify.
 SMOOTH = serial(Flatten(), Dense(W_std=1.2, b_std=0.5), Erf(b=0.8), Dense(b_std=0.3))
@@ -45,12 +47,11 @@ def test_values(intercept, outputs):
     for column in (basis.T @ columns).T:
         scale = column @ np.linalg.solve(matrix, column) / len(column)
         expected -= multivariate_normal(cov=scale * matrix).logpdf(column)
-    found = marginal_likelihood_loss(jnp.asarray(kernel), jnp.asarray(y), 0.3, intercept)
-    assert found == pytest.approx(expected, rel=1e-10)
+    likelihood, left_out = both_losses(jnp.asarray(kernel), jnp.asarray(y), 0.3, intercept)
+    assert likelihood == pytest.approx(expected, rel=1e-10)
     loo = solve(Spectrum.of(kernel, intercept), columns, 0.3).loo
-    found = leave_one_out_loss(jnp.asarray(kernel), jnp.asarray(y), 0.3, intercept)
-    assert found == pytest.approx(rms(loo) ** 2, rel=1e-9)
-    assert np.isnan(marginal_likelihood_loss(jnp.asarray(kernel - 2 * np.eye(n)), jnp.asarray(y), 0.3, intercept))
+    assert left_out == pytest.approx(rms(loo) ** 2, rel=1e-9)
+    assert np.isnan(both_losses(jnp.asarray(kernel - 2 * np.eye(n)), jnp.asarray(y), 0.3, intercept)[0])
 
 
 @pytest.mark.parametrize(("net", "channels"), [(SMOOTH, 1), pytest.param(WEIGHTED, 2, marks=pytest.mark.slow)])
@@ -111,16 +112,17 @@ def test_a_fit_of_a_network_ends_at_a_minimum(loss, fit_ridge):
     assert fit.net.layers[1].W_std == 1.2  # not selected
     assert (fit.ridge == pytest.approx(0.1)) != fit_ridge
 
+    @jax.jit
     def at(b_std, ridge):
         net = eqx.tree_at(bias, NET, [b_std])
-        return float(LOSSES[loss](net.kernel_fn(x, None, "ntk"), jnp.asarray(y), ridge))
+        return LOSSES[loss](net.kernel_fn(x, None, "ntk"), jnp.asarray(y), ridge)
 
     b = float(fit.net.layers[1].b_std)
     assert 0.01 < b < 100  # not at an end of the range
-    assert fit.loss == pytest.approx(at(b, fit.ridge), rel=1e-6)
+    assert fit.loss == pytest.approx(float(at(b, fit.ridge)), rel=1e-6)
     for factor in (0.7, 1.4):
-        assert at(b * factor, fit.ridge) > fit.loss
-        assert at(b, fit.ridge * factor) > fit.loss or not fit_ridge
+        assert float(at(b * factor, fit.ridge)) > fit.loss
+        assert float(at(b, fit.ridge * factor)) > fit.loss or not fit_ridge
 
 
 def test_wrong_arguments():

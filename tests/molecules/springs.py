@@ -10,9 +10,9 @@ SETTINGS = {"species": ("H", "O"), "powers": (1.0, 3.0), "bandlimit": 3}
 PAIRS = ((0, 1, 450.0, 0.97), (0, 2, 450.0, 0.97), (1, 2, 120.0, 1.53))  # atoms, kcal/mol/A^2, A
 
 
-def small_network():
+def small_network(n=8):
     last = (GroupPool(), Dense(), AtomSum(match_species=True))
-    return serial(Lift(W_std=0.1, b_std=0.5), Erf(), *last, quadrature=ProductGrid(12), rtol=0.5)
+    return serial(Lift(W_std=0.1, b_std=0.5), Erf(), *last, quadrature=ProductGrid(n), rtol=0.5)
 
 
 def waters(n, seed, amplitude=0.06):

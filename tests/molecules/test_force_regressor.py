@@ -1,11 +1,14 @@
 """The regression of energies and forces: what predictions obey, how the noises are chosen, errors."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 from ase import Atoms
 
 import so3ntk
 from so3ntk import Dense, Erf, GroupPool, Lift, NotPositiveDefiniteError, Relu, Sign, serial
+from so3ntk.learning.ridge import rms
 from so3ntk.molecules import (
     AtomSum,
     CompositionBaseline,
@@ -17,14 +20,16 @@ from so3ntk.molecules import (
 from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side
 from so3ntk.molecules.forces.noise import (
+    Targets,
     composition_basis,
-    negative_log_likelihood,
+    leave_out,
+    leave_out_score,
     relative_candidates,
-    without_composition,
 )
 from tests.molecules.springs import SETTINGS, small_network, springs, waters
 
-TRAIN, TEST = waters(10, seed=0), waters(6, seed=1)
+#: Eight have at most sixteen atoms of an element: all blocks are computed by programs of one size.
+TRAIN, TEST = waters(8, seed=5), waters(6, seed=1)
 
 
 def regressor(**options):
@@ -57,12 +62,12 @@ def test_forces_are_learned(joint, alone):
 def test_residuals_of_training_data_are_noise_times_coefficients(joint):
     """K alpha = y - Lambda alpha, by the two ways of predicting."""
     energies, forces = springs(TRAIN)
-    noise = np.concatenate([np.full(10, joint.energy_noise_), np.full(90, joint.force_noise_)])
+    noise = np.concatenate([np.full(8, joint.energy_noise_), np.full(72, joint.force_noise_)])
     residual = noise * joint.dual_coef_
     found = joint.predict(TRAIN)
-    np.testing.assert_allclose(found.energies, energies - residual[:10], atol=1e-5)
+    np.testing.assert_allclose(found.energies, energies - residual[:8], atol=1e-5)
     np.testing.assert_allclose(
-        np.concatenate(found.forces).ravel(), np.concatenate(forces).ravel() - residual[10:], atol=1e-4
+        np.concatenate(found.forces).ravel(), np.concatenate(forces).ravel() - residual[8:], atol=1e-4
     )
 
 
@@ -85,8 +90,9 @@ def test_forces_are_minus_the_gradient_of_the_energy(name, request):
 
 def test_forces_turn_with_the_molecule_and_do_not_pull_it_away(joint):
     turn = so3ntk.random_rotations(4, seed=2)
-    found = joint.predict(TEST[:4], return_std=True)
-    turned = joint.predict([Atoms(a.numbers, r.apply(a.positions) + 3.0) for a, r in zip(TEST, turn, strict=False)])
+    fine = copy(joint).set_params(net=small_network(12))  # whose quadrature leaves what the bounds say
+    found = fine.predict(TEST[:4])
+    turned = fine.predict([Atoms(a.numbers, r.apply(a.positions) + 3.0) for a, r in zip(TEST, turn, strict=False)])
     largest = np.abs(np.concatenate(found.forces)).max()
     for molecule, force, rotation, other in zip(TEST, found.forces, turn, turned.forces, strict=False):
         np.testing.assert_allclose(
@@ -114,7 +120,7 @@ def test_deviations_are_the_posterior_s(joint):
     """s^2 (K_** - K_* (K + Lambda)^-1 K_*^T) with the matrices written out, and no factor."""
     side = Side(joint.moving_)
     test = Side(moving_environments(TEST[:2], SETTINGS))
-    noise = np.concatenate([np.full(10, 1e-4), np.full(90, 1e-4)])
+    noise = np.concatenate([np.full(8, 1e-4), np.full(72, 1e-4)])
     model = regressor(energy_noise=1e-4, force_noise=1e-4).fit(TRAIN, *springs(TRAIN))
     gram, cross, own = (joint._gram(*pair) for pair in ((side, None), (test, side), (test, None)))
     expected = model.amplitude_**2 * np.diag(own - cross @ np.linalg.solve(gram + np.diag(noise), cross.T))
@@ -123,33 +129,56 @@ def test_deviations_are_the_posterior_s(joint):
     np.testing.assert_allclose(np.concatenate(found.force_std).ravel() ** 2, expected[2:], rtol=1e-6)
 
 
-def test_noises_maximise_the_marginal_likelihood(joint):
-    gram = joint._gram(Side(joint.moving_), None)
-    energies, forces = springs(TRAIN)
-    y = np.concatenate([energies, np.concatenate(forces).ravel()])
+def counts_of(molecules):
+    return np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in molecules])
+
+
+def left_out(gram, targets, noises):
+    """Each molecule predicted from all others, by systems with composition as a border, one for each."""
+    n, y, residuals = len(targets.sizes), targets.y, np.full(len(targets.y), np.nan)
+    matrix = gram + np.diag(np.r_[np.full(n, noises[0]), np.full(len(y) - n, noises[-1])])
+    for molecule in range(n):
+        out = targets.rows(molecule)
+        kept = np.setdiff1d(np.arange(len(y)), out)
+        border = targets.columns[kept]
+        system = np.block([[matrix[np.ix_(kept, kept)], border], [border.T, np.zeros((border.shape[1],) * 2)]])
+        solution = np.linalg.solve(system, np.r_[y[kept], np.zeros(border.shape[1])])
+        residuals[out] = y[out] - np.hstack([gram[np.ix_(out, kept)], targets.columns[out]]) @ solution
+    return residuals
+
+
+def test_residuals_of_molecules_that_are_left_out(joint):
+    """In closed form and by refits; the noises chosen are no worse than those next to them."""
+    gram, (energies, forces) = joint._gram(Side(joint.moving_), None), springs(TRAIN)
+    energies = energies - CompositionBaseline().fit(TRAIN, energies).predict(TRAIN)
+    targets = Targets(np.r_[energies, np.concatenate(forces).ravel()], joint.moving_.sizes, composition_basis(TRAIN))
     chosen = joint.energy_noise_, joint.force_noise_
-    lowest = [c[0] for c in relative_candidates(gram, 10)]
-    # what no composition changes: differences of the ten energies, and the forces
-    gram, y = without_composition(gram, y, composition_basis(TRAIN))
-    best = negative_log_likelihood(gram, y, 9, chosen)
-    looked = 0
-    for factor in ((10, 1), (0.1, 1), (1, 10), (1, 0.1)):
-        near = [n * f for n, f in zip(chosen, factor, strict=True)]
-        if all(n > 0.5 * low for n, low in zip(near, lowest, strict=True)):
-            assert best <= negative_log_likelihood(gram, y, 9, near)
-            looked += 1
-    assert looked >= 2
-    noise = np.diag(np.r_[np.full(9, chosen[0]), np.full(90, chosen[1])])
-    s2 = y @ np.linalg.solve(gram + noise, y) / 99
-    expected = -0.5 * y @ np.linalg.solve(s2 * (gram + noise), y) - 0.5 * np.linalg.slogdet(s2 * (gram + noise))[1]
-    assert -best == pytest.approx(expected + len(y) / 2, rel=1e-6)  # the Gaussian's log density at the best amplitude
+    found = leave_out(gram, targets, chosen)
+    np.testing.assert_allclose(found, left_out(gram, targets, chosen), atol=1e-5 * np.abs(found).max())
+    best = leave_out_score(gram, targets, chosen)
+    assert best == pytest.approx(np.log(rms(found[:8])) + np.log(rms(found[8:])))
+    limits = [(c[0], c[-1]) for c in relative_candidates(gram, 8)]
+    near = [[n * f for n, f in zip(chosen, factor, strict=True)] for factor in ((10, 1), (0.1, 1), (1, 10), (1, 0.1))]
+    inside = [pair for pair in near if all(0.5 * a < n < 2 * b for n, (a, b) in zip(pair, limits, strict=True))]
+    assert len(inside) >= 2
+    assert all(best <= leave_out_score(gram, targets, pair) for pair in inside)
 
 
-@pytest.mark.parametrize(
-    ("with_forces", "baseline", "draws"), [(True, True, 1000), (False, True, 400), (False, False, 400)]
-)
-def test_the_amplitude_of_targets_from_the_model_is_one_in_the_mean(with_forces, baseline, draws, monkeypatch):
-    """Compositions plus a Gaussian process plus noise: the composition's fit takes degrees of freedom."""
+def test_a_molecule_that_alone_has_an_element_has_no_residual_of_its_energy():
+    pool = [*TRAIN[:3], Atoms("HH", [[0, 0, 0], [0, 0, 0.76]])]
+    basis = composition_basis(pool)
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(4 + 33, 60))
+    found = leave_out(factor @ factor.T, Targets(rng.normal(size=37), np.array([3, 3, 3, 2]), basis), (0.1, 0.2))
+    assert np.flatnonzero(np.isnan(found)).tolist() == [3]
+
+
+@pytest.mark.parametrize(("with_forces", "baseline"), [(True, True), (False, True), (False, False)])
+def test_the_amplitude_of_targets_from_the_model_is_one_in_the_mean(with_forces, baseline, monkeypatch):
+    """Compositions plus a Gaussian process plus noise: the composition's fit takes degrees of freedom.
+
+    Its square is a quadratic form of the targets, whose mean is the sum over the columns of a factor of their covariance.
+    """
     pool = [*waters(3, seed=3), Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]), Atoms("HH", [[0, 0, 0], [0, 0, 0.76]])]
     noises = {"energy_noise": 0.1, "force_noise": 0.1 if with_forces else None}
     model = regressor(baseline=baseline, **noises)
@@ -158,34 +187,33 @@ def test_the_amplitude_of_targets_from_the_model_is_one_in_the_mean(with_forces,
     monkeypatch.setattr("so3ntk.molecules.forces.regressor.moving_environments", lambda *_: moving)
     monkeypatch.setattr(EnergyForceRegressor, "_gram", lambda *_: gram)
     monkeypatch.setattr("so3ntk.molecules.forces.regressor.check_consistency", lambda *_: None)
-    factor = np.linalg.cholesky(gram + 0.1 * np.eye(len(gram)))
-    rng, squares = np.random.default_rng(0), []
-    counts = np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in pool])
-    for _ in range(draws):
-        y = factor @ rng.normal(size=len(gram))
+    counts = counts_of(pool)
+    rng = np.random.default_rng(0)
+
+    def amplitude(y):
         energies = y[:5] + counts @ rng.normal(scale=100.0, size=2) * baseline
-        model.fit(pool, energies, y[5:].reshape(-1, 3) if with_forces else None)
-        squares.append(model.amplitude_**2)
-    freedom = len(gram) - 2 * baseline  # 3 of 5 energies
-    assert np.mean(squares) == pytest.approx(1, abs=5 * np.sqrt(2 / freedom / len(squares)))
+        return model.fit(pool, energies, y[5:].reshape(-1, 3) if with_forces else None).amplitude_
+
+    columns = np.linalg.cholesky(gram + 0.1 * np.eye(len(gram))).T
+    assert np.sum([amplitude(y) ** 2 for y in columns]) == pytest.approx(1, rel=1e-8)
+    assert amplitude(3 * columns[0]) == pytest.approx(3 * amplitude(columns[0]), rel=1e-8)
 
 
-def test_noises_are_chosen_by_what_no_composition_changes(monkeypatch):
-    """Six energies of three compositions: the likelihood of their four contrasts, written out for each candidate."""
-    dimers = [Atoms("OH", [[0, 0, 0], [0, 0, 0.97]]), Atoms("HH", [[0, 0, 0], [0, 0, 0.76]]), Atoms("OH", [[0, 0, 0], [0, 0, 1.07]])]  # fmt: skip
+def test_noises_are_chosen_with_composition_fitted_anew(monkeypatch):
+    """Seven energies of three compositions: leave-one-out errors by refits, for each candidate."""
+    dimers = [Atoms("OH", [[0, 0, 0], [0, 0, x]]) for x in (0.97, 1.07)] + [Atoms("HH", [[0, 0, 0], [0, 0, x]]) for x in (0.7, 0.76)]  # fmt: skip
     pool, model = [*waters(3, seed=3), *dimers], regressor()
     moving = moving_environments(pool, SETTINGS)
     gram = model._gram(Side(moving, False), None)
     monkeypatch.setattr("so3ntk.molecules.forces.regressor.moving_environments", lambda *_: moving)
     monkeypatch.setattr(EnergyForceRegressor, "_gram", lambda *_: gram)
-    counts = np.array([[np.sum(molecule.numbers == z) for z in (1, 8)] for molecule in pool])
-    contrasts = np.linalg.svd(counts.T)[2][2:].T
-    for seed in (5, 7, 10, 11):  # for these the likelihood of all six residuals is largest elsewhere
-        y, losses = np.random.default_rng(seed).normal(size=6), []
-        for noise in (candidates := relative_candidates(gram, 6)[0]):
-            matrix, w = contrasts.T @ (gram + noise * np.eye(6)) @ contrasts, contrasts.T @ y
-            losses.append(2 * np.log(w @ np.linalg.solve(matrix, w)) + np.linalg.slogdet(matrix)[1] / 2)
-        assert model.fit(pool, y).energy_noise_ == candidates[int(np.argmin(losses))]
+    for seed in range(4):
+        y = np.random.default_rng(seed).normal(size=7)
+        targets = Targets(y, moving.sizes, composition_basis(pool))
+        candidates = relative_candidates(gram, 7)[0]
+        losses = [rms(left_out(gram, targets, (noise,))) for noise in candidates]
+        (found,) = np.flatnonzero(candidates == model.fit(pool, y).energy_noise_)
+        assert losses[found] <= min(losses[max(0, found - 1) : found + 2]) * (1 + 1e-9)
 
 
 def test_an_amplitude_without_degrees_of_freedom():
@@ -232,16 +260,16 @@ def test_reading_forces(tmp_path):
 def test_wrong_targets():
     energies, forces = springs(TRAIN)
     fit = regressor().fit
-    with pytest.raises(ValueError, match=r"energies of the shape \(10,\), one per molecule, got \(9,\)"):
-        fit(TRAIN, energies[:9], forces)
-    with pytest.raises(ValueError, match=r"10 arrays of shape \(atoms, 3\).* one array \(30, 3\).* got 9 arrays"):
-        fit(TRAIN, energies, forces[:9])
+    with pytest.raises(ValueError, match=r"energies of the shape \(8,\), one per molecule, got \(7,\)"):
+        fit(TRAIN, energies[:7], forces)
+    with pytest.raises(ValueError, match=r"8 arrays of shape \(atoms, 3\).* one array \(24, 3\).* got 7 arrays"):
+        fit(TRAIN, energies, forces[:7])
     with pytest.raises(ValueError, match=r"got \(3, 2\) for molecule 4 of 3 atoms"):
         fit(TRAIN, energies, [f[:, :2] if i == 4 else f for i, f in enumerate(forces)])
-    with pytest.raises(ValueError, match=r"forces of the shape \(30, 3\).* got \(90,\)"):
+    with pytest.raises(ValueError, match=r"forces of the shape \(24, 3\).* got \(72,\)"):
         fit(TRAIN, energies, np.ravel(forces))
     with pytest.raises(ValueError, match="forces hold NaN or infinity, first at atom 7"):
-        fit(TRAIN, energies, np.where(np.arange(30)[:, None] == 7, np.nan, np.concatenate(forces)))
+        fit(TRAIN, energies, np.where(np.arange(24)[:, None] == 7, np.nan, np.concatenate(forces)))
     with pytest.raises(ValueError, match="energies hold NaN or infinity, first at molecule 0"):
         fit(TRAIN, energies * np.nan, forces)
     with pytest.raises(TypeError, match=r"expected ase\.Atoms, got str"):
@@ -271,7 +299,7 @@ def test_wrong_parameters():
         fit(force_noise=-1)
     with pytest.raises(ValueError, match="selection, a number of molecules, to be at least 1, got 0"):
         fit(selection=0)
-    for baseline in ({"H": -13.6}, CompositionBaseline().fit(TRAIN, np.zeros(10)), "yes", 1, None):
+    for baseline in ({"H": -13.6}, CompositionBaseline().fit(TRAIN, np.zeros(8)), "yes", 1, None):
         with pytest.raises(
             TypeError, match=r"baseline to be True.* or False, got .*energies - baseline\.predict\(atoms\)"
         ):

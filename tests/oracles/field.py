@@ -136,11 +136,12 @@ def _(layer: so3ntk.Products, state, motions):
 
 
 def _applied(function, *arguments) -> np.ndarray:
-    """A function of JAX on broadcast arrays, always with arrays of one size, so that it is compiled once."""
+    """A function of JAX on broadcast arrays, always with arrays of one size, so that it is compiled once for all grids."""
     arguments = np.broadcast_arrays(*arguments)
     size = arguments[0].size
-    padded = (jnp.asarray(np.resize(a, -(-size // 2048) * 2048)) for a in arguments)
-    return np.asarray(function(*padded))[:size].reshape(arguments[0].shape)
+    padded = (np.resize(a, (-(-size // 2048), 2048)) for a in arguments)
+    values = [np.asarray(function(*map(jnp.asarray, rows))) for rows in zip(*padded, strict=True)]
+    return np.concatenate(values)[:size].reshape(arguments[0].shape)
 
 
 @_run.register

@@ -40,10 +40,12 @@ def test_turned_and_shifted_images(padding, n):
     moved = np.stack([*(np.rot90(y, k) for k in range(4)), np.roll(np.rot90(y), (2, -1), (0, 1))])
     both = np.concatenate([x, np.rot90(x, 1, (1, 2))])
     net, same = network(3, padding, "C4"), 5 if padding == "CIRCULAR" else 4
-    plain = evaluate(network(3, padding, "C1"), both, moved)
-    for kernel, slow, other in zip(net.kernel_fn(both, moved), evaluate(net, both, moved), plain, strict=True):
-        assert relative(kernel, slow) < 100 * EPS
+    plain = evaluate(network(3, padding, "C1"), x, moved[:4])
+    slow = evaluate(net, x, moved[::4])
+    for kernel, expected, other in zip(net.kernel_fn(both, moved), slow, plain, strict=True):
+        assert relative(kernel[:1, ::4], expected) < 100 * EPS
         np.testing.assert_allclose(kernel[:, :same], kernel[0, 0], rtol=1e-12)
+        np.testing.assert_allclose(kernel[1], kernel[0], rtol=1e-12)
         if same < 5:
             assert np.abs(kernel[:, 4] / kernel[0, 0] - 1).min() > 1e-4
         assert np.abs(other[0, 1:4] / other[0, 0] - 1).min() > 1e-5  # without the group there is no invariance
@@ -53,13 +55,6 @@ LOCAL = [
     (Lift((3, 3), "VALID", "D4"), Relu(), GroupConv((3, 3), "SAME", b_std=0.2), Relu(), GroupConv((2, 2), "VALID")),
     (Lift((4, 4), "SAME", "C1"), Relu(), GroupConv((2, 2), "CIRCULAR"), Erf(), GroupConv((2, 2), "SAME", b_std=0.2)),
     (Lift((5, 5), "SAME", "C2", b_std=0.3), Erf(), GroupConv((3, 3), "SAME"), Erf(), GroupConv(None)),
-    (
-        Lift((2, 2), "VALID", "C4", b_std=0.3),
-        Relu(),
-        GroupConv((2, 2), "VALID", b_std=0.2),
-        Erf(),
-        GroupConv((3, 3), "VALID"),
-    ),
     (
         Lift((1, 1), "SAME", "C2"),
         FanOut(2),
@@ -71,9 +66,8 @@ LOCAL = [
         Relu(),
     ),
 ]
-GLOBAL = [  # of one degree of homogeneity; smooth; the whole torus as a window
+GLOBAL = [  # of one degree of homogeneity; the whole torus as a window; others in test_rectangles
     (Lift(None, group="C4"), Relu(), GroupConv(None, W_std=1.3), Relu()),
-    (Lift(None, group="C2", b_std=0.3), Erf(), GroupConv((3, 3)), Erf()),
     (Lift((5, 5), group="C1", b_std=0.3), Relu(), GroupConv(None), Relu()),
 ]
 

@@ -56,6 +56,15 @@ def network(layers, parametrization, group):
     return serial(*built)
 
 
+#: Of the 16 views of two images, four that are each another turn: without a group every view is just another image.
+SOME = slice(None, None, 5)
+
+
+def some(expected):
+    """The kernels with these views."""
+    return {name: np.asarray(values)[:, SOME] for name, values in expected.items()}
+
+
 def assert_agrees(actual, expected):
     """Sums of thousands of terms, through dual functions of another form."""
     for name in ("nngp", "ntk"):
@@ -70,8 +79,8 @@ def assert_agrees(actual, expected):
 def test_frozen_values(name):
     reference = REFERENCE[name]
     x1, x2 = inputs(reference["pixels"])
-    found = network(reference["layers"], "ntk", "C1").kernel_fn(x1, views(x2))
-    assert_agrees(found, reference["ntk"])
+    found = network(reference["layers"], "ntk", "C1").kernel_fn(x1, views(x2)[SOME])
+    assert_agrees(found, some(reference["ntk"]))
 
 
 @pytest.mark.parametrize("name", ["circular, even, average pooling", "same, even, relu after pooling"])
@@ -79,7 +88,8 @@ def test_frozen_values_of_the_standard_parametrization(name):
     """The gain of a k x k filter on n channels is k^2 n."""
     reference = REFERENCE[name]
     x1, x2 = inputs(reference["pixels"])
-    assert_agrees(network(reference["layers"], "standard", "C1").kernel_fn(x1, views(x2)), reference["standard"])
+    found = network(reference["layers"], "standard", "C1").kernel_fn(x1, views(x2)[SOME])
+    assert_agrees(found, some(reference["standard"]))
     ntk, standard = (np.asarray(reference[parametrization]["ntk"]) for parametrization in ("ntk", "standard"))
     assert np.abs(standard - ntk).max() > np.abs(ntk).max()  # or the file would hold one of them twice
 

@@ -50,9 +50,9 @@ ACTIVATIONS = (
 LAYERS = (
     Fault(
         "dense-bias-dropped",
-        "so3ntk/engine/layers/dense.py",
-        'Scales.of("Dense", self.W_std, self.b_std, self.parametrization, state.width)',
-        'Scales.of("Dense", self.W_std, None, self.parametrization, state.width)',
+        "so3ntk/engine/layers/affine.py",
+        "Scales.of(where, self.W_std, self.b_std, self.parametrization, fan_in)",
+        "Scales.of(where, self.W_std, None, self.parametrization, fan_in)",
         ("tests/sphere/test_reference.py",),
     ),
     Fault(

@@ -23,14 +23,14 @@ from tests.oracles.harmonics import white_signals
 
 GRID = LocalGrid(ProductGrid(8), SphereGrid(8))
 WIDTH = 128
-NARROW = 64  # of two layers on the group, whose time is its square
+NARROW = 32  # of two layers on the group, whose time is its square
 
 
 def lifted(support=1.0):
     return (Lift(width=WIDTH, support=support, b_std=0.3), Relu(), GroupPool(), Dense(1, W_std=1.2, b_std=0.2))
 
 
-def convolved(first=1.2, second=0.8):
+def convolved(first=0.8, second=0.8):
     return (Lift(width=NARROW, support=first, b_std=0.3), Erf(), GroupConv(width=NARROW, support=second, b_std=0.2), Erf(),
             GroupPool(), Dense(1))  # fmt: skip
 
@@ -42,14 +42,12 @@ def run(make):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("make", [lifted, convolved])
 def test_finite_networks(make):
     compare(*run(make))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(("make", "angles"), [(lifted, (None,)), (convolved, (None, 0.8))])
 def test_filters_on_the_whole_sphere_fail(make, angles):
     """The comparison tells the lifting filter from a global one; what the second changes here is below the noise."""
@@ -77,7 +75,7 @@ def test_filters_have_the_covariance_of_white_noise_on_a_cap(angle):
 
 
 def test_finite_networks_use_the_rotations_of_the_grid():
-    net = serial(*convolved(), quadrature=GRID)
+    net = serial(*lifted(), quadrature=GRID)
     x = sphere_signals()
     same = dataclasses.replace(net, quadrature=GRID.rotations)
     shape, params = net.init_fn(jax.random.key(0), x.shape)

@@ -33,9 +33,7 @@ GXG = {
     "linear": ([("conv", 1.2, 0.3)], 1e-13, 1e-13),
     "relu": (["relu"], 2e-4, 4e-6),
     "erf": (["erf", ("conv", 1.2, 0.3), "erf"], 4e-2, 5e-3),
-    "relu twice": (["relu", ("conv", 1.2, 0.3), "relu"], 4e-2, 5e-3),
-    "band-limited": (["erf", ("conv", 1.2, 0.3, [1.0, 1.0]), "erf"], 3e-3, 3e-5),
-    "spectrum": (["relu", ("conv", 0.8, 0.0, [0.5, 2.0]), "erf"], 3e-3, 3e-5),
+    "spectrum": (["relu", ("conv", 0.8, 0.3, [0.5, 2.0]), "erf"], 3e-3, 3e-5),
 }
 
 

@@ -3,7 +3,6 @@
 Errors are those of all pairs of a batch, each signal with itself included, relative to sqrt(K(x, x) K(x', x')).
 """
 
-import dataclasses
 import re
 import warnings
 
@@ -119,15 +118,20 @@ def test_networks_are_evaluated_on_the_grid_of_the_rule():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.usefixtures("optimized")
-def test_six_digits_at_depth_three(activation):
-    net = network(activation, 3, rtol=1e-6)
+def test_six_digits_at_depth_three():
+    """Against grids half as fine again, which see four fifths of an error that falls as n^-4."""
+    net = network("relu", 3, rtol=1e-6)
     x = signal(np.concatenate([batch(4, seed=1), white_signals(3, 4, 1, 2)]))
-    finer = dataclasses.replace(net, quadrature=choose(4, net.layers, 1e-6).refined())
-    for kernel, fine in zip(net.kernel_fn(x), finer.kernel_fn(x), strict=True):
+    grid = choose(4, net.layers, 1e-6)
+    finer = AdaptiveGrid(ProductGrid(grid.base.n * 3 // 2), ProductGrid(grid.fine.n * 3 // 2), grid.threshold)
+    for kernel, fine in zip(net.kernel_fn(x), network("relu", 3, quadrature=finer).kernel_fn(x), strict=True):
         norms = np.sqrt(np.outer(np.diag(fine), np.diag(fine)))
         assert np.max(np.abs(kernel - fine) / norms) < 1e-6
+
+
+def test_six_digits_of_a_smooth_network():
+    assert error_of(batch(4, seed=1)[[0, 3]], choose(4, network("erf", 3).layers, 1e-6), "erf", 3).max() < 1e-6
 
 
 def test_the_rule_sees_the_roughest_branch_and_the_smallest_cap():
@@ -245,7 +249,7 @@ def test_estimate_is_near_the_error_and_falls_with_refinement(activation, get):
 def test_estimate_where_layers_do_not_collapse():
     layers = (Lift(), Relu(), GroupConv(bandlimit=2), Relu(), GroupPool())
     f, net = batch(2)[:3], serial(*layers, quadrature=ProductGrid(8))
-    a, b = (field.evaluate(net, f, f, grid.rotations, grid.weights)[1] for grid in (net.quadrature, ProductGrid(20)))
+    a, b = (field.evaluate(net, f, f, grid.rotations, grid.weights)[1] for grid in (net.quadrature, ProductGrid(16)))
     error = np.max(np.abs(a - b) / np.sqrt(np.outer(np.diag(b), np.diag(b))))
     assert error / 2 < net.quadrature_error(signal(f)) < 2 * error
 
@@ -265,11 +269,10 @@ def test_estimate_of_two_batches_and_of_molecules():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.usefixtures("optimized")
 def test_calibration_on_environments_of_atoms(activation):
     """The criterion compares with a grid two levels finer, which sees two thirds of an error that falls as n^-4."""
     build = pytest.importorskip("ase.build")
-    molecules = [build.molecule(name) for name in ("H2O", "NH3", "CH3OH", "HCN")]
+    molecules = [build.molecule(name) for name in ("H2O", "CH3OH")]
     x = environments(molecules, powers=(2, 6), bandlimit=4).signal
     net = serial(Lift(), ACTIVATIONS[activation], GroupConv(), GroupPool())
     grid = net.calibrate(x, signals=len(x)).quadrature

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.basics.double import double_precision
+from so3ntk.basics.memory import give_back
 from so3ntk.basics.progress import show_progress
 from so3ntk.engine.layers.reduction import Composition
 from so3ntk.engine.network import Network
@@ -274,6 +275,7 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
     estimator.inducing_ = choose_inducing(estimator, X)
     estimator.whitening_ = Whitening.of(prior_of(estimator), type(estimator).__name__)
     rows = rows_of(estimator, X, intercept)
+    give_back()
     scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
     spectrum = FeatureSpectrum.of(rows.features, rows.columns)
     fit = _solved(estimator, spectrum, y, scale)

@@ -81,6 +81,17 @@ class Moving(NamedTuple):
             np.add.at(out, (rows, slice(None), self.channel[edges] + power), terms[:, :, power])  # pyright: ignore[reportArgumentType, reportCallIssue]
         return out[..., None]
 
+    def forces(self, gradients: Float[np.ndarray, "atoms lm c"]) -> Float[np.ndarray, "atoms 3"]:
+        """Minus the derivatives, in the positions, of what has such derivatives in the coefficients."""
+        functions = self.slopes.shape[2]
+        channels = self.channel[:, None] + np.arange(functions)
+        along = gradients[self.edges.centre[:, None, None], np.arange(gradients.shape[1])[:, None], channels[:, None]]
+        terms = np.einsum("eap,eapk->ek", along, self.slopes)
+        found = np.zeros((len(gradients), 3))
+        np.add.at(found, self.edges.centre, terms)
+        np.subtract.at(found, self.edges.neighbour, terms)
+        return found
+
     @property
     def _shape(self) -> tuple[int, int]:
         _, rows, channels = self.environments.signal.coefficients.shape

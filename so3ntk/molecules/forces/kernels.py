@@ -28,6 +28,7 @@ from so3ntk.engine.evaluation.sums import add_mirror_image
 from so3ntk.engine.network import Network, check_get
 from so3ntk.engine.plan import make_plan
 from so3ntk.molecules.forces.displacements import Moving
+from so3ntk.molecules.forces.moments import moment_gram
 from so3ntk.molecules.forces.pair_derivatives import PairDerivatives, pair_derivatives
 
 #: Molecules that one batch of atoms may belong to.
@@ -114,6 +115,10 @@ def energy_force_gram(
             raise NotImplementedError(
                 "energy_force_gram: expected a network that ends with AtomSum(); put other layers before."
             )
+        if plan.features is not None and all(side.velocities is None for side in (x1, other)):
+            sides = [(side.moving, parts.kind, side.forces) for side, parts in ((x1, plan.rows), (other, plan.columns))]
+            with show_progress(len(plan.rows.kind), " atoms", "Forces", progress) as bar:
+                return moment_gram(plan.features, kernel, sides[0], None if symmetric else sides[1], bar.update)
         pairs = pair_derivatives(plan.evaluation, kernel)
         rows = _batches(x1, plan.rows.kind, pairs.batch)
         columns = rows if symmetric else _batches(other, plan.columns.kind, pairs.batch)

@@ -24,10 +24,12 @@ from sklearn.utils.validation import check_is_fitted
 from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
+from so3ntk.basics.double import double_precision
 from so3ntk.engine.activations import Activation, Erf, Sign
 from so3ntk.engine.layers import Dense, GroupPool
 from so3ntk.engine.layers.base import flatten
 from so3ntk.engine.network import Network, check_kernel_name, serial
+from so3ntk.engine.plan import make_plan, parts_of, split_at_reduction
 from so3ntk.learning.ridge import warn_if_flat
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
@@ -37,13 +39,14 @@ from so3ntk.molecules.forces.consistency import check_distances
 from so3ntk.molecules.forces.consistency import check_forces as check_consistency
 from so3ntk.molecules.forces.displacements import Moving, moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
+from so3ntk.molecules.forces.moments import Potential, weights_of
 from so3ntk.molecules.forces.noise import (
+    Targets,
     choose_noises,
     composition_basis,
-    degrees_of_freedom,
     factorise,
     relative_candidates,
-    without_composition,
+    solve,
 )
 from so3ntk.sphere.haar import ProductGrid
 from so3ntk.sphere.layers.lift import Lift
@@ -76,10 +79,10 @@ class EnergyForceRegressor(BaseEstimator):
     net: a network that ends with ``AtomSum``; None is ``force_network()``. kernel: "ntk" or "nngp".
     environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``.
     energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
-    per square Angstrom). What is None is chosen from 10^-10 to 10^-1 times the mean of K's diagonal by the marginal
-    likelihood of the first ``selection`` training molecules, and doubled, with a warning, until the covariance of all
-    is positive definite. baseline: True to subtract the least-squares fit of composition, made here, from the energies;
-    other references are subtracted before. progress: a bar for each matrix, in a log a line a minute.
+    per square Angstrom). What is None is chosen from 10^-10 to 1 times the mean of K's diagonal by the errors of the first
+    ``selection`` training molecules, each left out with its forces, and doubled, with a warning, until the covariance of all
+    is positive definite. baseline: True for an energy of each element, without a penalty and in the same fit; other references are
+    subtracted before. progress: a bar for each matrix, in a log a line a minute.
 
     Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom. Kernels and solves are in float64
     whatever JAX is set to. Memory: two matrices of 8 N^2 bytes while fitting, one after, N = molecules + 3 atoms where
@@ -96,7 +99,7 @@ class EnergyForceRegressor(BaseEstimator):
         environment: Mapping[str, Any] | None = None,
         energy_noise: float | None = None,
         force_noise: float | None = None,
-        selection: int = 25,
+        selection: int = 60,
         baseline: bool = True,
         progress: bool = False,
     ):
@@ -134,7 +137,10 @@ class EnergyForceRegressor(BaseEstimator):
         self.moving_ = moving_environments(atoms, self.settings)
         self.with_forces_ = forces is not None
         gram = self._gram(Side(self.moving_, self.with_forces_), None)
-        chosen = self._noises(gram, y, len(atoms))
+        targets = Targets(
+            y, self.moving_.sizes, composition_basis(atoms) if self.baseline else np.zeros((len(atoms), 0))
+        )
+        chosen = self._noises(gram, targets)
         given = (self.energy_noise, self.force_noise)
         self.factor_, noises = factorise(gram, len(atoms), chosen, [g is None for g in given], where)
         if noises != chosen:
@@ -144,7 +150,10 @@ class EnergyForceRegressor(BaseEstimator):
                 f"{noises}. A finer grid avoids it, as force_network(quadrature=ProductGrid(24)), or a larger selection."
             )
         self.energy_noise_, self.force_noise_ = noises[0], noises[1] if self.with_forces_ else None
-        self._solve(y)
+        self.dual_coef_, composition, self.amplitude_ = solve(self.factor_, targets)
+        if self.baseline_:
+            self.baseline_.add(atoms, targets.basis @ composition)
+        self.weights_ = self.weights()
         return self
 
     def predict(self, atoms: Sequence[Atoms], return_std: bool = False) -> Prediction:
@@ -152,8 +161,8 @@ class EnergyForceRegressor(BaseEstimator):
 
         .. math:: s\,\bigl(K_{**} - K_* (K + \Lambda)^{-1} K_*^T\bigr)^{1/2}, \qquad s^2 = y^T \alpha / \nu,
 
-        those of the energy surface, without noise and without the baseline's own; nu is N without a baseline, and about
-        N less the number of elements with one (``force_noise``): NaN where that fits all energies. Without deviations a molecule costs a fraction: one direction of each
+        those of the energy surface, without noise and without the baseline's own; nu is N less the number of independent elements
+        with a baseline: NaN where that fits all energies. Without deviations a molecule costs a fraction: one direction of each
         training molecule then stands for all of its coordinates.
         Raises NotFittedError before ``fit``, ValueError for wrong molecules and elements that no training molecule had.
         """
@@ -204,8 +213,23 @@ class EnergyForceRegressor(BaseEstimator):
     def _gram(self, x1: Side, x2: Side | None) -> np.ndarray:
         return energy_force_gram(self.network_, x1, x2, self.kernel, progress=self.progress)
 
+    def weights(self) -> Potential | None:
+        """The potential as one vector for each kind of atoms, where kernels are inner products of features; else None."""
+        with double_precision():
+            plan = make_plan(
+                self.network_.layers, self.network_.quadrature, self.network_.rtol, self.moving_.environments, None
+            )
+        if plan.features is None:
+            return None
+        return Potential(
+            plan.features, weights_of(plan.features, self.kernel, self.moving_, plan.rows.kind, self.dual_coef_)
+        )
+
     def _means(self, moving: Moving) -> np.ndarray:
         """K_* alpha. The forces' part is one force along alpha for each training molecule."""
+        if self.weights_ is not None:
+            kind = parts_of(split_at_reduction(self.network_.layers)[1], moving.environments).kind
+            return self.weights_(moving, np.asarray(kind))
         n = len(self.moving_.environments)
         alpha = self.dual_coef_[:n]
         if not self.with_forces_:
@@ -219,28 +243,16 @@ class EnergyForceRegressor(BaseEstimator):
         prior = np.concatenate([[d[0] for d in own], *(d[1:] for d in own)])
         return self.amplitude_ * np.sqrt(np.maximum(prior - np.einsum("ij,ij->j", white, white), 0))
 
-    def _solve(self, y: np.ndarray) -> None:
-        self.dual_coef_ = scipy.linalg.cho_solve((self.factor_, True), y)
-        freedom = degrees_of_freedom(self.factor_, self._composition(len(self.atoms_)))
-        self.amplitude_ = float(np.sqrt(max(y @ self.dual_coef_, 0) / freedom))
-
-    def _composition(self, n: int) -> Float[np.ndarray, "n r"]:
-        """What the baseline could give the energies of the first n training molecules: an orthonormal basis."""
-        return composition_basis(self.atoms_[:n]) if self.baseline_ else np.zeros((n, 0))
-
-    def _noises(self, gram: np.ndarray, y: np.ndarray, n: int) -> tuple[float, ...]:
+    def _noises(self, gram: np.ndarray, targets: Targets) -> tuple[float, ...]:
         """The noises given, and those chosen on the first molecules."""
-        chosen = min(n, self.selection)
-        atoms = int(self.moving_.sizes[:chosen].sum()) if self.with_forces_ else 0
-        rows = np.concatenate([np.arange(chosen), n + np.arange(3 * atoms)])
-        part = gram[np.ix_(rows, rows)]
-        candidates = relative_candidates(part, chosen)
+        part, rows = targets.first(min(len(targets.sizes), self.selection))
+        gram = gram[np.ix_(rows, rows)]
+        candidates = relative_candidates(gram, len(part.sizes))
         given = (self.energy_noise, self.force_noise)[: len(candidates)]
         if None not in given:
             return tuple(map(float, given))  # pyright: ignore[reportArgumentType]
         candidates = [c if g is None else [float(g)] for c, g in zip(candidates, given, strict=True)]
-        basis = self._composition(chosen)
-        return choose_noises(*without_composition(part, y[rows], basis), chosen - basis.shape[1], candidates)
+        return choose_noises(gram, part, candidates)
 
     def _check_parameters(self, with_forces: bool) -> None:
         where = type(self).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,11 +60,12 @@ class Case:
         return polar_expectation(function, degree, c, q1, q2)
 
 
-STEP = 0.1
-POINTS = np.arange(-13, 13 + STEP / 2, STEP)
+STEP = 0.14
+POINTS = STEP * np.arange(-86, 87)
 WEIGHTS = np.exp(-(POINTS**2) / 2) * STEP / np.sqrt(2 * np.pi)
 
 
+@cache
 def trapezoid_expectation(function, c, q1, q2):
     """E[f(u) f(v)] for an entire f: the trapezoidal rule in two dimensions, exact to rounding."""
     x, y = POINTS[:, None], POINTS[None, :]
@@ -73,6 +75,7 @@ def trapezoid_expectation(function, c, q1, q2):
     return WEIGHTS @ values @ WEIGHTS
 
 
+@cache
 def polar_expectation(function, degree, c, q1, q2):
     """E[f(u) f(v)] for f of degree 0 or 1, kinked at zero: Gauss-Legendre in the angle, between the kinks."""
     theta = angle(c, q1, q2)
@@ -170,5 +173,6 @@ CASES = KINKED + SMOOTH
 FORMULAS = [
     case
     for case in CASES
-    if case.name not in {"LeakyRelu", "Erf", "SigmoidLike", "Sin", "Cos", "Monomial(1)", "Monomial(2)", "Monomial(4)"}
+    if case.name
+    not in {"LeakyRelu", "Erf", "SigmoidLike", "Sin", "Cos", "Elementwise", *(f"Monomial({n})" for n in (1, 2, 4, 5))}
 ]

@@ -59,8 +59,10 @@ def test_derivatives(case, dtype):
     if case.name == "Monomial(6)" and dtype == np.float32:
         table = table[np.abs(table).max(axis=1) < 1e5]  # its variance, 10395 q^6, is beyond the largest float32
     activation = case.activation
-    if isinstance(activation, Elementwise) and dtype == np.float32:
-        activation = Elementwise(activation.fn, nodes=4, derivative=activation.derivative)  # faster to compile
+    if isinstance(activation, Elementwise):  # fewer nodes compile faster; differences want those that converge
+        activation = Elementwise(
+            activation.fn, nodes=4 if dtype == np.float32 else 10, derivative=activation.derivative
+        )
     table = np.concatenate([table, MOVED]).astype(dtype)
     found = {name: np.asarray(a) for name, a in all_derivatives(outputs(activation), jnp.asarray(table)).items()}
     for name, values in found.items():
@@ -98,19 +100,16 @@ def test_kinked_derivatives_at_the_end_points_are_the_true_ones_or_zero(case):
 @pytest.mark.parametrize("case", FORMULAS, ids=str)
 def test_derivative_along_the_diagonal_is_that_of_the_variance(case):
     """Parameters that move c, q1 and q2 together must not see the square root."""
-    for q in (0.3, 1.0, 5.0):
-        direction = (jnp.asarray([q] * 3), jnp.ones(3))
-        for order in (1, 2):
-            diagonal = along(lambda x: case.activation.dual(*x), *direction, order)
-            variance = along(lambda x: case.activation.variance(x[0]), *direction, order)
-            np.testing.assert_allclose(diagonal, variance, rtol=1e-11, atol=1e-13)
+    dual, variance = case.activation.dual, case.activation.variance
+    both = jax.jit(lambda q: [slopes(f, q) for f in (lambda q: dual(q, q, q), variance)])
+    for diagonal, expected in zip(*both(jnp.asarray([0.3, 1.0, 5.0])), strict=True):
+        np.testing.assert_allclose(diagonal, expected, rtol=1e-11, atol=1e-13)
 
 
-def along(function, point, direction, order):
-    """The directional derivative of the given order."""
-    for _ in range(order):
-        function = (lambda f: lambda x: jax.jvp(f, (x,), (direction,))[1])(function)
-    return function(point)
+def slopes(function, q):
+    """The first and the second derivative of an elementwise function."""
+    first = lambda q: jax.jvp(function, (q,), (jnp.ones_like(q),))[1]  # noqa: E731
+    return jax.jvp(first, (q,), (jnp.ones_like(q),))
 
 
 @pytest.mark.parametrize("case", KINKED, ids=str)
@@ -126,11 +125,10 @@ def test_zero_inputs_mean_the_slope_at_zero(case):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_beyond_the_end_point_by_rounding_is_the_end_point(case):
     """c > sqrt(q1 q2) by an eps moves nothing by more than a few."""
-    q = jnp.asarray([0.3, 1.0, 7.0])
-    for sign in (1, -1):
-        beyond = outputs(case.activation)(jnp.stack([sign * q * (1 + 4e-16), q, q]))
-        at = outputs(case.activation)(jnp.stack([sign * q, q, q]))
-        np.testing.assert_allclose(beyond, at, rtol=1e-13, atol=1e-14)
+    q = np.array([0.3, 1.0, 7.0])
+    c = [sign * q * factor for factor in (1, 1 + 4e-16) for sign in (1, -1)]
+    at, beyond = np.split(outputs(case.activation)(jnp.asarray([np.ravel(c), *[np.tile(q, 4)] * 2])), 2, axis=1)
+    np.testing.assert_allclose(beyond, at, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["Erf", "Gelu", "SigmoidLike"])
@@ -157,23 +155,28 @@ def test_gap_of_1e_8_keeps_eight_digits_of_the_angle():
 LOOPED = [Relu().dual, Relu().derivative_dual, Erf().dual, Cos().dual, Sin().dual, Sin(1.4, 0.7, 0.3).derivative_dual]
 
 
+def looped(dual, a):
+    """A kernel of two passes of a loop, and one after it."""
+    q = jnp.sum(a * a)
+    step = lambda total, weight: (total + dual(weight * q, q, q), None)  # noqa: E731
+    value = jax.lax.scan(jax.checkpoint(step), 0.0, jnp.asarray([1.0, 0.5]))[0]
+    return dual(value, value, value)
+
+
 @pytest.mark.parametrize("dual", LOOPED)
 def test_second_derivatives_of_a_loop_over_zero_signals(dual):
     """Forward over reverse mode splits the loop, and drops the rules of differentiation of what is in it.
 
     So the kernels of networks with local filters are evaluated, motion by motion, with a layer after pooling.
     """
+    kernel = partial(looped, dual)
 
-    def kernel(a):
-        q = jnp.sum(a * a)
-        step = lambda total, weight: (total + dual(weight * q, q, q), None)  # noqa: E731
-        value = jax.lax.scan(jax.checkpoint(step), 0.0, jnp.asarray([1.0, 0.5]))[0]
-        return dual(value, value, value)
+    @jax.jit
+    def second_derivatives(zero):
+        along = lambda f: jax.jvp(f, (zero,), (jnp.ones(2),))[1]  # noqa: E731
+        return along(jax.grad(kernel)), along(lambda a: jax.jvp(kernel, (a,), (jnp.ones(2),))[1])
 
-    zero = jnp.zeros(2)
-    _, forward_over_reverse = jax.jvp(jax.grad(kernel), (zero,), (jnp.ones(2),))
-    forward = lambda a: jax.jvp(kernel, (a,), (jnp.ones(2),))[1]  # noqa: E731
-    _, forward_over_forward = jax.jvp(forward, (zero,), (jnp.ones(2),))
+    forward_over_reverse, forward_over_forward = second_derivatives(jnp.zeros(2))
     assert np.isfinite(forward_over_forward)
     np.testing.assert_allclose(jnp.sum(forward_over_reverse), forward_over_forward, rtol=1e-12, atol=1e-12)
 
@@ -192,14 +195,15 @@ def test_square_roots_of_zero_without_rules():
 
 
 @pytest.mark.parametrize("function", [sines, cosines])
-@pytest.mark.parametrize("point", [(0.0, 0.0), (0.0, 0.7), (0.7, 0.7), (-0.7, 0.7)])
-def test_sines_and_cosines_without_rules(function, point):
+def test_sines_and_cosines_without_rules(function):
     """First and second derivatives of the functions as they are written are those of the rules."""
-    point = tuple(map(jnp.asarray, point))
+    points = (jnp.asarray([0.0, 0.0, 0.7, -0.7]), jnp.asarray([0.0, 0.7, 0.7, 0.7]))
 
-    def derivatives(f):
-        return jax.jacfwd(f, (0, 1))(*point), jax.jacfwd(jax.jacfwd(f, (0, 1)), (0, 1))(*point)
+    @jax.jit
+    @partial(jax.vmap, in_axes=1)
+    def derivatives(point):
+        first = [jax.jacfwd(f) for f in (lambda p: function.__wrapped__(*p), lambda p: function(*p))]
+        return [(f(point), jax.jacfwd(f)(point)) for f in first]
 
-    np.testing.assert_allclose(derivatives(function.__wrapped__)[0], derivatives(function)[0], atol=1e-15)
-    found, expected = (np.asarray(derivatives(f)[1]) for f in (function.__wrapped__, function))
-    np.testing.assert_allclose(found, expected, atol=1e-15)
+    for found, expected in zip(*derivatives(jnp.stack(points)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-15)

@@ -13,6 +13,7 @@ from so3ntk import (
     FanInSum,
     FanOut,
     Flatten,
+    GroupConv,
     GroupPool,
     Identity,
     Lift,
@@ -55,15 +56,16 @@ def test_the_product_of_independent_gaussians(power):
 
 
 def test_derivatives_are_finite_to_order_three():
-    for dtype in (jnp.float32, jnp.float64):
-        for c in (0.0, -0.7, 1e-30, 1.0, -1.0):
-            for layer in (LAYER, Products([1.0]), Products([0, 2.0]), Products([0, 0, 0, 1.0])):
-                args = [jnp.asarray(v, dtype) for v in (c, 1.0, 1.0)]
-                function = layer.dual
-                for _ in range(3):
-                    function = jax.grad(function)
-                    assert np.isfinite(function(*args))
-                    assert function(*args).dtype == dtype
+    one, c = np.ones(5), np.array([0.0, -0.7, 1e-30, 1.0, -1.0])
+    for layer in (LAYER, Products([1.0]), Products([0, 2.0]), Products([0, 0, 0, 1.0])):
+        orders = [jax.grad(layer.dual)]
+        for _ in range(2):
+            orders.append(jax.grad(orders[-1]))
+        every = jax.jit(lambda *triple, orders=tuple(orders): [jax.vmap(function)(*triple) for function in orders])
+        for dtype in (jnp.float32, jnp.float64):
+            for values in every(*(jnp.asarray(v, dtype) for v in (c, one, one))):
+                assert np.isfinite(values).all()
+                assert values.dtype == dtype
 
 
 def test_shapes_broadcast():
@@ -165,13 +167,20 @@ CUBE = Products([0, 0, 0, 1.0])
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ((Lift(), CUBE, Relu()), "Relu: products of channels are not Gaussian"),
-        ((Lift(), CUBE, GroupPool(), Relu()), "Relu: products of channels are not Gaussian"),
+        ((Lift(), CUBE, Relu()), "Relu: it acts on features that are Gaussian, and what comes before"),
+        ((Lift(), CUBE, GroupPool(), Relu()), "Relu: it acts on features that are Gaussian, and what comes before"),
         ((Lift(), CUBE, CUBE), "Products: it multiplies channels that have weights of their own"),
         ((Lift(), Relu(), CUBE), "Products: it multiplies channels"),
+        ((Lift(), Erf(), Relu()), "Relu: it acts on features that are Gaussian, .* is a nonlinearity"),
         ((Flatten(), CUBE), "Products: it multiplies channels"),
-        ((Lift(), FanOut(2), parallel(Identity(), CUBE), FanInSum(), Erf()), "Erf: products of channels"),
-        ((CUBE, Identity(), Relu()), "Relu: products of channels"),
+        ((Flatten(), Relu()), "Relu: it acts on features that are Gaussian, .* raw data"),
+        ((Lift(), Relu(), GroupPool(), Erf()), "Erf: it acts on features that are Gaussian, .* a pooling of one"),
+        ((Lift(), Relu(), FanOut(2), parallel(Identity(), GroupConv()), FanInSum(), Erf()), "Erf: it acts on features"),
+        (
+            (Lift(), FanOut(2), parallel(Identity(), CUBE), FanInSum(), Erf()),
+            "Erf: it acts on features that are Gaussian",
+        ),
+        ((CUBE, Identity(), Relu()), "Relu: it acts on features that are Gaussian"),
     ],
 )
 def test_a_linear_layer_must_stand_between(layers, message):
@@ -185,6 +194,5 @@ def test_networks_that_are_right():
         (Lift(), CUBE, Dense(), Relu(), GroupPool()),
         (CUBE, Dense(), Relu()),  # a block: what comes before it is not known here
         (Lift(), FanOut(2), parallel(serial(CUBE, Dense()), serial(Relu(), Dense())), FanInSum(), CUBE, GroupPool()),
-        (Lift(), Erf(), Relu()),  # without Products nothing is asked
     ]:
         serial(*layers)

@@ -109,10 +109,10 @@ def test_an_explicit_batch_induces_with_all_its_parts():
 
 @pytest.mark.parametrize("selection", ["farthest", "cholesky", "random"])
 def test_every_selection_on_every_kind_of_input(selection):
-    x, y = signals(20)
+    x, y = signals(10)
     for net, batch in ((INVARIANT, x), (MLP, x)):
-        model = InducingRegressor(net, inducing=6, selection=selection, ridge=0.1).fit(batch, y)
-        assert len(model.inducing_) == 6
+        model = InducingRegressor(net, inducing=4, selection=selection, ridge=0.1).fit(batch, y)
+        assert len(model.inducing_) == 4
         assert np.isfinite(model.predict(batch)).all()
         again = clone(model).fit(batch, y)
         np.testing.assert_array_equal(again.dual_coef_, model.dual_coef_)
@@ -123,17 +123,17 @@ def test_every_selection_on_every_kind_of_input(selection):
 
 @pytest.mark.usefixtures("_exact")
 def test_images_and_cross_validation():
-    images = np.random.default_rng(0).normal(size=(24, 4, 4, 1))
-    labels = np.array(["dark", "light", "mixed"] * 8)
+    images = np.random.default_rng(0).normal(size=(12, 4, 4, 1))
+    labels = np.array(["dark", "light", "mixed"] * 4)
     net = serial(planar.Lift((3, 3)), Relu(), GroupPool(), Dense())
-    sparse = InducingClassifier(net, inducing=24, ridge=0.1).fit(images, labels)
+    sparse = InducingClassifier(net, inducing=12, ridge=0.1).fit(images, labels)
     dense = KernelClassifier(net, ridge=0.1).fit(images, labels)
     np.testing.assert_allclose(sparse.decision_function(images), dense.decision_function(images), rtol=1e-5, atol=1e-7)
     assert sparse.loo_accuracy_ == dense.loo_accuracy_
     assert list(sparse.classes_) == ["dark", "light", "mixed"]
     np.testing.assert_array_equal(sparse.predict(images), dense.predict(images))
     data = planar.datasets.image_data.ImageData(
-        np.abs(images).astype(np.float32) / 9, np.arange(24) % 3, ("a", "b", "c")
+        np.abs(images).astype(np.float32) / 9, np.arange(12) % 3, ("a", "b", "c")
     )
     of_data = clone(sparse).fit(data, labels).decision_function(data[:4])
     np.testing.assert_allclose(of_data, clone(sparse).fit(data.images, labels).decision_function(data.images[:4]))
