@@ -28,7 +28,6 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-import so3ntk
 from so3ntk.basics.plots import plot_learning_curves, require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, read_forces
@@ -49,7 +48,6 @@ def read_arguments() -> argparse.Namespace:
     add("--train", type=positive, nargs="+", default=[15, 30, 60], help="training sizes (15 30 60)")
     add("--valid", type=positive, default=40, help="validation molecules (40)")
     add("--seeds", type=not_negative, nargs="+", default=[0], help="one split for each (0)")
-    add("--points", type=positive, default=16, help="of the rotation grid in alpha and gamma, a multiple of 4 (16)")
     add("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel (ntk)")
     add("--out", default="so3ntk-results/forces", help="folder of the results")
     return parser.parse_args()
@@ -110,11 +108,6 @@ def check_data(data: ForceData, closest: float = 0.12) -> dict[str, float]:
     return found
 
 
-def network(points: int) -> so3ntk.Network:
-    """The default network for forces on a chosen grid of rotations."""
-    return so3ntk.molecules.force_network(quadrature=so3ntk.ProductGrid(points))
-
-
 def experiment(train: ForceData, valid: ForceData, args: argparse.Namespace, species: tuple) -> tuple[list[dict], Any]:
     """The errors of all methods on one split for one training size, and the forces predicted by the joint fit."""
     truth = np.concatenate(valid.forces)
@@ -124,8 +117,8 @@ def experiment(train: ForceData, valid: ForceData, args: argparse.Namespace, spe
     points, predicted = [point], None
     for method, forces in (("energies", None), ("both", train.forces)):
         start = time.perf_counter()
-        model = EnergyForceRegressor(network(args.points), args.kernel, {**FORCE_ENVIRONMENTS, "species": species},
-                                     progress=sys.stderr.isatty())  # fmt: skip
+        environment = {**FORCE_ENVIRONMENTS, "species": species}
+        model = EnergyForceRegressor(None, args.kernel, environment, progress=sys.stderr.isatty())
         predicted = model.fit(train.atoms, train.energies, forces).predict(valid.atoms)
         error = np.abs(np.concatenate(predicted.forces) - truth).mean()
         points.append({"size": len(train), "method": method, "force_mae": float(error),

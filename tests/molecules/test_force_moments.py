@@ -11,6 +11,8 @@ from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells
 from so3ntk.molecules.forces import kernels
 from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
+from so3ntk.molecules.forces.regressor import older_defaults
+from so3ntk.saving.estimators import ForceRecord
 from tests.molecules.springs import springs, waters
 
 SHELLS = {"radial": Shells(4, width=0.1, growth=0.5), "bandlimit": 3, "species": ("H", "O")}
@@ -97,3 +99,19 @@ def test_an_atom_of_an_element_without_training_molecules_has_no_energy_of_its_o
     model.fit(pair, [1.0, 0.5, 0.8])
     (lone,) = model.predict([Atoms("O")]).energies
     assert lone == 0
+
+
+def test_defaults_and_those_of_older_files():
+    energies, forces = springs(WATERS)
+    model = EnergyForceRegressor().fit(WATERS, energies, forces)
+    assert (model.weights_ is not None, model.settings["species"]) == (True, (1, 8))
+    test = waters(6, seed=1)
+    zero = np.abs(np.concatenate(springs(test)[1])).mean()
+    assert np.abs(np.concatenate(model.predict(test).forces) - np.concatenate(springs(test)[1])).mean() < 0.3 * zero
+    net, environment = older_defaults()
+    older = EnergyForceRegressor(net, environment=environment, energy_noise=1e-3).fit(WATERS[:2], energies[:2])
+    state = ForceRecord().state(older)
+    del state["species_"]
+    again = EnergyForceRegressor(energy_noise=1e-3)
+    ForceRecord().restore(again, state)
+    np.testing.assert_array_equal(again.predict(WATERS[:1]).energies, older.predict(WATERS[:1]).energies)

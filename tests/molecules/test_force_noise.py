@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from so3ntk import NotPositiveDefiniteError, ProductGrid
+from so3ntk import Erf, NotPositiveDefiniteError, ProductGrid
 from so3ntk.molecules import EnergyForceRegressor, force_network
 from so3ntk.molecules.forces.noise import factorise
 from tests.molecules.springs import SETTINGS, springs, waters
@@ -44,7 +44,9 @@ def test_refused_where_noises_are_given_or_none_suffices(free):
 def test_a_fit_on_a_coarse_grid_says_that_it_raised_them():
     """Four points leave errors that two molecules do not show."""
     molecules = waters(8, seed=0)
-    model = EnergyForceRegressor(force_network(quadrature=ProductGrid(4)), environment=SETTINGS, selection=2)
+    model = EnergyForceRegressor(
+        force_network(Erf(), W_std=0.05, b_std=1.0, quadrature=ProductGrid(4)), environment=SETTINGS, selection=2
+    )
     with pytest.warns(UserWarning, match="chosen on the first 2 molecules, the covariance of all 8 is not positive"):
         model.fit(molecules, *springs(molecules))
     assert np.isfinite(model.dual_coef_).all()

@@ -25,7 +25,7 @@ from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.basics.double import double_precision
-from so3ntk.engine.activations import Activation, Erf, Sign
+from so3ntk.engine.activations import Activation, Erf, Products, Sign
 from so3ntk.engine.layers import Dense, GroupPool
 from so3ntk.engine.layers.base import flatten
 from so3ntk.engine.network import Network, check_kernel_name, serial
@@ -48,6 +48,7 @@ from so3ntk.molecules.forces.noise import (
     relative_candidates,
     solve,
 )
+from so3ntk.molecules.radial import Shells
 from so3ntk.sphere.haar import ProductGrid
 from so3ntk.sphere.layers.lift import Lift
 
@@ -70,14 +71,16 @@ class Prediction(NamedTuple):
 
 
 #: The environments for forces: ``environments(atoms, **FORCE_ENVIRONMENTS)``.
-FORCE_ENVIRONMENTS = {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
+#: Chosen by the forces of training molecules that are left out (benchmarks/RESULTS.md); the scale makes the median variance of
+#: QM9's atoms one.
+FORCE_ENVIRONMENTS: dict[str, Any] = {"radial": Shells(width=0.1, growth=0.3, decay=2.0, scale=6.1), "bandlimit": 4}
 
 
 class EnergyForceRegressor(BaseEstimator):
     r"""Gaussian-process regression of molecular energies and forces with the kernel of a network.
 
     net: a network that ends with ``AtomSum``; None is ``force_network()``. kernel: "ntk" or "nngp".
-    environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``.
+    environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``, with the elements of the training molecules as species.
     energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
     per square Angstrom). What is None is chosen from 10^-10 to 1 times the mean of K's diagonal by the errors of the first
     ``selection`` training molecules, each left out with its forces, and doubled, with a warning, until the covariance of all
@@ -134,6 +137,7 @@ class EnergyForceRegressor(BaseEstimator):
         residual = energies - (self.baseline_.predict(atoms) if self.baseline_ else 0.0)
         y = residual if forces is None else np.concatenate([residual, forces.ravel()])
         self.atoms_ = [molecule.copy() for molecule in atoms]  # as they are now, whatever becomes of them
+        self.species_ = tuple(np.unique(np.concatenate([molecule.numbers for molecule in atoms])).tolist())
         self.moving_ = moving_environments(atoms, self.settings)
         self.with_forces_ = forces is not None
         gram = self._gram(Side(self.moving_, self.with_forces_), None)
@@ -147,7 +151,7 @@ class EnergyForceRegressor(BaseEstimator):
             warn(
                 f"{where}: with the noises {chosen}, chosen on the first {self.selection} molecules, the covariance of all "
                 f"{len(atoms)} is not positive definite (errors of the rotation grid add up), so they were raised to "
-                f"{noises}. A finer grid avoids it, as force_network(quadrature=ProductGrid(24)), or a larger selection."
+                f"{noises}. A finer grid avoids it, as quadrature=ProductGrid(24) of the network, or a larger selection."
             )
         self.energy_noise_, self.force_noise_ = noises[0], noises[1] if self.with_forces_ else None
         self.dual_coef_, composition, self.amplitude_ = solve(self.factor_, targets)
@@ -197,8 +201,10 @@ class EnergyForceRegressor(BaseEstimator):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Those of the environments: given, or ``FORCE_ENVIRONMENTS``."""
-        return FORCE_ENVIRONMENTS if self.environment is None else self.environment
+        """Those of the environments: given, or ``FORCE_ENVIRONMENTS`` with the elements of the training molecules."""
+        if self.environment is not None:
+            return self.environment
+        return {**FORCE_ENVIRONMENTS, "species": self.species_}
 
     def cross_kernel(self, atoms: Sequence[Atoms]) -> Float[np.ndarray, "rows N"]:
         """K_*: the covariances of molecules' energies, then forces, with what was fitted."""
@@ -281,19 +287,25 @@ class EnergyForceRegressor(BaseEstimator):
 
 
 def force_network(
-    activation: Activation | None = None, W_std: float = 0.05, b_std: float = 1.0, **options: Any
+    activation: Activation | None = None, W_std: float = 1.0, b_std: float = 1.75, **options: Any
 ) -> Network:
-    """The default network for energies and forces: Lift, one nonlinearity (Erf), GroupPool, Dense, AtomSum by element.
+    """The default network for energies and forces: Lift, one nonlinearity, GroupPool, Dense, AtomSum by element.
 
-    W_std brings the environments of ``FORCE_ENVIRONMENTS``, whose variances run from 4 to 400, into the range where Erf
-    is far from saturation: then its kernels are near polynomials of low degree and few rotations suffice. Second
-    derivatives show the grid's error much more than the kernel does: of the force block's mean diagonal 1e-3, 1e-4 and
-    below are left at 12, 16 and 24 points (at W_std = 0.1 1e-2, 3e-3, measured on six molecules of 9 to 13 atoms), and the
-    noise has to make up for it. options go to ``serial``; the grid is ProductGrid(16) by default.
+    The nonlinearity is ``Products((0, 0, 1))``, whose kernels are inner products of features: no pair of atoms is formed, and no
+    rotation grid is read. The scale of its bias goes with ``FORCE_ENVIRONMENTS``, of median variance one. Others, smooth ones such as
+    Erf, take derivatives of pairs on a grid of rotations; these show the grid's error much more than kernels do, so give such a
+    network quadrature=ProductGrid(16) or finer, and watch the noise that is chosen. options go to ``serial``.
     """
-    activation = Erf() if activation is None else activation
+    activation = Products((0.0, 0.0, 1.0)) if activation is None else activation
     last = (GroupPool(), Dense(), AtomSum(match_species=True))
-    return serial(Lift(W_std=W_std, b_std=b_std), activation, *last, **{"quadrature": ProductGrid(16), **options})
+    return serial(Lift(W_std=W_std, b_std=b_std), activation, *last, **options)
+
+
+def older_defaults() -> tuple[Network, Mapping[str, Any]]:
+    """What net=None and environment=None stood for in files without "species_"."""
+    last = (GroupPool(), Dense(), AtomSum(match_species=True))
+    net = serial(Lift(W_std=0.05, b_std=1.0), Erf(), *last, quadrature=ProductGrid(16))
+    return net, {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
 
 
 def check_force_network(net: object, kernel: str, where: str) -> None:
