@@ -163,7 +163,9 @@ def _network(where: str, net: Any) -> Network:
     if any(isinstance(layer, Reduction) for layer in inside):
         raise ValueError(f"{where}: sums over the parts of an input are not for arrays. End the network before them.")
     if not any(isinstance(layer, Source) for layer in inside):
-        net = network.serial(Flatten(), *net.layers, quadrature=net.quadrature, rtol=net.rtol)
+        net = Network(
+            (Flatten(), *net.layers), net.quadrature, net.rtol
+        )  # whether its inputs are Gaussian their kernel says
     if ends_in_field(net.layers):
         raise ValueError(
             f"{where}: the network ends in features on the group, of which neural-tangents would need covariances of all "
