@@ -11,7 +11,7 @@ forces predicted as zero, as the gradient of a fit to energies alone, and by a f
 (Angstrom), offsets (n + 1,), F and an energy e_at, each as NAME_train and NAME_valid, energies in kcal/mol. First the file
 is checked: net forces and torques, and, for molecules that it holds in several geometries of the same atoms, that energy
 differences are the work of the forces between them, which tells a wrong sign or unit. Prints a table; writes forces.png,
-parity.png and forces.json. The defaults take 5 minutes on one core; time grows with the square of the
+parity.png and forces.json. The defaults take 40 seconds on one core; time grows with the square of the
 training molecules, which dominate, and memory with their number of coordinates (2 GiB for the fit at 250).
 """
 

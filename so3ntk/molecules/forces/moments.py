@@ -87,7 +87,10 @@ def weights_of(
 
 @eqx.filter_jit
 def _combined(
-    geometry: Geometry, signals: Float[Array, "a p c"], along: Float[Array, "a p c"], own: Float[Array, " a"]
+    geometry: Geometry,
+    signals: Float[Array | np.ndarray, "a p c"],
+    along: Float[Array | np.ndarray, "a p c"],
+    own: Float[Array | np.ndarray, " a"],
 ) -> tuple[Float[Array, " k"], Float[Array, " q"]]:
     """sum_i own_i u(f_i) - du(f_i)[along_i], and the same of v."""
 
@@ -152,7 +155,7 @@ def _filled(array: np.ndarray, length: int) -> np.ndarray:
 
 @eqx.filter_jit
 def _features_and_slopes(
-    geometry: Geometry, signals: Float[Array, "m a p c"], slopes: Float[Array, "m a p c w"]
+    geometry: Geometry, signals: Float[Array | np.ndarray, "m a p c"], slopes: Float[Array | np.ndarray, "m a p c w"]
 ) -> tuple[Array, Array, Array, Array]:
     """U and V of molecules, (m, k) and (m, q), and their derivatives along each direction, (m, w, k) and (m, w, q)."""
 
@@ -163,12 +166,18 @@ def _features_and_slopes(
     return jax.lax.map(lambda pair: one(*pair), (signals, slopes))
 
 
+def _count(side: tuple[Moving, Any, bool]) -> int:
+    """The rows of a side."""
+    moving, _, forces = side
+    return len(moving.environments) + 3 * int(moving.sizes.sum()) * forces
+
+
 def moment_gram(
     features: FeatureMap, kernel: str, x1: tuple[Moving, Any, bool], x2: tuple[Moving, Any, bool] | None, report: Any
 ) -> Float[np.ndarray, "rows columns"]:
     """The covariances of two sides, each its environments, the kind of each atom and whether it has forces; None: of x1 with itself."""
     with double_precision():
-        total = None
+        total = np.zeros([_count(side) for side in (x1, x1 if x2 is None else x2)])
         for kind in np.unique(x1[1]):
             rows = rows_of(features, x1[0], np.flatnonzero(x1[1] == kind), x1[2])
             columns = rows
@@ -176,8 +185,7 @@ def moment_gram(
                 atoms = np.flatnonzero(x2[1] == kind)
                 columns = rows_of(features, x2[0], atoms, x2[2]) if len(atoms) else None
             if columns is not None:
-                found = rows.products(columns, features.coefficients[kernel])
-                total = found if total is None else np.add(total, found, out=total)
+                total += rows.products(columns, features.coefficients[kernel])
             report(int(np.count_nonzero(x1[1] == kind)))
     return total
 
@@ -207,7 +215,10 @@ class Potential(NamedTuple):
 
 @eqx.filter_jit
 def _gradients(
-    geometry: Geometry, weights_u: Float[Array, " k"], weights_v: Float[Array, " q"], signals: Float[Array, "a p c"]
+    geometry: Geometry,
+    weights_u: Float[Array, " k"],
+    weights_v: Float[Array, " q"],
+    signals: Float[Array | np.ndarray, "a p c"],
 ) -> tuple[Float[Array, " a"], Float[Array, "a p c"]]:
     """The energies of atoms without the constant, and their gradients in the coefficients."""
 

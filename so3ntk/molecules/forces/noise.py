@@ -114,7 +114,8 @@ def leave_out(
     if factor is None:
         return None
     y, columns = targets.y, targets.columns
-    inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+    (invert,) = scipy.linalg.get_lapack_funcs(("potri",), (factor,))
+    inverse, _ = invert(factor, lower=1, overwrite_c=1)
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     across = inverse @ columns
     inside = np.linalg.pinv(columns.T @ across)

@@ -25,9 +25,9 @@ from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.basics.double import double_precision
-from so3ntk.engine.activations import Activation, Erf, Products, Sign
+from so3ntk.engine.activations import Erf, Products, Sign
 from so3ntk.engine.layers import Dense, GroupPool
-from so3ntk.engine.layers.base import flatten
+from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.network import Network, check_kernel_name, serial
 from so3ntk.engine.plan import make_plan, parts_of, split_at_reduction
 from so3ntk.learning.ridge import warn_if_flat
@@ -286,9 +286,7 @@ class EnergyForceRegressor(BaseEstimator):
             )
 
 
-def force_network(
-    activation: Activation | None = None, W_std: float = 1.0, b_std: float = 1.75, **options: Any
-) -> Network:
+def force_network(activation: Layer | None = None, W_std: float = 1.0, b_std: float = 1.75, **options: Any) -> Network:
     """The default network for energies and forces: Lift, one nonlinearity, GroupPool, Dense, AtomSum by element.
 
     The nonlinearity is ``Products((0, 0, 1))``, whose kernels are inner products of features: no pair of atoms is formed, and no
