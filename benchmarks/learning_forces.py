@@ -40,28 +40,28 @@ from so3ntk.molecules.forces.noise import (
 MIB, SELECTION = 2**20, 60
 
 
-class Errors(NamedTuple):
-    """Predicted energies, and all forces in a row."""
+class Predicted(NamedTuple):
+    """Energies, all forces in a row, and the noises that were chosen."""
 
     energies: np.ndarray
     forces: np.ndarray
     noises: tuple[float, ...]
 
 
-def so3(train: ForceData, test: ForceData, run: Run) -> Errors:
+def so3(train: ForceData, test: ForceData, run: Run) -> Predicted:
     model = EnergyForceRegressor().fit(train.atoms, train.energies, train.forces)
     found = model.predict(test.atoms)
-    return Errors(
+    return Predicted(
         found.energies, np.concatenate(found.forces).ravel(), (model.energy_noise_, model.force_noise_ or 0.0)
     )
 
 
-def zero(train: ForceData, test: ForceData, run: Run) -> Errors:
+def zero(train: ForceData, test: ForceData, run: Run) -> Predicted:
     baseline = CompositionBaseline().fit(train.atoms, train.energies)
-    return Errors(baseline.predict(test.atoms), np.zeros(3 * sum(map(len, test.atoms))), ())
+    return Predicted(baseline.predict(test.atoms), np.zeros(3 * sum(map(len, test.atoms))), ())
 
 
-def fchl19(train: ForceData, test: ForceData, run: Run) -> Errors:
+def fchl19(train: ForceData, test: ForceData, run: Run) -> Predicted:
     """Gaussian kernels of FCHL19's vectors, and their derivatives."""
     from kernelforge import local_kernels
 
@@ -86,7 +86,7 @@ def fchl19(train: ForceData, test: ForceData, run: Run) -> Errors:
     (x1, dx1, q1, n1), (x2, dx2, q2, n2) = other, known
     cross = _signed(local_kernels.kernel_gaussian_full(x1, dx1, x2, dx2, q1, q2, n1, n2, sigma), len(test), len(train))
     found = cross @ fit.alpha
-    return Errors(found[: len(test)] + baseline.predict(test.atoms), found[len(test) :], noises)
+    return Predicted(found[: len(test)] + baseline.predict(test.atoms), found[len(test) :], noises)
 
 
 def _represented(data: ForceData, elements: list[int], pad: int, settings: dict[str, Any]) -> tuple[np.ndarray, ...]:
@@ -114,7 +114,7 @@ def _signed(kernel: np.ndarray, n: int, m: int) -> np.ndarray:
     return kernel
 
 
-METHODS: dict[str, Callable[[ForceData, ForceData, Run], Errors]] = {
+METHODS: dict[str, Callable[[ForceData, ForceData, Run], Predicted]] = {
     "zero": zero, "so3": so3,
     **{f"fchl19-{name}-{sigma}": fchl19 for name in ("tuned", "shipped") for sigma in (2, 6, 20)},
 }  # fmt: skip

@@ -15,13 +15,13 @@ import psutil
 import pytest
 import threadpoolctl
 
+import tests.programs
 import tests.typechecking
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jaxtyping.install_import_hook(["so3ntk", "planar"], f"{tests.typechecking.__name__}.check")
-QUICK = not os.environ.get("SO3NTK_TESTS_OPTIMIZED")
-if QUICK:
+if tests.programs.QUICK:
     # Three quarters of the time went into optimising programs that run for milliseconds: same operations, a quarter of the
     # compilation. With the variable set programs are those of users; .ci/run does so for a part of the tests.
     jax.config.update("jax_disable_most_optimizations", True)
@@ -90,11 +90,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def optimized():
     """For tests that compute much: programs as users' are."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
+    with tests.programs.optimized():
         yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", QUICK)
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +9,9 @@ import numpy as np
 from so3ntk import SphereSignal, empirical
 from so3ntk.engine.network import Kernels
 from tests.oracles.harmonics import white_signals
+from tests.programs import optimized
 
 DRAWS = 256
-#: As tests/conftest.py has it.
-QUICK = bool(os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS"))
 
 
 def sphere_signals(bandlimit=2, count=2):
@@ -26,23 +22,8 @@ def images(count=2, size=4, channels=2, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(count, size, size, channels)) + 0.3)
 
 
-def kernels_of(net, x):
-    """Both kernels, compiled as the suite compiles: they run for milliseconds."""
-    return net.kernel_fn(x)
-
-
-@contextlib.contextmanager
-def optimized():
-    """Programs as users' are: draws compute more than they compile."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", QUICK)
-
-
 def average(net, x, seed=0, **settings):
-    """Monte-Carlo kernels in single precision, 1e-6, with the generator that compiles fastest."""
+    """Monte-Carlo kernels in single precision, 1e-6, with the generator that compiles fastest, by programs as users' are."""
     x = jax.tree.map(lambda a: a.astype(jnp.float32), x)
     key = jax.random.key(seed, impl="unsafe_rbg")
     with optimized():

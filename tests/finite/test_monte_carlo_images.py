@@ -14,7 +14,7 @@ import pytest
 import planar
 from so3ntk import Dense, Erf, FanInSum, FanOut, Flatten, Gelu, GroupPool, Identity, Relu, parallel, serial
 from so3ntk.engine.network import Kernels
-from tests.finite.cases import average, compare, images, kernels_of
+from tests.finite.cases import average, compare, images
 
 pytestmark = pytest.mark.slow
 WIDTH = 64
@@ -61,7 +61,7 @@ def residual(width=WIDTH):
 def run(make):
     net = make()
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 2)) + 0.3) if make is everywhere else images()
-    return average(net, x), kernels_of(net, x)
+    return average(net, x), net.kernel_fn(x)
 
 
 @pytest.mark.parametrize("make", [shallow, linear, everywhere, valid, residual])
@@ -93,7 +93,7 @@ def test_scaled_kernel_fails(name):
 def test_dropped_bias_fails(biases):
     found, _ = run(shallow)
     with pytest.raises(AssertionError, match="nngp"):
-        compare(found, kernels_of(shallow(*biases), images()))
+        compare(found, shallow(*biases).kernel_fn(images()))
 
 
 def test_lifting_counted_twice_fails():

@@ -30,7 +30,7 @@ from so3ntk.engine.features import Vectors
 from so3ntk.engine.network import Kernels
 from so3ntk.molecules import AtomSum, Environments
 from tests.engine.activations.cases import CASES
-from tests.finite.cases import average, compare, kernels_of, sphere_signals
+from tests.finite.cases import average, compare, sphere_signals
 
 pytestmark = pytest.mark.slow
 GRID = ProductGrid(8)
@@ -71,7 +71,7 @@ def perceptron(width=128):
 @lru_cache
 def run(make):
     net, x = make(), sphere_signals()
-    return average(net, x), kernels_of(net, x)
+    return average(net, x), net.kernel_fn(x)
 
 
 def test_molecules_are_sums_over_their_atoms():
@@ -129,7 +129,7 @@ def test_scaled_kernel_fails(name):
 def test_dropped_bias_fails(biases):
     found, _ = run(shallow)
     with pytest.raises(AssertionError, match="nngp"):
-        compare(found, kernels_of(shallow(*biases), sphere_signals()))
+        compare(found, shallow(*biases).kernel_fn(sphere_signals()))
 
 
 def test_lifting_counted_twice_fails():

@@ -13,7 +13,7 @@ import pytest
 import planar
 from so3ntk import Dense, Flatten, GroupConv, GroupPool, Lift, ProductGrid, Products, Relu, serial
 from so3ntk.engine.network import Kernels
-from tests.finite.cases import average, compare, images, kernels_of, sphere_signals
+from tests.finite.cases import average, compare, images, sphere_signals
 from tests.oracles import field
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def perceptron():
 def run(make, *arguments):
     net = make(*arguments)
     x = images() if make is pictures else sphere_signals()
-    return average(net, x), kernels_of(net, x)
+    return average(net, x), net.kernel_fn(x)
 
 
 @pytest.mark.parametrize("make", [shallow, cubes, deep, pictures, perceptron])
@@ -99,7 +99,7 @@ def test_scaled_kernel_fails(name):
 def test_dropped_bias_fails():
     found, _ = run(shallow)
     with pytest.raises(AssertionError, match="nngp"):
-        compare(found, kernels_of(shallow(0.0), sphere_signals()))
+        compare(found, shallow(0.0).kernel_fn(sphere_signals()))
 
 
 def test_a_constant_counted_as_trained_fails():

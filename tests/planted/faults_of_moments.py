@@ -16,7 +16,7 @@ MOMENTS = (
     ),
     Fault("padding-counted", MAPS, "jnp.where(held.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)", "a", VALUES),
     Fault("diagonal-tile-twice", TILES, "block = block / 2 if self.on_diagonal else block", "block = 1.0 * block", VALUES),
-    Fault("products-in-single-precision", MAPS, "left = a.astype(np.float64)", "left = a.astype(np.float32)", VALUES),
+    Fault("products-in-single-precision", MAPS, "left = a.astype(np.float64, copy=False)", "left = a.astype(np.float32)", VALUES),
     Fault("columns-cross-once", DENSE, "prior - 2 * crossing + outside - known", "prior - crossing + outside - known", REGRESSION),
     Fault("columns-without-the-ridge", DENSE, "self.both + ridge * self.inverse @ self.inverse.T", "self.both", REGRESSION),
     Fault("span-of-columns-kept", DENSE, "kept = len(values) - basis.shape[1]", "kept = len(values)", REGRESSION),

@@ -17,7 +17,7 @@ from so3ntk.sphere.local_filters import convolution_root, lifting_root
 from so3ntk.sphere.positions import SphereGrid, cap_multipliers
 from so3ntk.sphere.quadrature import LocalGrid
 from so3ntk.sphere.rotations import block_indices
-from tests.finite.cases import average, compare, kernels_of, sphere_signals
+from tests.finite.cases import average, compare, sphere_signals
 from tests.oracles import local
 from tests.oracles.harmonics import white_signals
 
@@ -38,7 +38,7 @@ def convolved(first=0.8, second=0.8):
 @lru_cache
 def run(make):
     net = serial(*make(), quadrature=GRID)
-    return average(net, sphere_signals()), kernels_of(net, sphere_signals())
+    return average(net, sphere_signals()), net.kernel_fn(sphere_signals())
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_filters_on_the_whole_sphere_fail(make, angles):
     found, _ = run(make)
     wrong = serial(*make(*angles), quadrature=GRID if angles[0] else GRID.rotations)
     with pytest.raises(AssertionError, match=r"nngp|ntk"):
-        compare(found, kernels_of(wrong, sphere_signals()))
+        compare(found, wrong.kernel_fn(sphere_signals()))
 
 
 @pytest.mark.parametrize("angle", [0.4, 1.5, np.pi])

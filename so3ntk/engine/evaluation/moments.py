@@ -108,8 +108,8 @@ def _moments(geometry: Geometry, signals: Any, held: Array) -> tuple[Array, Arra
 def inner_products(a: Float[np.ndarray, "n q"], b: Float[np.ndarray, "m q"]) -> Float[np.ndarray, "n m"]:
     """a b^T in float64: on processors by NumPy's BLAS, which is three times as fast there as XLA."""
     if not on_gpu():
-        left = a.astype(np.float64)
-        return left @ (left if b is a else b.astype(np.float64)).T
+        left = a.astype(np.float64, copy=False)
+        return left @ (left if b is a else b.astype(np.float64, copy=False)).T
     with double_precision():
         left, right = jnp.asarray(a, jnp.float64), jnp.asarray(b, jnp.float64)
         return np.asarray(jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST))

@@ -103,7 +103,8 @@ def energy_force_gram(
 
     Memory beyond the result, in bytes, for batches of n atoms (64 in closed form, 8 else), p blocks (84 at bandlimit 4),
     L^2 C coefficients and y coordinates (a molecule's, rounded up to a multiple of 24): 8 n (p^2 + 3 p y + 4 L^2 C y) +
-    2048 y^2, which is 70 MB for molecules of 16 atoms and 4 x 4 channels; and the tables of the grid.
+    2048 y^2, which is 70 MB for molecules of 16 atoms and 4 x 4 channels; and the tables of the grid. Where kernels are inner products
+    of q features (``moments``; L C (C + 1) / 2), 8 q bytes for each row and column, and the products of one element once more.
     Raises ValueError and TypeError as ``gram``; NotImplementedError for layers after ``AtomSum``.
     """
     check_get(kernel)
@@ -116,9 +117,9 @@ def energy_force_gram(
                 "energy_force_gram: expected a network that ends with AtomSum(); put other layers before."
             )
         if plan.features is not None and all(side.velocities is None for side in (x1, other)):
-            sides = [(side.moving, parts.kind, side.forces) for side, parts in ((x1, plan.rows), (other, plan.columns))]
+            kind1, kind2 = np.asarray(plan.rows.kind), np.asarray(plan.columns.kind)
             with show_progress(len(plan.rows.kind), " atoms", "Forces", progress) as bar:
-                return moment_gram(plan.features, kernel, sides[0], None if symmetric else sides[1], bar.update)
+                return moment_gram(plan.features, kernel, x1, kind1, x2, kind2, bar.update)
         pairs = pair_derivatives(plan.evaluation, kernel)
         rows = _batches(x1, plan.rows.kind, pairs.batch)
         columns = rows if symmetric else _batches(other, plan.columns.kind, pairs.batch)

@@ -14,8 +14,8 @@ What was fitted is one vector of weights for each element, W = sum_r alpha_r (ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,6 +27,9 @@ from so3ntk.basics.double import double_precision
 from so3ntk.engine.evaluation.moments import FeatureMap, inner_products
 from so3ntk.engine.geometry import Geometry
 from so3ntk.molecules.forces.displacements import Moving
+
+if TYPE_CHECKING:
+    from so3ntk.molecules.forces.kernels import Side
 
 #: Molecules of one dispatch; atoms of a kind and coordinates are padded to a multiple of these.
 MOLECULES, ATOMS, COORDINATES = 4, 4, 24
@@ -137,8 +140,7 @@ def _dispatches(
         for start in range(0, len(alike), MOLECULES):
             molecules = alike[start : start + MOLECULES]
             signals, slopes = zip(*(_padded(moving, atoms[owner == m], held, width) for m in molecules), strict=True)
-            missing = (MOLECULES - len(molecules),)
-            filled = [np.stack([*each, *each[:1] * missing[0]]) for each in (signals, slopes)]
+            filled = [_filled(np.stack(each), MOLECULES) for each in (signals, slopes)]
             values = [np.asarray(value) for value in _features_and_slopes(geometry, *filled)]
             yield molecules, list(zip(*values, strict=True))[: len(molecules)]
 
@@ -166,27 +168,19 @@ def _features_and_slopes(
     return jax.lax.map(lambda pair: one(*pair), (signals, slopes))
 
 
-def _count(side: tuple[Moving, Any, bool]) -> int:
-    """The rows of a side."""
-    moving, _, forces = side
-    return len(moving.environments) + 3 * int(moving.sizes.sum()) * forces
-
-
 def moment_gram(
-    features: FeatureMap, kernel: str, x1: tuple[Moving, Any, bool], x2: tuple[Moving, Any, bool] | None, report: Any
-) -> Float[np.ndarray, "rows columns"]:
-    """The covariances of two sides, each its environments, the kind of each atom and whether it has forces; None: of x1 with itself."""
+    features: FeatureMap, kernel: str, x1: Side, kind1: Int[np.ndarray, " a"], x2: Side | None, kind2: Int[np.ndarray, " b"],
+    report: Callable[[int], Any],
+) -> Float[np.ndarray, "rows columns"]:  # fmt: skip
+    """The covariances of two sides (x2 None: of x1 with itself), given the kind of each atom; report: told how many atoms are done."""
     with double_precision():
-        total = np.zeros([_count(side) for side in (x1, x1 if x2 is None else x2)])
-        for kind in np.unique(x1[1]):
-            rows = rows_of(features, x1[0], np.flatnonzero(x1[1] == kind), x1[2])
-            columns = rows
-            if x2 is not None:
-                atoms = np.flatnonzero(x2[1] == kind)
-                columns = rows_of(features, x2[0], atoms, x2[2]) if len(atoms) else None
-            if columns is not None:
-                total += rows.products(columns, features.coefficients[kernel])
-            report(int(np.count_nonzero(x1[1] == kind)))
+        total = np.zeros((x1.count, (x1 if x2 is None else x2).count))
+        for kind in np.intersect1d(kind1, kind2):
+            atoms = np.flatnonzero(kind1 == kind)
+            rows = rows_of(features, x1.moving, atoms, x1.forces)
+            columns = rows if x2 is None else rows_of(features, x2.moving, np.flatnonzero(kind2 == kind), x2.forces)
+            total += rows.products(columns, features.coefficients[kernel])
+            report(len(atoms))
     return total
 
 

@@ -92,7 +92,8 @@ class EnergyForceRegressor(BaseEstimator):
     forces are fitted; further that of ``moving_environments`` and ``energy_force_gram``.
 
     After ``fit``: ``energy_noise_``, ``force_noise_`` (None without forces), ``amplitude_`` s, ``baseline_``,
-    ``dual_coef_``, ``factor_`` (Cholesky, lower), ``atoms_`` and ``moving_`` (the training molecules).
+    ``dual_coef_``, ``factor_`` (Cholesky, lower), ``atoms_`` and ``moving_`` (the training molecules), ``species_``, and ``weights_``,
+    the potential as weights of features where kernels are inner products of some, else None: then a prediction does not depend on how many training molecules there are.
     """
 
     def __init__(
