@@ -17,7 +17,7 @@ from so3ntk.learning.regressor import KernelRegressor
 from so3ntk.learning.ridge import EPS, RidgeFit
 from so3ntk.learning.tensors import DEGREES, Part, TensorKernelRegressor
 from so3ntk.molecules.forces.displacements import moving_environments
-from so3ntk.molecules.forces.regressor import EnergyForceRegressor, older_defaults
+from so3ntk.molecules.forces.regressor import EnergyForceRegressor, elements_of, older_defaults
 from so3ntk.molecules.structures import from_arrays, to_arrays
 
 #: Training inputs whose predictions are kept, to see later whether a loaded model still makes them.
@@ -180,9 +180,8 @@ class ForceRecord(Record[EnergyForceRegressor]):
         model.atoms_ = from_arrays(**state.pop("atoms"), where="load")
         for name, value in state.items():
             setattr(model, name, value)
-        if "species_" in state:
-            model.species_ = tuple(state["species_"])
-        else:  # written when the defaults were others
+        model.species_ = elements_of(model.atoms_)
+        if "species_" not in state:  # written when the defaults were others
             net, environment = older_defaults()
             model.net = net if model.net is None else model.net
             model.environment = environment if model.environment is None else model.environment

@@ -93,12 +93,14 @@ def test_forces_are_minus_the_gradient_of_the_energy_and_turn_with_the_molecule(
     np.testing.assert_allclose(turned.forces[0], turn.apply(forces), rtol=0, atol=1e-9 * np.abs(forces).max())
 
 
-def test_an_atom_of_an_element_without_training_molecules_has_no_energy_of_its_own():
+@pytest.mark.parametrize("options", [{}, {"environment": SHELLS}, {"environment": SHELLS, "baseline": False}])
+def test_elements_that_no_training_molecule_had(options):
     pair = [Atoms("HH", [[0, 0, 0], [0, 0, r]]) for r in (0.7, 0.8, 0.9)]
-    model = EnergyForceRegressor(NETWORKS["products"], environment=SHELLS, baseline=False, energy_noise=1e-3)
-    model.fit(pair, [1.0, 0.5, 0.8])
-    (lone,) = model.predict([Atoms("O")]).energies
-    assert lone == 0
+    model = EnergyForceRegressor(NETWORKS["products"], energy_noise=1e-3, **options).fit(pair, [1.0, 0.5, 0.8])
+    with pytest.raises(ValueError, match=r"predict: molecule 1 holds O, which no training molecule did \(H\)"):
+        model.predict([pair[0], WATERS[0]])
+    energies = [1.0, 0.5, 0.8, 3.0]
+    model.fit([*pair, WATERS[0]], energies).predict([pair[0], WATERS[1]])  # what the message says to do
 
 
 def test_defaults_and_those_of_older_files():

@@ -346,8 +346,8 @@ REST = (
     Fault(
         "noise-not-restored",  # of a saved surface of energies and forces
         "so3ntk/saving/estimators.py",
-        '        if "species_" in state:\n            model.species_',
-        '        model.energy_noise_ = model.force_noise_\n        if "species_" in state:\n            model.species_',
+        "        model.species_ = elements_of(model.atoms_)",
+        "        model.energy_noise_ = model.force_noise_\n        model.species_ = elements_of(model.atoms_)",
         ("tests/saving/test_saving_vectors_forces.py::test_forces", "tests/saving/test_saving_vectors_forces.py"),
     ),
     Fault(

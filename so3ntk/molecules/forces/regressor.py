@@ -34,6 +34,7 @@ from so3ntk.learning.ridge import warn_if_flat
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.datasets.targets import check_energies, check_molecules, join_forces
+from so3ntk.molecules.elements import SYMBOLS
 from so3ntk.molecules.environments import environments
 from so3ntk.molecules.forces.consistency import check_distances
 from so3ntk.molecules.forces.consistency import check_forces as check_consistency
@@ -138,7 +139,7 @@ class EnergyForceRegressor(BaseEstimator):
         residual = energies - (self.baseline_.predict(atoms) if self.baseline_ else 0.0)
         y = residual if forces is None else np.concatenate([residual, forces.ravel()])
         self.atoms_ = [molecule.copy() for molecule in atoms]  # as they are now, whatever becomes of them
-        self.species_ = tuple(np.unique(np.concatenate([molecule.numbers for molecule in atoms])).tolist())
+        self.species_ = elements_of(atoms)
         self.moving_ = moving_environments(atoms, self.settings)
         self.with_forces_ = forces is not None
         gram = self._gram(Side(self.moving_, self.with_forces_), None)
@@ -174,6 +175,7 @@ class EnergyForceRegressor(BaseEstimator):
         check_is_fitted(self)
         where = f"{type(self).__name__}.predict"
         atoms = check_molecules(atoms, where)
+        self._check_elements(atoms, where)
         if return_std:
             warn_if_flat(np.atleast_1d(self.amplitude_), where)
         if return_std and not hasattr(self, "factor_"):
@@ -261,6 +263,15 @@ class EnergyForceRegressor(BaseEstimator):
         candidates = [c if g is None else [float(g)] for c, g in zip(candidates, given, strict=True)]
         return choose_noises(gram, part, candidates)
 
+    def _check_elements(self, atoms: Sequence[Atoms], where: str) -> None:
+        for number, molecule in enumerate(atoms):
+            if unknown := sorted(set(molecule.numbers.tolist()) - set(self.species_)):
+                names, known = (", ".join(SYMBOLS[z] for z in elements) for elements in (unknown, self.species_))
+                raise ValueError(
+                    f"{where}: molecule {number} holds {names}, which no training molecule did ({known}): its contribution is "
+                    "unknown. Put a molecule with it into the training set."
+                )
+
     def _check_parameters(self, with_forces: bool) -> None:
         where = type(self).__name__
         check_force_network(self.network_, self.kernel, where)
@@ -285,6 +296,11 @@ class EnergyForceRegressor(BaseEstimator):
             raise ValueError(
                 f"{where}: expected selection, a number of molecules, to be at least 1, got {self.selection!r}."
             )
+
+
+def elements_of(atoms: Sequence[Atoms]) -> tuple[int, ...]:
+    """The atomic numbers that occur, ascending."""
+    return tuple(np.unique(np.concatenate([molecule.numbers for molecule in atoms])).tolist())
 
 
 def force_network(activation: Layer | None = None, W_std: float = 1.0, b_std: float = 1.75, **options: Any) -> Network:
