@@ -1,11 +1,11 @@
-"""What a GPU does: values against double precision on the host, pairs per second, s2fft's Wigner transforms.
+"""What a GPU does: values against double precision on the host, pairs per second, potentials, s2fft's Wigner transforms.
 
     python benchmarks/gpu.py [--wheels DIR] [--small] [--markdown FILE]
 
 Needs a JAX that sees the GPU, no network and no data. Where packages are missing, all wheels of a folder (``--wheels``) are
 unpacked into a temporary one, behind what is installed: JAX stays the machine's. Make it with the same Python elsewhere, by
 ``pip download -d DIR s2fft equinox jaxtyping scikit-learn tqdm ase``.
-On a CPU, or with --small, sizes are small: that is a test of the script, and its figures mean little. Under six minutes.
+On a CPU, or with --small, sizes are small: that is a test of the script, and its figures mean little. Seven minutes.
 
 Of a pair at n rotations, bandlimit L and C channels the operations counted are 85 n + 2 C sum (2l + 1)^2 (docs/scaling.md),
 the bytes 8 n: the correlations written and read once. The two ceilings are the rates of the largest product of
@@ -65,11 +65,13 @@ def cases() -> dict[str, tuple[Any, Callable[[Any], Any]]]:
 
     import planar
     import so3ntk as s
+    from so3ntk.molecules import AtomSum, Environments
 
     rng = np.random.default_rng(0)
     signals, images = rng.normal(size=(24, 16, 3)), rng.normal(size=(24, 8, 8, 3))
     sphere = lambda dtype: s.SphereSignal(np.asarray(signals, dtype), 4)  # noqa: E731
     pixels = lambda dtype: np.asarray(images, dtype)  # noqa: E731
+    molecules = lambda dtype: Environments(sphere(dtype), np.repeat(np.arange(8), 3), np.tile([6, 1, 8], 8))  # noqa: E731
     grid, last = s.ProductGrid(16), (s.GroupPool(), s.Dense())
     conv = planar.GroupConv((3, 3), "SAME")
     return {
@@ -78,6 +80,7 @@ def cases() -> dict[str, tuple[Any, Callable[[Any], Any]]]:
         "caps": (s.serial(s.Lift(support=0.9), s.Relu(), s.GroupConv(support=0.7), s.Relu(), *last,
                           quadrature=s.LocalGrid(s.ProductGrid(8), s.SphereGrid(8))), sphere),
         "irrep l = 1": (s.serial(s.Lift(), s.Relu(), s.IrrepPool(1), quadrature=grid), sphere),
+        "inner products": (s.serial(s.Lift(b_std=1.0), s.Products((0, 0, 1)), *last, AtomSum()), molecules),
         "images C4": (s.serial(planar.Lift((3, 3), "SAME"), s.Relu(), conv, s.Relu(), *last), pixels),
         "images, global": (s.serial(planar.Lift(None), s.Relu(), planar.GroupConv(None), s.Relu(), *last), pixels),
     }  # fmt: skip
@@ -169,7 +172,7 @@ def ceilings(small: bool) -> tuple[float, float]:
 
 
 def sphere_speed(small: bool, operations: float, transfer: float) -> Iterator[Row]:
-    """Pairs per second of ``gram``, float32, NTK of ReLU networks, and the fractions of both ceilings reached."""
+    """Pairs per second of ``gram``, NTK of ReLU networks, and of float32 the fractions of both ceilings reached."""
     import numpy as np
 
     import so3ntk as s
@@ -188,6 +191,10 @@ def sphere_speed(small: bool, operations: float, transfer: float) -> Iterator[Ro
                 each = 85 * rotations + 2 * channels * sum((2 * degree + 1) ** 2 for degree in range(bandlimit))
                 yield Row(f"L = {bandlimit}, depth {depth}, {rotations} rotations",
                           (f"{rate:.2e}", f"{rate * each / operations:.1%}", f"{rate * 8 * rotations / transfer:.1%}"))  # fmt: skip
+    net = s.serial(s.Lift(), s.Relu(), s.GroupPool(), s.Dense(), quadrature=s.ProductGrid(20))
+    x = s.SphereSignal(np.random.default_rng(0).normal(size=(count, 16, channels)), 4)
+    rate = count * (count + 1) / 2 / best_of(lambda: s.gram(net, x, memory="8GiB", progress=False), 1)
+    yield Row("L = 4, depth 1, 4000 rotations, float64", (f"{rate:.2e}", "", ""))
 
 
 def molecule_speed(small: bool) -> Iterator[Row]:
@@ -213,6 +220,51 @@ def molecule_speed(small: bool) -> Iterator[Row]:
                 f"{count} molecules, {'equal elements' if match else 'all elements'}",
                 (f"{seconds:.2f}", f"{pairs / seconds:.2e}"),
             )
+
+
+def product_speed(small: bool) -> Iterator[Row]:
+    """Seconds of kernels that are inner products, of molecules of 18 atoms, L = 4 and 80 channels, in float32."""
+    import numpy as np
+
+    import so3ntk as s
+    from so3ntk.molecules import AtomSum, Environments
+
+    rng = np.random.default_rng(0)
+    net = s.serial(s.Lift(b_std=1.0), s.Products((0, 0, 1)), s.GroupPool(), s.Dense(), AtomSum())
+    for count in (8,) if small else (1000, 4000):
+        numbers = rng.choice([1, 6, 7, 8], p=[0.511, 0.352, 0.059, 0.078], size=18 * count)
+        signal = s.SphereSignal(rng.normal(size=(18 * count, 16, 8 if small else 80)).astype(np.float32), 4)
+        x = Environments(signal, np.repeat(np.arange(count), 18), numbers)
+        seconds = best_of(lambda x=x: s.gram(net, x, progress=False), 1)
+        yield Row(f"kernel of {count} molecules", (f"{seconds:.2f}", ""))
+
+
+def potential_speed(small: bool) -> Iterator[Row]:
+    """Seconds of a potential's first and second fit, and of predictions: rattled molecules, energies and forces of ASE's EMT."""
+    import numpy as np
+    from ase.build import molecule
+    from ase.calculators.emt import EMT
+
+    from so3ntk.molecules import EnergyForceRegressor
+
+    names, rng = (
+        ("CH4", "C2H6", "CH3OH", "CH3CH2OH", "CH3CHO", "N2H4", "C2H4", "HCN", "H2O", "NH3"),
+        np.random.default_rng(0),
+    )
+    for count in (10,) if small else (100, 400):
+        frames = [molecule(names[i % len(names)]) for i in range(count)]
+        for frame in frames:
+            frame.positions += rng.normal(scale=0.05, size=frame.positions.shape)
+            frame.calc = EMT()
+        energies, forces = [f.get_potential_energy() for f in frames], [f.get_forces() for f in frames]
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            model = EnergyForceRegressor().fit(frames, energies, forces)
+            seconds.append(time.perf_counter() - start)
+        yield Row(f"fit of {count} frames", tuple(f"{s:.1f}" for s in seconds))
+        each = best_of(lambda model=model, frames=frames: model.predict(frames[:10]), 3) / 10
+        yield Row("a prediction", (f"{each:.3f}", ""))
 
 
 def image_speed(small: bool) -> Iterator[Row]:
@@ -298,9 +350,11 @@ def main() -> None:
     table("deviation from the host", ("float64", "float32"), values(), out)
     operations, transfer = ceilings(small)
     print(f"\nlargest product {operations / 1e12:.2f} Tflop/s (float32), copy {transfer / 1e9:.0f} GB/s")
-    table("pairs per second", ("float32", "of operations", "of bytes"), sphere_speed(small, operations, transfer), out)
-    table("1,792 rotations, L = 4", ("seconds", "pairs of atoms per second"), molecule_speed(small), out)
     table("microseconds", ("inverse", "forward"), wigner_speed(small), out)
+    table("seconds", ("first", "second"), potential_speed(small), out)
+    table("seconds", ("", ""), product_speed(small), out)
+    table("1,792 rotations, L = 4", ("seconds", "pairs of atoms per second"), molecule_speed(small), out)
+    table("pairs per second", ("float32", "of operations", "of bytes"), sphere_speed(small, operations, transfer), out)
     table("pairs per second", ("float32",), image_speed(small), out)
     print(f"\n{time.perf_counter() - start:.0f} s")
     if args.markdown is not None:
