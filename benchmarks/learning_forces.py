@@ -1,4 +1,4 @@
-"""Energies and forces of fragments (fragments.py): our potential, and FCHL19's force kernels by kernelforge, on the same molecules.
+"""Energies and forces of fragments (amons_forces.npz): our potential, and FCHL19's force kernels by kernelforge, on the same molecules.
 
     python benchmarks/learning_forces.py --fragments amons_forces.npz --results FILE [--methods so3 ...] [--sizes 60 200]
 
@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
-from fragments import read_fragments
 from peers import FCHL19_SHIPPED, FCHL19_TUNED
 from records import Results, Run, Stopwatch, peak_bytes, surroundings
 
-from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData
+from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, Frames, read_frames
 from so3ntk.molecules.forces.noise import (
     RELATIVE_NOISES,
     Targets,
@@ -48,7 +47,7 @@ class Predicted(NamedTuple):
     noises: tuple[float, ...]
 
 
-def so3(train: ForceData, test: ForceData, run: Run) -> Predicted:
+def so3(train: Frames, test: Frames, run: Run) -> Predicted:
     model = EnergyForceRegressor().fit(train.atoms, train.energies, train.forces)
     found = model.predict(test.atoms)
     return Predicted(
@@ -56,12 +55,12 @@ def so3(train: ForceData, test: ForceData, run: Run) -> Predicted:
     )
 
 
-def zero(train: ForceData, test: ForceData, run: Run) -> Predicted:
+def zero(train: Frames, test: Frames, run: Run) -> Predicted:
     baseline = CompositionBaseline().fit(train.atoms, train.energies)
     return Predicted(baseline.predict(test.atoms), np.zeros(3 * sum(map(len, test.atoms))), ())
 
 
-def fchl19(train: ForceData, test: ForceData, run: Run) -> Predicted:
+def fchl19(train: Frames, test: Frames, run: Run) -> Predicted:
     """Gaussian kernels of FCHL19's vectors, and their derivatives."""
     from kernelforge import local_kernels
 
@@ -89,7 +88,7 @@ def fchl19(train: ForceData, test: ForceData, run: Run) -> Predicted:
     return Predicted(found[: len(test)] + baseline.predict(test.atoms), found[len(test) :], noises)
 
 
-def _represented(data: ForceData, elements: list[int], pad: int, settings: dict[str, Any]) -> tuple[np.ndarray, ...]:
+def _represented(data: Frames, elements: list[int], pad: int, settings: dict[str, Any]) -> tuple[np.ndarray, ...]:
     """Vectors (n, atoms, d), their derivatives (n, atoms, d, 3 atoms), charges and sizes, padded."""
     from kernelforge.fchl19_repr import generate_fchl_acsf_and_gradients
 
@@ -114,7 +113,7 @@ def _signed(kernel: np.ndarray, n: int, m: int) -> np.ndarray:
     return kernel
 
 
-METHODS: dict[str, Callable[[ForceData, ForceData, Run], Predicted]] = {
+METHODS: dict[str, Callable[[Frames, Frames, Run], Predicted]] = {
     "zero": zero, "so3": so3,
     **{f"fchl19-{name}-{sigma}": fchl19 for name in ("tuned", "shipped") for sigma in (2, 6, 20)},
 }  # fmt: skip
@@ -122,7 +121,7 @@ METHODS: dict[str, Callable[[ForceData, ForceData, Run], Predicted]] = {
 
 def measure(run: Run, path: str) -> Run:
     """The record of a run."""
-    train, valid = read_fragments(path)
+    train, valid = (read_frames(path, unit="kcal/mol", part=part) for part in ("train", "valid"))
     train = train[np.random.default_rng(0).permutation(len(train))[: run["size"]]]
     test = valid[np.random.default_rng(1).permutation(len(valid))[: run["test"]]]
     before, clock = peak_bytes(), Stopwatch()

@@ -14,7 +14,7 @@ predicted and the first ``size`` trained on, but for a few moved to the front so
 All methods fit the same unpenalised columns (a one, the number of atoms of each element) with the rest, and choose the ridge
 by exact leave-one-out; nothing is chosen on test molecules.
 
---fragments: in place of QM9 energies of distorted fragments (fragments.py), a second set, on which nothing was chosen: a
+--fragments: in place of QM9 energies of distorted fragments of H, C, N, O, a second set, on which nothing was chosen: a
 permutation of its training part for each seed, and test molecules drawn from its validation part.
 
 Methods: ``so3``, so3ntk.InducingRegressor with the documented network and environments for energies (so3ntk.molecules.energies),

@@ -17,13 +17,12 @@ from unittest.mock import patch
 import column_ridge
 import jax
 import numpy as np
-from fragments import read_fragments
 from peers import PEERS
 from records import Run, Stopwatch, peak_bytes, surroundings
 
 import so3ntk
 from so3ntk.learning.inducing import estimator
-from so3ntk.molecules import environments, load_qm9
+from so3ntk.molecules import environments, load_qm9, read_frames
 from so3ntk.molecules.energies import ENERGY_ENVIRONMENTS, covering_order, energy_network, mlp_network
 
 MIB = 2**20
@@ -224,7 +223,7 @@ def split(run: Run, path: str | None) -> tuple[list[Any], np.ndarray, list[Any],
     from ase.units import kcal, mol
 
     if run.get("fragments"):
-        train, valid = read_fragments(str(path))
+        train, valid = (read_frames(str(path), unit="kcal/mol", part=part) for part in ("train", "valid"))
         order = np.random.default_rng(run["seed"]).permutation(len(train))
         train, test = train[order], valid[np.random.default_rng(run["seed"] + 1).permutation(len(valid))[: run["test"]]]
         rows = covering_order(train.atoms, len(train))[: run["size"]]

@@ -20,17 +20,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from so3ntk.basics.plots import plot_learning_curves, require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
-from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, read_forces
+from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, Frames, read_forces, read_frames
 from so3ntk.molecules.energies import covering_order
 from so3ntk.molecules.forces.regressor import FORCE_ENVIRONMENTS
 
@@ -53,28 +51,17 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_pools(args: argparse.Namespace) -> tuple[ForceData, ForceData]:
+def read_pools(args: argparse.Namespace) -> tuple[ForceData | Frames, ForceData | Frames]:
     """Molecules to draw training and validation sets from."""
     if Path(args.data).suffix != ".npz":
         data = read_forces(args.data, args.energy_key, args.forces_key, args.unit)
         order = np.random.default_rng(0).permutation(len(data))
         return data[order[: -len(data) // 3]], data[order[-len(data) // 3 :]]
-    with np.load(args.data, allow_pickle=False) as file:
-        return _pool(file, "train"), _pool(file, "valid")
+    train, valid = (read_frames(args.data, unit="kcal/mol", part=part) for part in ("train", "valid"))
+    return train, valid
 
 
-def _pool(file: Any, name: str) -> ForceData:
-    missing = [key for key in ("Z", "R", "F", "offsets", "e_at") if f"{key}_{name}" not in file]
-    if missing:
-        raise ValueError(f"--data: the file lacks the arrays {', '.join(f'{key}_{name}' for key in missing)}.")
-    numbers, positions, forces, offsets, energies = (
-        file[f"{key}_{name}"] for key in ("Z", "R", "F", "offsets", "e_at")
-    )
-    parts = [slice(a, b) for a, b in pairwise(offsets.tolist())]
-    return ForceData([Atoms(numbers[p], positions[p]) for p in parts], energies, [forces[p] for p in parts], "kcal/mol")
-
-
-def check_data(data: ForceData, closest: float = 0.12) -> dict[str, float]:
+def check_data(data: ForceData | Frames, closest: float = 0.12) -> dict[str, float]:
     """Net forces, torques, and the slope of energy differences against the work of the forces: 1 where units agree.
 
     Two geometries of the same atoms in the same order, less than ``closest`` (Angstrom, root mean square) apart, differ
@@ -108,7 +95,9 @@ def check_data(data: ForceData, closest: float = 0.12) -> dict[str, float]:
     return found
 
 
-def experiment(train: ForceData, valid: ForceData, args: argparse.Namespace, species: tuple) -> tuple[list[dict], Any]:
+def experiment(
+    train: ForceData | Frames, valid: ForceData | Frames, args: argparse.Namespace, species: tuple
+) -> tuple[list[dict], Any]:
     """The errors of all methods on one split for one training size, and the forces predicted by the joint fit."""
     truth = np.concatenate(valid.forces)
     composition = CompositionBaseline().fit(train.atoms, train.energies).predict(valid.atoms)
@@ -139,7 +128,7 @@ def print_table(points: list[dict], unit: str) -> None:
             print(f"  {name:45}" + "".join(f"{mean:9.2f}" for mean in means))
 
 
-def draw_parity(valid: ForceData, predicted: Any, unit: str, path: str) -> None:
+def draw_parity(valid: ForceData | Frames, predicted: Any, unit: str, path: str) -> None:
     """Predicted against true energies and force components."""
     plt = require_matplotlib("forces.py")
     figure, panels = plt.subplots(1, 2, figsize=(8.5, 4.2), constrained_layout=True)

@@ -5,7 +5,9 @@ from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.coefficients import environment_coefficients
 from so3ntk.molecules.datasets.data import MoleculeData, read_molecules
 from so3ntk.molecules.datasets.forces import ForceData, read_forces
+from so3ntk.molecules.datasets.frames import Frames
 from so3ntk.molecules.datasets.qm9 import load_qm9
+from so3ntk.molecules.datasets.reading import read_frames
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.forces.consistency import check_forces
 from so3ntk.molecules.forces.regressor import EnergyForceRegressor, force_network
@@ -19,6 +21,7 @@ __all__ = [
     "EnergyForceRegressor",
     "Environments",
     "ForceData",
+    "Frames",
     "LazyEnvironments",
     "MoleculeData",
     "Powers",
@@ -29,6 +32,7 @@ __all__ = [
     "force_network",
     "load_qm9",
     "read_forces",
+    "read_frames",
     "read_molecules",
 ]
 

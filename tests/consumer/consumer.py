@@ -127,6 +127,8 @@ def atoms(frames: list[Atoms]) -> None:
     so3ntk.InducingRegressor(net).fit(molecules.LazyEnvironments(data.atoms, radial=molecules.Shells()), data.targets)
     coefficients: jax.Array = molecules.environment_coefficients(frames[0].positions, frames[0].numbers, [0])
     forces: molecules.ForceData = molecules.read_forces("frames.xyz")
+    labelled: molecules.Frames = molecules.read_frames(["frames.xyz"], stress_key=False, unit="kcal/mol")
+    labelled[:3].counts()
     molecules.check_forces(forces.atoms, forces.energies, forces.forces)
     potential = molecules.EnergyForceRegressor(molecules.force_network()).fit(
         forces.atoms, forces.energies, forces.forces

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,18 +32,34 @@ def read_archive(path: str | PathLike, targets: Iterable[str]) -> dict[str, np.n
     Raises FileNotFoundError, and ValueError for a file that is not an npz archive, is truncated, holds
     pickled (object) arrays, lacks an array, or whose arrays contradict each other.
     """
+    columns = load_arrays(path, (*GEOMETRY, *OPTIONAL, *targets))
+    check_columns(columns, path)
+    return columns
+
+
+def load_arrays(path: str | PathLike, wanted: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those of the arrays that an npz file holds. Errors as ``read_archive``."""
+    with _opened(path) as archive:
+        return {name: archive[name] for name in wanted if name in archive.files}
+
+
+def names_in(path: str | PathLike) -> list[str]:
+    """The names of the arrays of an npz file. Errors as ``read_archive``."""
+    with _opened(path) as archive:
+        return list(archive.files)
+
+
+@contextmanager
+def _opened(path: str | PathLike) -> Iterator[Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = (*GEOMETRY, *OPTIONAL, *targets)
-            columns = {name: archive[name] for name in wanted if name in archive.files}
+            yield archive
     except Exception as error:  # whatever the damage leads zipfile and NumPy to raise
         cause = "it holds pickled objects, which are not loaded" if "pickle" in str(error) else "damaged or truncated?"
         raise ValueError(f"{path} is not a readable npz archive of plain arrays: {cause} ({error}).") from error
-    _check(columns, path)
-    return columns
 
 
 def write_archive(path: Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -69,7 +86,8 @@ def take_rows(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, 
     return {"Z": columns["Z"][atoms], "R": columns["R"][atoms], "offsets": offsets, **chosen}
 
 
-def _check(columns: Mapping[str, np.ndarray], path: Path) -> None:
+def check_columns(columns: Mapping[str, np.ndarray], path: str | PathLike) -> None:
+    """ValueError, naming the file, for arrays of molecules that lack some, are of other kinds or contradict each other."""
     missing = [name for name in GEOMETRY if name not in columns]
     if missing:
         raise ValueError(

@@ -12,11 +12,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from so3ntk.basics.arrays import as_numbers
+from so3ntk.molecules.datasets.labels import held_by, number_of
 from so3ntk.molecules.datasets.xyz import SUFFIXES, readable_text
 from so3ntk.molecules.structures import check_structures, require_ase
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+#: Files that ase reads as databases.
+DATABASES = (".db", ".json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,9 @@ def read_molecules(path: str | PathLike, target_key: str = "energy", unit: str =
 def read_numbers(path: str | PathLike, key: str, unit: str, where: str, argument: str) -> MoleculeData:
     """``read_molecules`` for a function ``where``; ``argument`` is where another key would be given."""
     frames = read_structures(path, where)
-    targets = [_target_of(atoms, key, f"{where}: {path}, frame {i}", argument) for i, atoms in enumerate(frames)]
+    targets = [
+        number_of(held_by(atoms), key, f"{where}: {path}, frame {i}", argument) for i, atoms in enumerate(frames)
+    ]
     return MoleculeData(frames, np.array(targets), key, unit, np.arange(len(frames)))
 
 
@@ -112,7 +118,9 @@ def _read_by_ase(path: Path, text: str | None, where: str) -> list[Atoms]:
     from ase.io.formats import UnknownFileTypeError
 
     try:
-        if text is None:
+        if path.suffix.lower() in DATABASES:
+            frames = _read_database(path)
+        elif text is None:
             frames = read(path, index=":", do_not_split_by_at_sign=True)
         else:
             frames = read(StringIO(text), index=":", format="extxyz")
@@ -127,27 +135,13 @@ def _read_by_ase(path: Path, text: str | None, where: str) -> list[Atoms]:
     return frames if isinstance(frames, list) else [frames]
 
 
-def _target_of(atoms: Atoms, key: str, where: str, argument: str) -> float:
-    held = {} if atoms.calc is None else dict(atoms.calc.results)
-    held |= {str(name): value for name, value in atoms.info.items()}
-    value = held.get(key)
-    if value is None:
-        numbers = sorted(name for name, value in held.items() if _finite_number(value) is not None)
-        remedy = (
-            f"it has {', '.join(numbers)}. Pass one of these as {argument}"
-            if numbers
-            else f"it has no numbers at all. In extended xyz one stands in the comment of each frame, as {key}=-1.5"
-        )
-        raise ValueError(f"{where} has no {key!r}; {remedy}.")
-    number = _finite_number(value)
-    if number is None:
-        raise ValueError(f"{where}: expected {key!r} to be a finite number, got {value}.")
-    return number
+def _read_database(path: Path) -> list[Atoms]:
+    """The rows of a database of ase's, their key-value pairs and data in ``info``, where ase leaves them out."""
+    from ase.db import connect
 
-
-def _finite_number(value: object) -> float | None:
-    """The value as a float, if it is a finite number."""
-    if isinstance(value, np.ma.MaskedArray) or not isinstance(value, int | float | np.number | np.ndarray):
-        return None
-    number = np.asarray(value)
-    return float(number) if number.ndim == 0 and number.dtype.kind in "iuf" and np.isfinite(number) else None
+    frames = []
+    with connect(path, serial=True) as database:  # pyright: ignore[reportGeneralTypeIssues]
+        for row in database.select():
+            frames.append(row.toatoms())
+            frames[-1].info |= {**row.data, **row.key_value_pairs}
+    return frames

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from so3ntk.molecules.datasets.data import read_numbers
-from so3ntk.molecules.forces.regressor import check_forces
+from so3ntk.molecules.datasets.labels import forces_of, held_by
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,23 +41,12 @@ def read_forces(
 
     The forces are ``atoms.arrays[forces_key]``, or else the calculator result of that name; the energy as in
     ``read_molecules``. Nothing is converted: ``unit`` says what the energies are in, ase's being eV and eV/Angstrom.
-    Raises what ``read_molecules`` raises, and ValueError for a frame without forces or with ones of the wrong shape.
+    Raises what ``read_molecules`` raises, and ValueError for a frame without forces or with ones of the wrong shape. For
+    frames of which some have no forces, other names, units of length and stresses see ``read_frames``.
     """
     data = read_numbers(path, energy_key, unit, "read_forces", "energy_key")
-    forces = [_forces_of(atoms, forces_key, f"read_forces: {path}, frame {i}") for i, atoms in enumerate(data.atoms)]
+    forces = [
+        forces_of(held_by(atoms), forces_key, len(atoms), f"read_forces: {path}, frame {i}", "forces_key")
+        for i, atoms in enumerate(data.atoms)
+    ]
     return ForceData(data.atoms, data.targets, forces, unit)
-
-
-def _forces_of(atoms: Atoms, key: str, where: str) -> Float[np.ndarray, "atoms 3"]:
-    results = {} if atoms.calc is None else atoms.calc.results
-    forces = atoms.arrays.get(key, results.get(key))
-    if forces is None:
-        others = {name: value for name, value in {**results, **atoms.arrays}.items() if name != "positions"}
-        fitting = sorted(name for name, value in others.items() if np.shape(value) == (len(atoms), 3))
-        remedy = (
-            f"it has the arrays (atoms, 3) {', '.join(fitting)}. Pass one of these as forces_key"
-            if fitting
-            else f"it has no arrays (atoms, 3). In extended xyz they are columns, {key}:R:3 in the Properties of each frame"
-        )
-        raise ValueError(f"{where} has no {key!r}; {remedy}.")
-    return check_forces([forces], [atoms], where)
