@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
 from importlib.metadata import version
 from os import PathLike, fspath
 from typing import Any
@@ -26,7 +28,7 @@ logger = logging.getLogger("so3ntk")
 FORMAT, VERSION = "so3ntk model", 1
 
 
-def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
+def save(model: Any, path: str | PathLike, *, spectrum: bool = True, about: Mapping[str, Any] | None = None) -> None:
     """Write an estimator, a ``Network`` or a ``CompositionBaseline`` to one file; or a dict of them, under names.
 
     Estimators are ``KernelRegressor``, ``KernelClassifier``, ``InducingRegressor``, ``InducingClassifier``,
@@ -34,13 +36,15 @@ def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
     file is an npz archive: arrays, and model.json with the layers, parameters, versions and the predictions for three
     training inputs. Estimators must be fitted; the training inputs are stored with them. spectrum=False leaves out the
     eigenvectors of the kernel (its Cholesky factor, of energies and forces), 8 n^2 bytes for n rows, without which there
-    is no ``return_std``.
+    is no ``return_std``. about: what else to keep with an estimator, values of JSON by name, such as {"unit": "kcal/mol"}; None
+    for what it has as ``about_`` already, which is where ``load`` puts it.
 
     Raises TypeError for functions and objects that a file cannot name (see ``so3ntk.saving.register``), NotFittedError,
     and ValueError and OSError for a path where no file can be written, before anything is computed.
     """
     check_flag(spectrum, "save", "spectrum")
     path = writable_file(path, "save")
+    _check_about(model, about)
     arrays: dict[str, np.ndarray] = {}
     models = model if isinstance(model, dict) else {"model": model}
     if not models or not all(isinstance(name, str) for name in models):
@@ -51,7 +55,7 @@ def save(model: Any, path: str | PathLike, *, spectrum: bool = True) -> None:
         "versions": _versions(),
         "double_precision": is_double(),
         "named": isinstance(model, dict),
-        "models": {name: _encode_model(one, str(name), arrays, spectrum) for name, one in models.items()},
+        "models": {name: _encode_model(one, str(name), arrays, spectrum, about) for name, one in models.items()},
     }
     archive.write(path, document, arrays)
 
@@ -64,14 +68,7 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
     JAX is set to single. Versions other than these are noted in the log.
     """
     check_flag(check, "load", "check")
-    document, arrays = archive.read(path)
-    if document.get("format") != FORMAT or not isinstance(document.get("models"), dict):
-        raise ModelFileError(f"load: {path} is not a saved model: its format is {document.get('format')!r:.40}.")
-    if document.get("format_version") != VERSION:
-        raise ModelFileError(
-            f"load: {path} has the format version {document.get('format_version')!r:.20}, and this version of so3ntk reads "
-            f"{VERSION}. It was written by {document.get('versions')!r:.200}."
-        )
+    document, arrays = read_document(path)
     if document.get("double_precision") and not is_double():
         raise ValueError(
             f"load: {path} was saved in double precision, but JAX is set to 32 bits. Call "
@@ -89,7 +86,37 @@ def load(path: str | PathLike, *, check: bool = False) -> Any:
     return models if document.get("named") is True else models["model"]
 
 
-def _encode_model(model: Any, name: str, arrays: dict[str, np.ndarray], spectrum: bool) -> dict[str, Any]:
+def read_document(path: str | PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The document and the arrays of a file of this version. Errors as those of ``load``."""
+    document, arrays = archive.read(path)
+    if document.get("format") != FORMAT or not isinstance(document.get("models"), dict):
+        raise ModelFileError(f"load: {path} is not a saved model: its format is {document.get('format')!r:.40}.")
+    if document.get("format_version") != VERSION:
+        raise ModelFileError(
+            f"load: {path} has the format version {document.get('format_version')!r:.20}, and this version of so3ntk reads "
+            f"{VERSION}. It was written by {document.get('versions')!r:.200}."
+        )
+    return document, arrays
+
+
+def _check_about(model: Any, about: Any) -> None:
+    if about is None:
+        return
+    if record_of(type(model)) is None:
+        raise TypeError(f"save: about is kept with an estimator, got {about!r:.60} for a {type(model).__name__}.")
+    try:
+        fine = isinstance(about, Mapping) and bool(json.dumps(dict(about), allow_nan=False))
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise TypeError(
+            f"save: expected about to be a dict of text, numbers, lists and dicts of them, without NaN, got {about!r:.200}."
+        )
+
+
+def _encode_model(
+    model: Any, name: str, arrays: dict[str, np.ndarray], spectrum: bool, about: Mapping[str, Any] | None
+) -> dict[str, Any]:
     record = record_of(type(model))
     if record is None:
         if not isinstance(model, Network | CompositionBaseline):
@@ -103,8 +130,10 @@ def _encode_model(model: Any, name: str, arrays: dict[str, np.ndarray], spectrum
     predictions, tolerance = record.fingerprint(model)
     left_out = () if spectrum else record.spectral
     fitted = {key: value for key, value in record.state(model).items() if key not in left_out}
+    about = getattr(model, "about_", {}) if about is None else about
     return {
         "estimator": type(model).__name__,
+        **({"about": dict(about)} if about else {}),
         "parameters": {
             k: encode(_parameter(v), f"{name}.{k}", arrays) for k, v in model.get_params(deep=False).items()
         },
@@ -139,7 +168,17 @@ def _decode_model(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         record.restore(model, fitted)
     except (ValueError, TypeError) as error:  # whatever wrong values lead the parts of a model to raise
         raise ModelFileError(f"the {cls.__name__} cannot be made of what the file holds ({error})") from error
+    if "about" in spec:
+        model.about_ = about_of(spec)
     return model
+
+
+def about_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a file says about a model beside it; ModelFileError for what ``save`` does not write."""
+    about = spec.get("about", {})
+    if not isinstance(about, dict):
+        raise ModelFileError(f"expected what is said about a model to be a dict, got {about!r:.40}")
+    return about
 
 
 def _check_predictions(model: Any, spec: dict[str, Any], arrays: dict[str, np.ndarray], where: str) -> None:

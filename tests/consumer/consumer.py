@@ -92,9 +92,10 @@ def estimators(net: so3ntk.Network, X: Matrix, y: Matrix) -> None:
     fit: hyperparameters.Fit = so3ntk.fit_hyperparameters(net, X, y, ridge=0.1)
     so3ntk.save(model, "model.npz")
     loaded = so3ntk.load("model.npz", check=True)
-    saving.save(loaded, "model.npz")
+    saving.save(loaded, "model.npz", about={"unit": "eV"})
+    unit: str = saving.describe("model.npz").models["model"].about["unit"]
     saving.register(so3ntk.Network, "mine")
-    print(labels, grams, fit.ridge, saving.load("model.npz"), interop)
+    print(labels, grams, fit.ridge, saving.load("model.npz"), interop, unit)
     raise so3ntk.RidgePathWarning(so3ntk.QuadratureWarning(so3ntk.__version__))
 
 
