@@ -79,12 +79,15 @@ class Geometry(eqx.Module):
         read = self.mean if irrep is None else lambda field: self.project(field, irrep)
         return jax.lax.map(lambda p: read(function(p, values)), parameters), jnp.max(values)
 
-    def moments(self, f: Signal) -> tuple[Float[Array, " k"], Float[Array, " q"]]:
+    def moments(self, f: Signal, irrep: Irrep | None = None) -> tuple[Float[Array, " *k"], Float[Array, " *q"]]:
         """Features u and v of the sum of some signals (a leading axis), whose inner products with those of another are the means
-        over motions of the correlation and, v, of its square, each summed over pairs of signals."""
+        over motions of the correlation and, v, of its square, each summed over pairs of signals: (k,) and (q,).
+
+        With an irrep, its components (m, k) and (m, q), whose inner products are its blocks.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no features of the correlation's moments.")
 
-    def moments_pay(self, f: Signal, summed: bool) -> bool:
+    def moments_pay(self, f: Signal, summed: bool, irrep: Irrep | None = None) -> bool:
         """Whether there are ``moments``, and their inner products cost less than pairs. summed: over parts of inputs."""
         return False
 

@@ -50,10 +50,10 @@ def kernel_diagonal(net: Network, x: Any, get: str = "ntk") -> Float[np.ndarray,
     return np.asarray(plan.finish((get,), sums)[0])
 
 
-def _of_features(plan: Plan, names: tuple[str, ...]) -> dict[str, Float[np.ndarray, " n"]]:
+def _of_features(plan: Plan, names: tuple[str, ...]) -> dict[str, Float[np.ndarray, "n ..."]]:
     """The sums over the parts of each kind, a few inputs at a time."""
     assert plan.features is not None
-    sums = {name: np.zeros(plan.rows.count, plan.accumulator) for name in names}
+    sums = {name: np.zeros((plan.rows.count, *plan.shape), plan.accumulator) for name in names}
     for kind in np.unique(plan.rows.kind):
         parts = np.flatnonzero(plan.rows.kind == kind)
         first = np.flatnonzero(np.diff(plan.rows.owner[parts], prepend=-1))

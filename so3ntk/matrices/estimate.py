@@ -119,12 +119,13 @@ def _seconds_of_products(work: Work, seconds: float) -> float:
         return [features.features(plan.f, parts, owner) for parts in kinds]
 
     found = represent()  # compile
-    held = sum(len(moments.u) for moments in found)
+    held = sum(len(moments.inputs) for moments in found)
     large = max(found, key=lambda moments: len(moments.u)).v
     side = min(512, max(len(large), plan.rows.count))
     large = np.resize(large, (side, large.shape[1]))
     each = _median_seconds(represent, seconds / 2) / held
     product = _median_seconds(lambda: inner_products(large, large), seconds / 2) / side**2
+    product *= features.components**2  # a pair of inputs is a pair of rows for each entry of its block
     kind = held / min(INPUTS, plan.rows.count)  # of an input, on average
     bounds = [np.diff(work.tiling.rows), np.diff(work.tiling.columns)]
     spent = 0.0

@@ -22,6 +22,7 @@ from so3ntk.engine.filters import Filter, Spectrum
 from so3ntk.engine.geometry import PositionFree
 from so3ntk.engine.plan import MANY
 from so3ntk.engine.sizes import on_gpu
+from so3ntk.sphere.coupling import coupled_count, coupled_squares
 from so3ntk.sphere.haar import RotationGrid, columns_by_class, wigner_tables
 from so3ntk.sphere.irreps import Irrep, require_no_parity, rows_by_class, start_of
 from so3ntk.sphere.rotations import block_indices
@@ -154,32 +155,62 @@ class SphereGeometry(PositionFree):
         # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.
         return jax.lax.map(read, parameters), jnp.max(functools.reduce(jnp.maximum, images))
 
-    def moments(self, f: Float[Array, "a p c"]) -> tuple[Float[Array, " c"], Float[Array, " q"]]:
+    def moments(
+        self, f: Float[Array, "a p c"], irrep: Irrep | None = None
+    ) -> tuple[Float[Array, " *k"], Float[Array, " *q"]]:
         r"""Coefficients of degree 0, and power spectra, both scaled by the weights of ``correlate``.
 
         .. math:: \int K_r\, dr = \sum_c a^c_0 b^c_0, \qquad
                   \int K_r^2\, dr = \sum_l \frac{1}{2l + 1} \sum_{cc'} \Big(\sum_m a^c_{lm} a^{c'}_{lm}\Big)
                   \Big(\sum_n b^c_{ln} b^{c'}_{ln}\Big)
+
+        Of an irrep, vectors and tensors: see ``coupling``.
         """
-        signals = f[:, : self._bandlimit(f[0]) ** 2]
-        scaled = signals * jnp.sqrt(self._weighted(jnp.ones_like(f[0])))
+        if irrep is not None:
+            require_no_parity(irrep)
+            return self.coupled_moments(f, irrep.degree, None)
+        signals, bandlimit = self._scaled(f), self._bandlimit(f[0])
         first, second = np.triu_indices(f.shape[2])
         twice = np.where(first == second, 1, np.sqrt(2))
         spectra = []
-        for degree in range(self._bandlimit(f[0])):
-            rows = scaled[:, degree**2 : (degree + 1) ** 2].reshape(-1, f.shape[2])
+        for degree in range(bandlimit):
+            rows = signals[:, degree**2 : (degree + 1) ** 2].reshape(-1, f.shape[2])
             product = jnp.dot(rows.T, rows, precision=HIGHEST)[first, second]
             spectra.append(product * jnp.asarray(twice / np.sqrt(2 * degree + 1), f.dtype))
-        return scaled[:, 0].sum(axis=0), jnp.concatenate(spectra)
+        return signals[:, 0].sum(axis=0), jnp.concatenate(spectra)
 
-    def moments_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool) -> bool:
+    def coupled_moments(
+        self, f: Float[Array, "a p c"], degree: int, sign: int | None
+    ) -> tuple[Float[Array, "m k"], Float[Array, "m q"]]:
+        """Those of one degree, and for a sign of what improper motions multiply by it."""
+        signals, side = self._scaled(f), 2 * degree + 1
+        kept = degree < self._bandlimit(f[0]) and sign in (None, (-1) ** degree)
+        first = signals[:, degree**2 : (degree + 1) ** 2].sum(axis=0) if kept else jnp.zeros((side, 0), f.dtype)
+        return first / np.sqrt(side).astype(f.dtype), coupled_squares(signals, degree, sign)
+
+    def moments_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool, irrep: Irrep | None = None) -> bool:
         """Compares multiplications: c (c + 1) / 2 for each degree with those of blocks and of a polynomial at all rotations."""
+        if irrep is not None:
+            return irrep.parity is None and self.coupled_pay(f, summed, irrep.degree, None)
+        channels, bandlimit = f.shape[1], self._bandlimit(f)
+        return self._cheaper(f, bandlimit * channels * (channels + 1) // 2, 5, summed)
+
+    def coupled_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool, degree: int, sign: int | None) -> bool:
+        """The same for an irrep, each component of a block a product. Not for what squares do not reach at all."""
+        components, count = (2 * degree + 1) ** 2, coupled_count(degree, self._bandlimit(f), f.shape[1], sign)
+        return count > 0 and self._cheaper(f, components * count, 5 + components, summed)
+
+    def _cheaper(self, f: Float[Array | np.ndarray, "p c"], products: int, each: int, summed: bool) -> bool:
+        """Whether inner products of so many multiplications cost less than pairs, with so many at each rotation."""
         weights = (self.channel_weights, self.degree_weights)
         if any(given is not None and not np.all(np.asarray(given) >= 0) for given in weights):
             return False
-        channels, bandlimit = f.shape[1], self._bandlimit(f)
-        pair = channels * _block_count(bandlimit) + 5 * self.grid.size
-        return bandlimit * channels * (channels + 1) // 2 <= FASTER * pair * (SUMMED if summed else 1)
+        pair = f.shape[1] * _block_count(self._bandlimit(f)) + each * self.grid.size
+        return products <= FASTER * pair * (SUMMED if summed else 1)
+
+    def _scaled(self, f: Float[Array, "a p c"]) -> Float[Array, "a k c"]:
+        """The signals, whose products are those of ``correlate``."""
+        return f[:, : self._bandlimit(f[0]) ** 2] * jnp.sqrt(self._weighted(jnp.ones_like(f[0])))
 
     def average(self, field: Blocks | Array, filter: Filter) -> Blocks | Array:
         """A spectrum, of finite bandlimit: block l times the filter's variance of degree l; else the identity."""

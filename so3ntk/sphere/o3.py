@@ -42,13 +42,22 @@ class OrthogonalGeometry(PositionFree):
         """That of SO(3)."""
         return self.proper.variance(f)
 
-    def moments(self, f: Float[Array, "a p c"]) -> tuple[Float[Array, " c"], Float[Array, " q"]]:
-        """Those of SO(3): signs of degrees leave no mark on a mean, which has degree 0, and on squares."""
-        return self.proper.moments(f)
+    def moments(
+        self, f: Float[Array, "a p c"], irrep: Irrep | None = None
+    ) -> tuple[Float[Array, " *k"], Float[Array, " *q"]]:
+        """Those of SO(3): signs of degrees leave no mark on a mean, which has degree 0, and on squares.
 
-    def moments_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool) -> bool:
+        Of an irrep, those of its parity.
+        """
+        if irrep is None:
+            return self.proper.moments(f)
+        return self.proper.coupled_moments(f, irrep.degree, irrep.sign)
+
+    def moments_pay(self, f: Float[Array | np.ndarray, "p c"], summed: bool, irrep: Irrep | None = None) -> bool:
         """As for SO(3)."""
-        return self.proper.moments_pay(f, summed)
+        if irrep is None:
+            return self.proper.moments_pay(f, summed)
+        return self.proper.coupled_pay(f, summed, irrep.degree, irrep.sign)
 
     def mean(self, field: Field) -> Float[Array, ""]:
         """The mean of both halves' means."""

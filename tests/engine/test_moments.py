@@ -81,12 +81,34 @@ def test_signals_without_parts():
     np.testing.assert_allclose(kernel_diagonal(net, x), np.diag(ours), rtol=1e-12)
 
 
+BLOCKS = {
+    "vectors": (Lift(W_std=1.3, b_std=0.7), Products((0.3, 0.2, 1.1)), IrrepPool(1)),
+    "axial": (Lift(b_std=0.5, group="O3"), Products((0.1, 0.9)), GroupConv(), Products((0, 0, 1)), IrrepPool(1, 1)),
+    "tensors": (Lift(bandlimit=2, b_std=0.5, group="O3"), Products((0, 0, 1)), IrrepPool(2, basis="cartesian")),
+}
+
+
+@pytest.mark.parametrize(("layers", "match"), [(BLOCKS[name], name != "axial") for name in BLOCKS], ids=BLOCKS)
+def test_blocks_are_those_of_the_pairs(layers, match):
+    """To 1e-12 of the largest entry: blocks hold entries near zero."""
+    net = serial(*layers, Dense(W_std=0.8), AtomSum(match_species=match), Dense(W_std=1.2))
+    ours, theirs = gram(net, A, B, BOTH, progress=False), by_pairs(net, A, B)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
+    own = gram(net, A, progress=False)
+    np.testing.assert_array_equal(own, own.transpose(1, 0, 3, 2))
+    np.testing.assert_allclose(own[1, :2], gram(net, A[1:2], A[:2], progress=False)[0], atol=1e-12 * np.abs(own).max())
+    diagonal = np.einsum("ii...->i...", own)
+    np.testing.assert_allclose(kernel_diagonal(net, A), diagonal, rtol=0, atol=1e-12 * np.abs(own).max())
+
+
 OTHERS = {
     "variances": (Lift(), Monomial(2), GroupPool()),
     "cubes": (Lift(), Products((0, 0, 0, 1)), GroupPool()),
     "no polynomial": (Lift(), Relu(), GroupPool()),
     "after pooling": (Lift(), *SQUARE, Relu(), Dense()),
-    "blocks": (Lift(), Products((0, 0, 1)), IrrepPool(1)),
+    "blocks of cubes": (Lift(), Products((0, 0, 0, 1)), IrrepPool(1)),
+    "pseudoscalars": (Lift(group="O3"), Products((0, 0, 1)), IrrepPool(0, -1)),
     "spectra": (Lift(), Products((0, 1)), GroupConv(bandlimit=2), Products((0, 0, 1)), GroupPool()),
 }
 

@@ -3,13 +3,21 @@
 from fault import Fault
 
 MAPS, TILES = "so3ntk/engine/evaluation/moments.py", "so3ntk/engine/evaluation/tiles.py"
+COUPLING = "so3ntk/sphere/coupling.py"
 SPHERE, DENSE = "so3ntk/sphere/global_support.py", "so3ntk/learning/inducing/dense.py"
 VALUES, REGRESSION = ("tests/engine/test_moments.py",), ("tests/learning/inducing/test_dense.py",)
 
 MOMENTS = (
     Fault("power-spectra-without-2l-plus-1", SPHERE, "twice / np.sqrt(2 * degree + 1), f.dtype", "twice, f.dtype", VALUES),
     Fault("pairs-of-channels-once", SPHERE, "np.where(first == second, 1, np.sqrt(2))", "np.ones(len(first))", VALUES),
-    Fault("constant-once-for-all-pairs", MAPS, "kernel = p0 * pairs + p1 * means", "kernel = p0 + p1 * means", VALUES),
+    Fault("constant-in-every-irrep", MAPS, "if self.irrep is None or self.irrep.is_trivial:", "if True:", VALUES),
+    Fault("blocks-not-by-components", MAPS, "self.components).transpose(0, 2, 1, 3)", "self.components).transpose(0, 2, 3, 1)", VALUES),
+    Fault("both-parities", "so3ntk/sphere/o3.py", "coupled_moments(f, irrep.degree, irrep.sign)",
+          "coupled_moments(f, irrep.degree, None)", VALUES),
+    Fault("degrees-exchanged-once", COUPLING, "* np.sqrt(2).astype(signals.dtype))", "* 1)", VALUES),
+    Fault("imaginary-couplings-left-out", COUPLING, "tensor.imag if (degree + first + second) % 2 else tensor.real", "tensor.real",
+          ("tests/sphere/test_coupling.py",)),
+    Fault("constant-once-for-all-pairs", MAPS, "kernel = p0 * pairs.reshape(", "kernel = p0 * np.ones_like(pairs).reshape(", VALUES),
     Fault(
         "features-of-variances",  # a polynomial whose coefficients differ from pair to pair
         MAPS, "if not np.array_equal(first, second):", "if False:", VALUES,

@@ -8,6 +8,9 @@ for all pairs, has
 with features of each signal alone (``Geometry.moments``); on the sphere the coefficients of degree 0, and power spectra. The sum
 over pairs of parts of two inputs is the inner product of the inputs' sums: 1,000 molecules take 1,000 such vectors for each
 element, where there are 10^8 pairs of atoms. Inner products are summed in float64, whatever the signals are.
+
+The blocks :math:`\int D(r)\,(p_0 + p_1 x_r + p_2 x_r^2)\, dr` of an irrep are inner products of vectors and tensors, one for each pair
+of components; p_0 belongs to the trivial irrep alone.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ from so3ntk.engine.demand import polynomial_degree_of, readout_of
 from so3ntk.engine.evaluation.evaluation import Evaluation
 from so3ntk.engine.evaluation.polynomial import Powers, tower_polynomials
 from so3ntk.engine.geometry import Geometry
+from so3ntk.engine.irrep import Irrep
 from so3ntk.engine.layers.base import Layer, is_traced
 from so3ntk.engine.layers.combinators import Identity
 from so3ntk.engine.layers.dense import Dense
+from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.sizes import on_gpu
 
 #: Inputs of one dispatch to the device, of which there are few shapes, and values of their signals.
@@ -38,21 +43,36 @@ NAMES = ("nngp", "ntk")
 
 
 class Moments(NamedTuple):
-    """Of n inputs, which they are, how many parts of a kind they have, and the sums of u and v over these."""
+    """Of n inputs, which they are, how many parts of a kind they have, and the sums of u and v over these.
+
+    Of irreps of m components u and v have m rows for each input.
+    """
 
     inputs: Int[np.ndarray, " n"]
     counts: Int[np.ndarray, " n"]
-    u: Float[np.ndarray, "n k"]
-    v: Float[np.ndarray, "n q"]
+    u: Float[np.ndarray, "nm k"]
+    v: Float[np.ndarray, "nm q"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """The kernels of a network as inner products. coefficients: p_0, p_1, p_2 by kernel. width: of both features together."""
+    """The kernels of a network as inner products. coefficients: p_0, p_1, p_2 by kernel. width: of both features together, in all
+    components. readout: of an irrep, whose blocks the kernels are; None where they are numbers."""
 
     geometry: Geometry
     coefficients: dict[str, Float[np.ndarray, " j"]]
     width: int
+    readout: Readout | None = None
+
+    @property
+    def irrep(self) -> Irrep | None:
+        """What the features are components of; None for numbers."""
+        return None if self.readout is None else self.readout.irrep
+
+    @property
+    def components(self) -> int:
+        """Rows of features for each input."""
+        return 1 if self.irrep is None else self.irrep.size
 
     def bytes_per_input(self, itemsize: int) -> int:
         """Of features, with copies in float64 and of the program that makes them."""
@@ -63,7 +83,7 @@ class FeatureMap:
         inputs, first, counts = np.unique(owner[parts], return_index=True, return_counts=True)
         most = 4 ** math.ceil((int(counts.max()) - 1).bit_length() / 2)  # of few sizes: each is a program
         leaves = jax.tree.leaves(signals)
-        each = most * sum(int(np.prod(leaf.shape[1:])) for leaf in leaves)
+        each = max(self.width, most * sum(int(np.prod(leaf.shape[1:])) for leaf in leaves))
         step = max(1, min(FEW if len(first) <= FEW else INPUTS, VALUES // max(each, 1)))
         step = 2 ** (step.bit_length() - 1)
         found = []
@@ -73,34 +93,53 @@ class FeatureMap:
             places = np.pad(first[rows], (0, missing))[:, None] + np.arange(most)
             held = np.arange(most) < np.pad(counts[rows], (0, missing))[:, None]
             chosen = parts[np.where(held, places, 0)]
-            values = _moments(self.geometry, jax.tree.map(lambda a, c=chosen: a[c], signals), held)
+            values = _moments(self.geometry, jax.tree.map(lambda a, c=chosen: a[c], signals), held, self.irrep)
             found.append([np.asarray(value)[: step - missing] for value in values])
-        return Moments(inputs, counts, *(np.concatenate(each) for each in zip(*found, strict=True)))
+        u, v = (np.concatenate(each) for each in zip(*found, strict=True))
+        rows = len(inputs) * self.components
+        return Moments(inputs, counts, u.reshape(rows, u.shape[-1]), v.reshape(rows, v.shape[-1]))
 
-    def kernels(self, names: tuple[str, ...], a: Moments, b: Moments) -> list[Float[np.ndarray, "n m"]]:
+    def kernels(self, names: tuple[str, ...], a: Moments, b: Moments) -> list[Float[np.ndarray, "n m ..."]]:
         """The kernels of the inputs of a with those of b."""
         pairs = np.multiply.outer(a.counts, b.counts).astype(np.float64)
-        means, squares = inner_products(a.u, b.u), None
+        means, squares = self._blocks(inner_products(a.u, b.u)), None
         if any(self.coefficients[name][2] for name in names):
-            squares = inner_products(a.v, b.v)
-        found = []
-        for name in names:
-            p0, p1, p2 = self.coefficients[name].tolist()
-            kernel = p0 * pairs + p1 * means
-            found.append(kernel if squares is None else kernel + p2 * squares)
-        return found
+            squares = self._blocks(inner_products(a.v, b.v))
+        return [self._kernel(name, pairs, means, squares) for name in names]
 
-    def diagonal(self, names: tuple[str, ...], a: Moments) -> list[Float[np.ndarray, " n"]]:
+    def diagonal(self, names: tuple[str, ...], a: Moments) -> list[Float[np.ndarray, "n ..."]]:
         """The kernels of the inputs with themselves."""
-        u, v = (np.einsum("ij,ij->i", k, k, dtype=np.float64) for k in (a.u, a.v))
-        powers = np.stack([np.square(a.counts.astype(np.float64)), u, v])
-        return [self.coefficients[name] @ powers for name in names]
+        each = (k.reshape(len(a.inputs), self.components, k.shape[1]) for k in (a.u, a.v))
+        means, squares = (np.einsum("iaj,ibj->iab", k, k, dtype=np.float64) for k in each)
+        if self.irrep is None:
+            means, squares = means[:, 0, 0], squares[:, 0, 0]
+        return [self._kernel(name, np.square(a.counts.astype(np.float64)), means, squares) for name in names]
+
+    def _blocks(self, products: Float[np.ndarray, "nm km"]) -> Float[np.ndarray, "n k ..."]:
+        """Inner products by inputs, and components last."""
+        if self.irrep is None:
+            return products
+        n, m = (side // self.components for side in products.shape)
+        return products.reshape(n, self.components, m, self.components).transpose(0, 2, 1, 3)
+
+    def _kernel(self, name: str, pairs: np.ndarray, means: np.ndarray, squares: np.ndarray | None) -> np.ndarray:
+        """p_0 pairs + p_1 means + p_2 squares, in the basis of the readout."""
+        p0, p1, p2 = self.coefficients[name].tolist()
+        kernel = p1 * means
+        if self.irrep is None or self.irrep.is_trivial:
+            kernel = p0 * pairs.reshape(pairs.shape + (1,) * (means.ndim - pairs.ndim)) + kernel
+        kernel = kernel if squares is None else kernel + p2 * squares
+        if self.readout is None:
+            return kernel
+        with double_precision():
+            return np.asarray(self.readout.finish(kernel))
 
 
 @eqx.filter_jit
-def _moments(geometry: Geometry, signals: Any, held: Array) -> tuple[Array, Array]:
+def _moments(geometry: Geometry, signals: Any, held: Array, irrep: Irrep | None) -> tuple[Array, Array]:
     def one(signal, held):
-        return geometry.moments(jax.tree.map(lambda a: jnp.where(held.reshape(-1, *(1,) * (a.ndim - 1)), a, 0), signal))
+        some = jax.tree.map(lambda a: jnp.where(held.reshape(-1, *(1,) * (a.ndim - 1)), a, 0), signal)
+        return geometry.moments(some) if irrep is None else geometry.moments(some, irrep)
 
     return jax.vmap(one)(signals, jnp.asarray(held))
 
@@ -122,17 +161,18 @@ def feature_map(layers: tuple[Layer, ...], evaluation: Evaluation, f: Any, g: An
     if not all(isinstance(layer, Dense | Identity) for layer in layers[evaluation.span :]):
         return None
     degree, readout, lift = polynomial_degree_of(layers), readout_of(layers), cast(Any, layers[0])
-    if degree is None or degree > 2 or readout is None or readout.irrep is not None:
+    if degree is None or degree > 2 or readout is None:
         return None
-    signal = jax.tree.map(lambda a: a[0], f)
-    if not lift.geometry(evaluation.motions).moments_pay(signal, summed):
+    signal, irrep = jax.tree.map(lambda a: a[0], f), readout.irrep
+    if not lift.geometry(evaluation.motions).moments_pay(signal, summed, irrep):
         return None
     coefficients = _coefficients(layers, signal)
     if coefficients is None:
         return None
     geometry = lift.geometry(None)
-    shapes = jax.eval_shape(lambda s: geometry.moments(jax.tree.map(lambda a: a[None], s)), signal)
-    return FeatureMap(geometry, coefficients, sum(shape.size for shape in shapes))
+    shapes = jax.eval_shape(lambda s: geometry.moments(jax.tree.map(lambda a: a[None], s), irrep), signal)
+    width = sum(shape.size for shape in shapes)
+    return FeatureMap(geometry, coefficients, width, None if irrep is None else readout)
 
 
 def _coefficients(layers: tuple[Layer, ...], signal: Any) -> dict[str, Float[np.ndarray, " j"]] | None:
