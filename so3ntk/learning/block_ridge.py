@@ -5,13 +5,21 @@ r"""Kernel ridge regression of vectors and tensors: ``ridge`` with blocks of M c
 
 the last being the residual of all components B of one input as predicted from all other inputs: exact, without
 refits. There is no intercept: a constant vector is not equivariant. Source: the inverse of a partitioned matrix.
+
+On features, of which an input has M rows F_B (``feature_ridge``), with F = U diag(s) V^T
+
+.. math:: y_B - \hat y_B^{(-B)} = (1 - H_{BB})^{-1} (y_B - \hat y_B), \qquad
+          1 - H_{BB} = 1 - U_B U_B^T + U_B \frac{\lambda}{s^2 + \lambda} U_B^T.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.learning.feature_ridge import ROWS, FeatureFit, FeatureSpectrum, error_of
 from so3ntk.learning.ridge import RidgeFit, Spectrum, solve
 
 
@@ -39,3 +47,38 @@ def posterior_covariance(
     rows = (as_matrix(cross) @ spectrum.vectors).reshape(tests, size, -1)
     explained = np.einsum("tar,tbr->tab", rows / (spectrum.values + ridge), rows, optimize=True)
     return prior - explained
+
+
+@dataclass(frozen=True)
+class BlockSpectrum:
+    """Features (n M, r) decomposed, of which whole inputs are left out. components: M."""
+
+    rows: FeatureSpectrum
+    components: int
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "nm r"], components: int) -> BlockSpectrum:
+        """Of finite features, the components of an input side by side; they are overwritten."""
+        return cls(FeatureSpectrum.of(features, np.zeros((len(features), 0))), components)
+
+    def solve(self, y: Float[np.ndarray, "n m"], ridge: float) -> FeatureFit:
+        """As of ``FeatureSpectrum``, with weights (r, 1), one amplitude, and residuals (n, M) of leaving out whole inputs."""
+        flat = self.rows.solve(y.reshape(-1, 1), ridge)
+        vectors, left = self.rows.vectors, ridge / (self.rows.singular**2 + ridge)
+        projected = vectors.T @ y.ravel()
+        residuals = vectors @ (left * projected)
+        free = self._own(left)
+        if not self.rows.complete:
+            residuals = residuals + y.ravel() - vectors @ projected
+            free = free + np.eye(self.components) - self._own(np.ones(len(left)))
+        return flat._replace(loo=np.linalg.solve(free, residuals.reshape(*y.shape, 1))[..., 0])
+
+    def _own(self, weights: Float[np.ndarray, " q"]) -> Float[np.ndarray, "n m m"]:
+        """U_B diag(weights) U_B^T of each input, some at a time: weighted vectors of all would be as large as the vectors."""
+        blocks = self.rows.vectors.reshape(-1, self.components, len(weights))
+        runs = [blocks[start : start + ROWS] for start in range(0, len(blocks), ROWS)]
+        return np.concatenate([(some * weights) @ some.swapaxes(1, 2) for some in runs])
+
+    def path(self, y: Float[np.ndarray, "n m"], ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """The root mean square error of each ridge, per component."""
+        return np.array([error_of(self.solve(y, float(ridge)).loo) for ridge in ridges])

@@ -95,7 +95,7 @@ class FeatureSpectrum:
         left = ridge / (self.singular**2 + ridge)
         rest = y - self.basis @ (self.basis.T @ y)
         projected = self.vectors.T @ rest
-        outside = np.zeros_like(rest) if self._complete else rest - self.vectors @ projected
+        outside = np.zeros_like(rest) if self.complete else rest - self.vectors @ projected
         weights = self.right.T @ (shrunk[:, None] * projected)
         residuals = outside + self.vectors @ (left[:, None] * projected)
         free = self._outside + _weighted_squares(self.vectors, left)
@@ -117,10 +117,10 @@ class FeatureSpectrum:
     def _outside(self) -> Float[np.ndarray, " n"]:
         """1 - |Q_i|^2 - |U_i|^2."""
         inside = np.einsum("ij,ij->i", self.basis, self.basis) + np.einsum("ij,ij->i", self.vectors, self.vectors)
-        return np.zeros(len(inside)) if self._complete else np.maximum(1 - inside, 0)
+        return np.zeros(len(inside)) if self.complete else np.maximum(1 - inside, 0)
 
     @property
-    def _complete(self) -> bool:
+    def complete(self) -> bool:
         """Whether Q and U span everything: more features than rows. What is outside is zero then, and not rounding."""
         return self.basis.shape[1] + self.vectors.shape[1] >= len(self.basis)
 

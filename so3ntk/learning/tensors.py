@@ -16,9 +16,11 @@ from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.network import Network
 from so3ntk.errors import PrecisionError
 from so3ntk.learning.block_ridge import as_matrix, posterior_covariance, solve_blocks
+from so3ntk.learning.inducing.estimator import ChoosesParts, check_choice, check_ridges, choose_inducing
+from so3ntk.learning.inducing.parts import blocks
+from so3ntk.learning.inducing.tensors import BlockPosterior, fit_induced, induces_all
 from so3ntk.learning.inputs import (
     RELATIVE_RIDGES,
-    KernelEstimator,
     check_path,
     check_shared_parameters,
     is_precomputed,
@@ -27,7 +29,7 @@ from so3ntk.learning.inputs import (
 )
 from so3ntk.learning.ridge import RidgeFit, Spectrum, posterior_variance, rms, solve, solve_best, warn_if_flat
 from so3ntk.matrices.diagonal import kernel_diagonal
-from so3ntk.matrices.gram import gram
+from so3ntk.matrices.gram import precise_gram
 from so3ntk.sphere.irreps import cartesian_from_real
 from so3ntk.sphere.layers.irrep_pool import IrrepPool
 
@@ -38,15 +40,15 @@ DEGREES = {1: (1,), 2: (0, 2)}
 class Part(NamedTuple):
     """One irrep of a fit: the spectrum of its Gram matrix, the chosen ridge, and the solution for it.
 
-    spectrum: None where it was left out of a saved file.
+    spectrum: None where it was left out of a saved file; with inducing parts, the posterior of their functions.
     """
 
-    spectrum: Spectrum | None
+    spectrum: Spectrum | BlockPosterior | None
     ridge: float
     fit: RidgeFit
 
 
-class TensorKernelRegressor(KernelEstimator):
+class TensorKernelRegressor(ChoosesParts):
     r"""Gaussian process and kernel ridge regression of vectors (n, 3) or symmetric tensors (n, 3, 3).
 
     Targets are split into irreps, vectors into l = 1, tensors into l = 0 (the trace) and l = 2, and for each
@@ -62,9 +64,16 @@ class TensorKernelRegressor(KernelEstimator):
     leave-one-molecule-out error of each part, which is exact and needs no refits. ridge_path: candidates in units of
     the mean of the diagonal of K^l; None for 45 values from 1e-10 to 10. fit_intercept: b, of the trace.
     memory, progress: as for ``gram``.
+    inducing: "all", the training inputs as they are; else what spans the functions, as for ``InducingRegressor``: a number of parts,
+    single atoms of molecules or whole inputs, each with 2l + 1 functions; a batch, all parts of which induce; None for "all" where kernels
+    are inner products of features (``Products`` up to degree two) and 48 (3 N)^2 bytes (tensors: 48 (5 N)^2) fit ``memory``, and
+    2000 (N / 1000)^(1/3) parts elsewhere. N molecules of A atoms and m parts then cost N A m pairs, and 8 m M^2 (3 N + 6 m) bytes for
+    M = 2l + 1; X may be anything that gives batches for slices and index arrays, such as ``molecules.LazyEnvironments``.
+    selection, random_state: which parts, by the invariant kernel of the same network, as for ``InducingRegressor``.
 
     After ``fit``: ``ridge_`` and ``loo_error_`` (root mean square per component of the irrep), by l; ``loo_residuals_``,
-    in the shape of y, what each input misses when it is left out; ``parts_``; ``X_fit_`` unless "precomputed".
+    in the shape of y, what each input misses when it is left out (of fixed inducing parts); ``parts_``; ``X_fit_`` unless
+    "precomputed", or the inducing parts ``inducing_``.
     """
 
     def __init__(
@@ -76,6 +85,9 @@ class TensorKernelRegressor(KernelEstimator):
         fit_intercept: bool = True,
         memory: str | int = "2GiB",
         progress: bool = False,
+        inducing: int | Any | None = "all",
+        selection: str = "farthest",
+        random_state: Any = 0,
     ):
         self.net = net
         self.kernel = kernel
@@ -84,6 +96,9 @@ class TensorKernelRegressor(KernelEstimator):
         self.fit_intercept = fit_intercept
         self.memory = memory
         self.progress = progress
+        self.inducing = inducing
+        self.selection = selection
+        self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike) -> TensorKernelRegressor:
         """Fit to inputs X and targets y, (n, 3) or symmetric (n, 3, 3).
@@ -94,6 +109,10 @@ class TensorKernelRegressor(KernelEstimator):
         _check_parameters(self)
         targets = check_tensors(y)
         degrees = DEGREES[targets.ndim - 1]
+        for name in ("X_fit_", "inducing_"):
+            vars(self).pop(name, None)
+        if isinstance(self.net, Network) and not self._all_induce(X, degrees):
+            return self._fit_induced(self.net, X, targets, degrees)
         kernels = self._kernels(X, None, degrees)
         if any(kernels[degree].shape[:2] != (len(targets),) * 2 for degree in degrees):
             shapes = {degree: kernels[degree].shape for degree in degrees}
@@ -101,6 +120,22 @@ class TensorKernelRegressor(KernelEstimator):
         self.keep({d: _fit_part(self, kernels[d], components(targets, d)) for d in degrees})
         if isinstance(self.net, Network):
             self.X_fit_ = X
+        return self
+
+    def _all_induce(self, X: Any, degrees: tuple[int, ...]) -> bool:
+        refuse_parts(X, "TensorKernelRegressor")
+        return induces_all(self, with_degree(self.net, degrees[-1]), X, 2 * degrees[-1] + 1)
+
+    def _fit_induced(
+        self, net: Network, X: Any, targets: Float[np.ndarray, "n ..."], degrees: tuple[int, ...]
+    ) -> TensorKernelRegressor:
+        if len(X) != len(targets):
+            raise ValueError(f"TensorKernelRegressor: {len(targets)} targets, but {len(X)} inputs.")
+        check_ridges(self)
+        self.inducing_ = choose_inducing(self, X, with_degree(net, 0))
+        intercept = bool(self.fit_intercept)
+        self.keep({d: Part(*fit_induced(self, with_degree(net, d), X, components(targets, d), intercept and d == 0))
+                   for d in degrees})  # fmt: skip
         return self
 
     @overload
@@ -127,6 +162,16 @@ class TensorKernelRegressor(KernelEstimator):
         ``return_std``. Warns that deviations are zero where the targets were constant.
         """
         check_is_fitted(self)
+        if not hasattr(self, "inducing_"):
+            return self._predict(X, return_std, diagonal)
+        refuse_parts(X, "TensorKernelRegressor")
+        found = [self._predict(part, return_std, diagonal) for _, part in blocks(X)]
+        if not return_std:
+            return np.concatenate(found)
+        mean, std = (np.concatenate(each) for each in zip(*found, strict=True))
+        return mean, std
+
+    def _predict(self, X: Any, return_std: bool, diagonal: Mapping[int, ArrayLike] | None) -> Any:
         degrees = tuple(self.parts_)
         kernels = self.kernels(X)
         means = {degree: _mean(kernels[degree], part) for degree, part in self.parts_.items()}
@@ -141,7 +186,7 @@ class TensorKernelRegressor(KernelEstimator):
         own = self._own_covariances(X, diagonal, {degree: mean.shape for degree, mean in means.items()})
         variance: np.ndarray | float = 0.0
         for degree, part in self.parts_.items():
-            covariance = _covariance(kernels[degree], part, own[degree])
+            covariance = _covariance(kernels[degree], part, own[degree], bool(self.fit_intercept))
             change = change_of_basis(degree, len(degrees))
             variance = variance + np.einsum("am,tmn,an->ta", change, covariance, change)
         mean = assemble(means)
@@ -187,7 +232,7 @@ class TensorKernelRegressor(KernelEstimator):
     def kernels(self, X: Any) -> Mapping[int, np.ndarray]:
         """For each l the kernels K^l of inputs with the training inputs, as ``irrep_grams`` gives them."""
         check_is_fitted(self)
-        return self._kernels(X, getattr(self, "X_fit_", None), tuple(self.parts_))
+        return self._kernels(X, getattr(self, "inducing_", getattr(self, "X_fit_", None)), tuple(self.parts_))
 
     def _kernels(self, X: Any, X_fit: Any, degrees: tuple[int, ...]) -> Mapping[int, np.ndarray]:
         if isinstance(self.net, Network):
@@ -218,8 +263,7 @@ def irrep_grams(
     """
     found = {}
     for degree in degrees:
-        changed = with_degree(net, degree)
-        found[degree] = np.asarray(gram(changed, x1, x2, get, memory=memory, progress=progress), np.float64)
+        found[degree] = precise_gram(with_degree(net, degree), x1, x2, get, memory=memory, progress=progress)
         if not np.isfinite(found[degree]).all():
             raise PrecisionError(
                 f"TensorKernelRegressor: the kernel of l = {degree} has entries that are not finite. Rescale the inputs, or "
@@ -309,9 +353,11 @@ def _mean(kernel: np.ndarray, part: Part) -> Float[np.ndarray, "t m"]:
     return np.einsum("tnab,nb->ta", kernel, part.fit.dual_coef, optimize=True)
 
 
-def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray) -> Float[np.ndarray, "t m m"]:
+def _covariance(kernel: np.ndarray, part: Part, prior: np.ndarray, intercept: bool) -> Float[np.ndarray, "t m m"]:
     assert part.spectrum is not None, "predict has checked"
-    if kernel.ndim == 2:
+    if isinstance(part.spectrum, BlockPosterior):
+        covariance = part.spectrum.covariance(kernel, prior, part.ridge, intercept)
+    elif kernel.ndim == 2:
         covariance = posterior_variance(part.spectrum, part.ridge, kernel, prior)[:, None, None]
     else:
         covariance = posterior_covariance(part.spectrum, part.ridge, kernel, prior)
@@ -325,3 +371,9 @@ def _check_parameters(estimator: TensorKernelRegressor) -> None:
             f"{estimator.net!r}."
         )
     check_shared_parameters(estimator)
+    check_choice(estimator)
+    if is_precomputed(estimator.net) and not (isinstance(estimator.inducing, str) or estimator.inducing is None):
+        raise ValueError(
+            'TensorKernelRegressor: net="precomputed" has no parts that could induce. Give the network itself, or leave '
+            f"inducing out; got {estimator.inducing!r:.80}."
+        )

@@ -99,7 +99,7 @@ def gram(
 def precise_gram(
     net: Network, x1: Any, x2: Any = None, get: str = "ntk", memory: str | int = "2GiB", progress: bool = False,
     client: Any = None,
-) -> Float[np.ndarray, "n m"]:  # fmt: skip
+) -> Float[np.ndarray, "n m ..."]:  # fmt: skip
     """One kernel as ``gram``, in float64: as it is summed where kernels are inner products, of features in the precision of the
     signals, so that it is positive semi-definite to float64's rounding; elsewhere what ``gram`` has."""
     names = check_get(get)

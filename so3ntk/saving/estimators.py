@@ -114,32 +114,34 @@ class TensorRecord(Record[TensorKernelRegressor]):
     """``TensorKernelRegressor``: the fit of each irrep, from which its other attributes follow."""
 
     classes = (TensorKernelRegressor,)
-    names = ("X_fit_", "parts", "spectra")
+    names = ("X_fit_", "inducing_", "parts", "spectra")
     spectral = ("spectra",)
 
     def state(self, model: TensorKernelRegressor) -> dict[str, Any]:
         """Fits and spectra by the name of l."""
-        inputs = {"X_fit_": model.X_fit_} if hasattr(model, "X_fit_") else {}
+        inputs = {name: vars(model)[name] for name in ("X_fit_", "inducing_") if name in vars(model)}
         fits = {str(degree): {"ridge": part.ridge, **part.fit._asdict()} for degree, part in model.parts_.items()}
         spectra = {str(d): part.spectrum for d, part in model.parts_.items() if part.spectrum is not None}
         return {**inputs, "parts": fits, **({"spectra": spectra} if spectra else {})}
 
     def restore(self, model: TensorKernelRegressor, state: dict[str, Any]) -> None:
         """The parts, and what follows from them."""
-        spectra, parts = state.get("spectra", {}), {}
+        spectra, parts, inputs = state.get("spectra", {}), {}, state.get("X_fit_")
         for name, fit in state["parts"].items():
             parts[int(name)] = Part(spectra.get(name), fit.pop("ridge"), RidgeFit(**fit))
-            _check_rows(parts[int(name)].fit.dual_coef, state.get("X_fit_"))
+            _check_rows(parts[int(name)].fit.dual_coef, state.get("inducing_", inputs))
         if tuple(parts) not in DEGREES.values():
             raise ModelFileError(f"its parts are those of l = {list(parts)}, not of vectors or tensors")
         model.keep(parts)
-        if "X_fit_" in state:
-            model.X_fit_ = state["X_fit_"]
+        for name in ("X_fit_", "inducing_"):
+            if name in state:
+                setattr(model, name, state[name])
 
     def fingerprint(self, model: TensorKernelRegressor) -> tuple[np.ndarray, float]:
         """With "precomputed", of kernels that are the unit matrix between an input and itself."""
         precomputed = is_precomputed(model.net)
-        rows = _unit_blocks(model.parts_) if precomputed else model.X_fit_[:KEPT]
+        inputs: Any = getattr(model, "inducing_", getattr(model, "X_fit_", None))
+        rows = _unit_blocks(model.parts_) if precomputed else inputs[:KEPT]
         scale = [
             np.abs(kernel) @ np.abs(part.fit.dual_coef)
             if kernel.ndim == 2

@@ -14,6 +14,7 @@ from so3ntk.engine.quadrature import Quadrature
 from so3ntk.learning import solvers
 from so3ntk.learning.feature_ridge import Posterior
 from so3ntk.learning.inducing.dense import DensePosterior
+from so3ntk.learning.inducing.tensors import BlockPosterior
 from so3ntk.learning.inducing.whitening import Whitening
 from so3ntk.learning.ridge import Spectrum
 from so3ntk.molecules.baseline import CompositionBaseline
@@ -58,7 +59,7 @@ def _baseline(elements: tuple[int, ...], values: np.ndarray) -> CompositionBasel
 
 for _cls in (SphereSignal, ProductGrid, AdaptiveGrid, LocalGrid, SphereGrid, Spectrum, solvers.Cholesky, solvers.Eigen,
              solvers.BlockedCholesky, solvers.ConjugateGradients, solvers.Nystrom, solvers.JaxMG, Shells, Posterior,
-             DensePosterior, Whitening):  # fmt: skip
+             DensePosterior, Whitening, BlockPosterior):  # fmt: skip
     register(_cls, f"so3ntk.{_cls.__name__}")
 register(Network, "so3ntk.Network", build=_network)
 register(

@@ -20,6 +20,7 @@ from so3ntk.engine.layers.reduction import Composition
 from so3ntk.engine.network import Network
 from so3ntk.engine.plan import make_plan, parse_memory, parts_of, split_at_reduction
 from so3ntk.errors import RidgePathWarning
+from so3ntk.learning.block_ridge import BlockSpectrum
 from so3ntk.learning.feature_ridge import FeatureFit, FeatureSpectrum, Posterior, error_of
 from so3ntk.learning.inducing.dense import BYTES, DensePosterior, DenseSpectrum
 from so3ntk.learning.inducing.parts import (
@@ -51,17 +52,23 @@ BASELINES = ("auto", "composition", None)
 ALL = "all"
 
 
-class InducingEstimator(KernelEstimator):
-    """Regression on the functions k(., z) of inducing inputs z."""
+class ChoosesParts(KernelEstimator):
+    """Estimators of which some parts of the training inputs may induce."""
 
     inducing: Any
     selection: str
-    baseline: str | None
-    store: Any
-    client: Any
     random_state: Any
     # After ``fit``:
     inducing_: Any
+
+
+class InducingEstimator(ChoosesParts):
+    """Regression on the functions k(., z) of inducing inputs z."""
+
+    baseline: str | None
+    store: Any
+    client: Any
+    # After ``fit``:
     dual_coef_: np.ndarray
     intercept_: np.ndarray | float
     composition_: dict[str, np.ndarray | float]
@@ -132,35 +139,49 @@ def training_batch(estimator: InducingEstimator, X: Any) -> Any:
     where = type(estimator).__name__
     check_net(estimator, precomputed=False)
     check_shared_parameters(estimator)
+    if estimator.baseline not in BASELINES:
+        raise ValueError(f'{where}: expected baseline to be "auto", "composition" or None, got {estimator.baseline!r}.')
+    check_choice(estimator)
+    if isinstance(estimator.inducing, str) and estimator.store is not None:
+        raise ValueError(
+            f'{where}: inducing="all" computes the kernel at once, of which store= would keep nothing. Leave store out, give a '
+            "number of inducing parts, or keep the kernel by gram(store=) and fit KernelRegressor to it."
+        )
+    check_ridges(estimator)
+    return check_inputs(estimator, X, reset=True)
+
+
+def check_choice(estimator: ChoosesParts) -> None:
+    """ValueError for a selection that is none, and for what cannot be inducing parts."""
+    where, count = type(estimator).__name__, estimator.inducing
     if estimator.selection not in SELECTIONS:
         raise ValueError(
             f"{where}: expected selection to be one of {', '.join(SELECTIONS)}, got {estimator.selection!r}."
         )
-    if estimator.baseline not in BASELINES:
-        raise ValueError(f'{where}: expected baseline to be "auto", "composition" or None, got {estimator.baseline!r}.')
-    count = estimator.inducing
     named = isinstance(count, str) and count != ALL
     if isinstance(count, bool | float) or named or (isinstance(count, int | np.integer) and count < 1):
         raise ValueError(
             f'{where}: expected inducing to be a number of parts, at least 1, "all", a batch of inputs or None, got {count!r}.'
         )
-    if isinstance(count, str) and estimator.store is not None:
-        raise ValueError(
-            f'{where}: inducing="all" computes the kernel at once, of which store= would keep nothing. Leave store out, give a '
-            "number of inducing parts, or keep the kernel by gram(store=) and fit KernelRegressor to it."
-        )
+
+
+def check_ridges(estimator: KernelEstimator) -> None:
+    """ValueError for no noise at all, which features cannot do without."""
+    where = type(estimator).__name__
     if estimator.ridge == 0:
         raise ValueError(
             f"{where}: expected ridge > 0 (features of low rank leave noise), or None, got {estimator.ridge!r}."
         )
     if estimator.ridge_path is not None and not (check_path(estimator.ridge_path, where) > 0).any():
         raise ValueError(f"{where}: expected ridge_path to hold a number > 0, got {estimator.ridge_path!r}.")
-    return check_inputs(estimator, X, reset=True)
 
 
-def choose_inducing(estimator: InducingEstimator, X: Any) -> Any:
-    """The batch of inducing inputs, sorted by kind: the one given, or chosen among the parts of the training inputs."""
-    net, where, count = network_of(estimator), type(estimator).__name__, estimator.inducing
+def choose_inducing(estimator: ChoosesParts, X: Any, net: Network | None = None) -> Any:
+    """The batch of inducing inputs, sorted by kind: the one given, or chosen among the parts of the training inputs.
+
+    net: whose kernels, numbers, say how far parts are from each other; None for the estimator's.
+    """
+    net, where, count = net or network_of(estimator), type(estimator).__name__, estimator.inducing
     if not (count is None or isinstance(count, int | np.integer)):
         batch = check_inputs(estimator, count, reset=False)
         return take(net, batch, np.arange(len(kinds_of(net, batch))))
@@ -199,9 +220,9 @@ def _candidates(net: Network, X: Any, wanted: int, random: np.random.Generator) 
     return np.sort(order[:inputs])
 
 
-def prior_of(estimator: InducingEstimator) -> Float[np.ndarray, "m m"]:
-    """k(Z, Z), in float64 and on a quadrature whose errors are far below the features'."""
-    net, Z = network_of(estimator), estimator.inducing_
+def prior_of(estimator: ChoosesParts, net: Network | None = None) -> Float[np.ndarray, "m m ..."]:
+    """k(Z, Z), in float64 and on a quadrature whose errors are far below the features'; of the estimator's network or another."""
+    net, Z = net or network_of(estimator), estimator.inducing_
     reduction = split_at_reduction(net.layers)[1]
     quadrature = net.space.refined(parts_of(reduction, Z).signals, net.quadrature, net.rtol)
     with double_precision():
@@ -316,7 +337,7 @@ def _solved(
     estimator: InducingEstimator, spectrum: FeatureSpectrum, y: Float[np.ndarray, "n k"], scale: float
 ) -> FeatureFit:
     """The fit at the ridge given or the best of the path. Sets what is known of ridges."""
-    ridge, path, errors = _ridge_of(estimator, spectrum, y, scale)
+    ridge, path, errors = ridge_of(estimator, spectrum, y, scale)
     fit = spectrum.solve(y, ridge)
     estimator.ridge_, estimator.loo_error_ = ridge, error_of(fit.loo)
     estimator.ridge_path_, estimator.loo_path_ = path, errors
@@ -336,8 +357,8 @@ def _columns(n: int, intercept: bool, counts: list[np.ndarray]) -> Float[np.ndar
     return np.concatenate([np.ones((n, int(intercept))), known], axis=1)
 
 
-def _ridge_of(
-    estimator: InducingEstimator, spectrum: FeatureSpectrum, y: Float[np.ndarray, "n k"], scale: float
+def ridge_of(
+    estimator: KernelEstimator, spectrum: FeatureSpectrum | BlockSpectrum, y: Float[np.ndarray, "n k"], scale: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """The ridge given or the best of the path, the ridges tried, ascending, and their leave-one-out errors.
 
