@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from so3ntk.basics.plots import plot_learning_curves, require_matplotlib
+from so3ntk.basics.plots import plot_learning_curves, plot_parity, require_matplotlib
 from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, Frames, read_forces, read_frames
 from so3ntk.molecules.energies import covering_order
@@ -130,20 +130,9 @@ def print_table(points: list[dict], unit: str) -> None:
 
 def draw_parity(valid: ForceData | Frames, predicted: Any, unit: str, path: str) -> None:
     """Predicted against true energies and force components."""
-    plt = require_matplotlib("forces.py")
-    figure, panels = plt.subplots(1, 2, figsize=(8.5, 4.2), constrained_layout=True)
-    pairs = ((valid.energies, predicted.energies, f"energy [{unit}]"),
-             (np.concatenate(valid.forces).ravel(), np.concatenate(predicted.forces).ravel(),
-              f"force component [{unit}/Å]"))  # fmt: skip
-    for axes, (x, y, label) in zip(panels, pairs, strict=True):
-        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
-        axes.plot(ends, ends, "k-", lw=0.8)
-        axes.plot(x, y, "o", ms=3, alpha=0.5, mew=0)
-        axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"MAE {np.abs(x - y).mean():.2f}")
-        axes.set_aspect("equal")
-        axes.grid(True, alpha=0.3)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    forces = np.concatenate(valid.forces), np.concatenate(predicted.forces)
+    energies = valid.energies, predicted.energies, f"energy [{unit}]"
+    plot_parity([energies, (*forces, f"force component [{unit}/Å]")], path)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,33 @@ from typing import Any
 import numpy as np
 
 #: Round numbers for a logarithmic axis.
-TICKS = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500, 1000)
+TICKS = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    10,
+    15,
+    20,
+    30,
+    50,
+    70,
+    100,
+    200,
+    500,
+    1000,
+)
 
 
 def require_matplotlib(where: str) -> Any:
@@ -59,6 +85,35 @@ def plot_learning_curves(
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
+    path = Path(path)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
+
+
+def plot_parity(panels: Sequence[tuple[np.ndarray, np.ndarray, str]], path: str | PathLike, *, title: str = "") -> Path:
+    """Predicted against true values, one panel for each (truth, predicted, label), arrays of one shape; written as a PNG.
+
+    A panel's title is the mean absolute error; points on the diagonal are right. label: "energy [eV]".
+    """
+    plt = require_matplotlib("plot_parity")
+    figure, row = plt.subplots(
+        1, len(panels), figsize=(4.4 * len(panels), 4.8 if title else 4.4), constrained_layout=True, squeeze=False
+    )
+    for axes, (truth, predicted, label) in zip(row[0], panels, strict=True):
+        truth, predicted = np.ravel(truth), np.ravel(predicted)
+        low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
+        margin = 0.04 * (high - low) or 1.0
+        ends = (low - margin, high + margin)
+        axes.plot(ends, ends, "k-", lw=0.8)
+        axes.plot(truth, predicted, "o", ms=3, alpha=0.5, mew=0)
+        error = np.abs(truth - predicted).mean()
+        axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"mean absolute error {error:.3g}")
+        axes.set(xlim=ends, ylim=ends)
+        axes.set_box_aspect(1)
+        axes.grid(True, alpha=0.3)
+    if title:
+        figure.suptitle(title)
     path = Path(path)
     figure.savefig(path, dpi=150)
     plt.close(figure)

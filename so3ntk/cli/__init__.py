@@ -1,4 +1,4 @@
-"""The command line: ``so3ntk molecules``, ``so3ntk images`` and ``so3ntk gram``."""
+"""The command line: ``so3ntk fit``, ``predict``, ``md`` and ``info``; ``molecules``, ``images`` and ``gram``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from so3ntk.basics.version import __version__
-from so3ntk.cli import gram, images, molecules
+from so3ntk.cli import fit, gram, images, info, md, molecules, predict
 
 __all__ = ["build_parser", "main"]
 
@@ -32,6 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="so3ntk", description="Kernels of infinitely wide equivariant networks.")
     parser.add_argument("--version", action="version", version=f"so3ntk {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    for command in (fit, predict, md, info):
+        command.add_command(commands)
     molecules.add_command(commands)
     images.add_command(commands)
     gram.add_command(commands)

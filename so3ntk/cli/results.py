@@ -44,6 +44,12 @@ def add_kernel_options(parser: argparse.ArgumentParser, activation: str) -> None
         help="nonlinearity (leaky_relu: of slope 0.01; products: of two independent channels)")  # fmt: skip
     add("--precision", choices=("float32", "float64"), default="float32", help="of the kernels")
     add("--memory", default="2GiB", help="budget of the Gram matrices beyond their results, with its unit")
+    add_message_options(parser)
+
+
+def add_message_options(parser: argparse.ArgumentParser) -> None:
+    """--quiet and --traceback."""
+    add = parser.add_argument
     add(
         "--quiet", action="store_true", help="print the results alone; else progress is shown, in a log a line a minute"
     )
