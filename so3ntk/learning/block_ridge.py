@@ -64,21 +64,29 @@ class BlockSpectrum:
     def solve(self, y: Float[np.ndarray, "n m"], ridge: float) -> FeatureFit:
         """As of ``FeatureSpectrum``, with weights (r, 1), one amplitude, and residuals (n, M) of leaving out whole inputs."""
         flat = self.rows.solve(y.reshape(-1, 1), ridge)
-        vectors, left = self.rows.vectors, ridge / (self.rows.singular**2 + ridge)
-        projected = vectors.T @ y.ravel()
-        residuals = vectors @ (left * projected)
-        free = self._own(left)
-        if not self.rows.complete:
-            residuals = residuals + y.ravel() - vectors @ projected
-            free = free + np.eye(self.components) - self._own(np.ones(len(left)))
-        return flat._replace(loo=np.linalg.solve(free, residuals.reshape(*y.shape, 1))[..., 0])
-
-    def _own(self, weights: Float[np.ndarray, " q"]) -> Float[np.ndarray, "n m m"]:
-        """U_B diag(weights) U_B^T of each input, some at a time: weighted vectors of all would be as large as the vectors."""
-        blocks = self.rows.vectors.reshape(-1, self.components, len(weights))
-        runs = [blocks[start : start + ROWS] for start in range(0, len(blocks), ROWS)]
-        return np.concatenate([(some * weights) @ some.swapaxes(1, 2) for some in runs])
+        return flat._replace(loo=self._left_out(y, np.array([ridge]))[0])
 
     def path(self, y: Float[np.ndarray, "n m"], ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """The root mean square error of each ridge, per component."""
-        return np.array([error_of(self.solve(y, float(ridge)).loo) for ridge in ridges])
+        return np.array([error_of(loo) for loo in self._left_out(y, ridges)])
+
+    def _left_out(self, y: Float[np.ndarray, "n m"], ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n m"]:
+        """The residuals for all ridges at once."""
+        vectors, left = self.rows.vectors, ridges / (self.rows.singular[:, None] ** 2 + ridges)
+        projected = vectors.T @ y.ravel()
+        residuals = vectors @ (left * projected[:, None])
+        free = self._own(left)
+        if not self.rows.complete:
+            residuals = residuals + (y.ravel() - vectors @ projected)[:, None]
+            free = free + np.eye(self.components) - self._own(np.ones((len(left), 1)))
+        return np.linalg.solve(free, residuals.T.reshape(len(ridges), *y.shape, 1))[..., 0]
+
+    def _own(self, weights: Float[np.ndarray, "q p"]) -> Float[np.ndarray, "p n m m"]:
+        """U_B diag(weights) U_B^T of each input, some at a time: products of all vectors would be as large as the vectors."""
+        blocks = self.rows.vectors.reshape(-1, self.components, len(weights))
+        found = np.empty((weights.shape[1], len(blocks), self.components, self.components))
+        for start in range(0, len(blocks), ROWS):
+            some = slice(start, start + ROWS)
+            for a, b in zip(*np.tril_indices(self.components), strict=True):
+                found[:, some, a, b] = found[:, some, b, a] = ((blocks[some, a] * blocks[some, b]) @ weights).T
+        return found

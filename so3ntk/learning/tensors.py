@@ -16,7 +16,7 @@ from so3ntk.engine.layers.readout import Readout
 from so3ntk.engine.network import Network
 from so3ntk.errors import PrecisionError
 from so3ntk.learning.block_ridge import as_matrix, posterior_covariance, solve_blocks
-from so3ntk.learning.inducing.estimator import ChoosesParts, check_choice, check_ridges, choose_inducing
+from so3ntk.learning.inducing.estimator import ChoosesParts, check_choice, check_ridges, choose_inducing, default_count
 from so3ntk.learning.inducing.parts import blocks
 from so3ntk.learning.inducing.tensors import BlockPosterior, fit_induced, induces_all
 from so3ntk.learning.inputs import (
@@ -67,7 +67,7 @@ class TensorKernelRegressor(ChoosesParts):
     inducing: "all", the training inputs as they are; else what spans the functions, as for ``InducingRegressor``: a number of parts,
     single atoms of molecules or whole inputs, each with 2l + 1 functions; a batch, all parts of which induce; None for "all" where kernels
     are inner products of features (``Products`` up to degree two) and 48 (3 N)^2 bytes (tensors: 48 (5 N)^2) fit ``memory``, and
-    2000 (N / 1000)^(1/3) parts elsewhere. N molecules of A atoms and m parts then cost N A m pairs, and 8 m M^2 (3 N + 6 m) bytes for
+    1000 (N / 1000)^(1/3) parts elsewhere. N molecules of A atoms and m parts then cost N A m pairs, and 8 m M^2 (3 N + 6 m) bytes for
     M = 2l + 1; X may be anything that gives batches for slices and index arrays, such as ``molecules.LazyEnvironments``.
     selection, random_state: which parts, by the invariant kernel of the same network, as for ``InducingRegressor``.
 
@@ -132,7 +132,7 @@ class TensorKernelRegressor(ChoosesParts):
         if len(X) != len(targets):
             raise ValueError(f"TensorKernelRegressor: {len(targets)} targets, but {len(X)} inputs.")
         check_ridges(self)
-        self.inducing_ = choose_inducing(self, X, with_degree(net, 0))
+        self.inducing_ = choose_inducing(self, X, with_degree(net, 0), max(1, default_count(len(X)) // 2))
         intercept = bool(self.fit_intercept)
         self.keep({d: Part(*fit_induced(self, with_degree(net, d), X, components(targets, d), intercept and d == 0))
                    for d in degrees})  # fmt: skip

@@ -176,17 +176,18 @@ def check_ridges(estimator: KernelEstimator) -> None:
         raise ValueError(f"{where}: expected ridge_path to hold a number > 0, got {estimator.ridge_path!r}.")
 
 
-def choose_inducing(estimator: ChoosesParts, X: Any, net: Network | None = None) -> Any:
+def choose_inducing(estimator: ChoosesParts, X: Any, net: Network | None = None, default: int | None = None) -> Any:
     """The batch of inducing inputs, sorted by kind: the one given, or chosen among the parts of the training inputs.
 
-    net: whose kernels, numbers, say how far parts are from each other; None for the estimator's.
+    net: whose kernels, numbers, say how far parts are from each other; None for the estimator's. default: how many, where it says
+    nothing; None for ``default_count``.
     """
     net, where, count = net or network_of(estimator), type(estimator).__name__, estimator.inducing
     if not (count is None or isinstance(count, int | np.integer)):
         batch = check_inputs(estimator, count, reset=False)
         return take(net, batch, np.arange(len(kinds_of(net, batch))))
     random = np.random.default_rng(check_random_state(estimator.random_state).randint(2**31))
-    wanted = default_count(len(X)) if count is None else int(count)
+    wanted = int(count) if count is not None else default_count(len(X)) if default is None else default
     pool = X[_candidates(net, X, wanted * CANDIDATES, random)]
     kinds = kinds_of(net, pool)
     if count is not None and wanted > len(kinds):
