@@ -73,8 +73,7 @@ def without_isolated(frames: Frames, where: str) -> Frames:
     found: dict[str, tuple[float, str]] = {}
     kept = np.ones(len(frames), bool)
     for row, (atoms, energy) in enumerate(zip(frames.atoms, frames.energies.tolist(), strict=True)):
-        said = str(atoms.info.get("config_type", "")).lower() in ("isolatedatom", "isolated_atom")
-        if len(atoms) > 1 or np.isnan(energy) or not (said or not atoms.pbc.any()):
+        if np.isnan(energy) or not is_isolated(atoms):
             continue
         kept[row], symbol = False, atoms.get_chemical_symbols()[0]
         place = "{}, frame {}".format(*frames.sources[row])
@@ -89,3 +88,9 @@ def without_isolated(frames: Frames, where: str) -> Frames:
             f"{where}: there are isolated atoms alone ({', '.join(found)}), and no frame of several atoms."
         )
     return replace(frames[kept], isolated={symbol: energy for symbol, (energy, _) in found.items()})
+
+
+def is_isolated(atoms: Atoms) -> bool:
+    """One atom without periodic boundaries, or of which its file says so."""
+    said = str(atoms.info.get("config_type", "")).lower() in ("isolatedatom", "isolated_atom")
+    return len(atoms) == 1 and (said or not atoms.pbc.any())
