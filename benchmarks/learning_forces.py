@@ -29,7 +29,6 @@ from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, Frames, 
 from so3ntk.molecules.forces.noise import (
     RELATIVE_NOISES,
     Targets,
-    add_noise,
     choose_noises,
     composition_basis,
     relative_candidates,
@@ -73,13 +72,12 @@ def fchl19(train: Frames, test: Frames, run: Run) -> Predicted:
     baseline = CompositionBaseline().fit(train.atoms, train.energies)
     residual = train.energies - baseline.predict(train.atoms)
     y = np.concatenate([residual, np.concatenate(train.forces).ravel()])
-    targets = Targets(y, np.array([len(molecule) for molecule in train.atoms]), composition_basis(train.atoms))
+    targets = Targets.of(y, np.array([len(molecule) for molecule in train.atoms]), composition_basis(train.atoms))
     part, rows = targets.first(min(len(train), SELECTION))
     some = gram[np.ix_(rows, rows)]
-    noises = choose_noises(some, part, relative_candidates(some, len(part.sizes)))
-    factor = scipy.linalg.cholesky(
-        add_noise(gram, len(train), noises), lower=True, overwrite_a=True, check_finite=False
-    )
+    noises = choose_noises(some, part, relative_candidates(some, part))
+    np.einsum("ii->i", gram)[:] += targets.noise(noises)
+    factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
     fit = solve(factor, targets)
     baseline.add(train.atoms, targets.basis @ fit.composition)
     (x1, dx1, q1, n1), (x2, dx2, q2, n2) = other, known

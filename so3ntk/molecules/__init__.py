@@ -10,7 +10,8 @@ from so3ntk.molecules.datasets.qm9 import load_qm9
 from so3ntk.molecules.datasets.reading import read_frames
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.forces.consistency import check_forces
-from so3ntk.molecules.forces.regressor import EnergyForceRegressor, force_network
+from so3ntk.molecules.forces.defaults import force_network
+from so3ntk.molecules.forces.regressor import EnergyForceRegressor
 from so3ntk.molecules.lazy import LazyEnvironments
 from so3ntk.molecules.radial import Powers, Shells
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
+from so3ntk.basics.arguments import is_number
 from so3ntk.basics.arrays import refuse_masked
-from so3ntk.molecules.elements import SYMBOLS
+from so3ntk.molecules.elements import SYMBOLS, atomic_number
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,6 +45,20 @@ class CompositionBaseline:
         self.elements = tuple(sorted({z for a in atoms for z in a.numbers.tolist()}))
         self.values = np.linalg.lstsq(self._counts(atoms), y, rcond=None)[0]
         return self
+
+    @classmethod
+    def given(cls, energies: Mapping[str, float], where: str = "CompositionBaseline.given") -> CompositionBaseline:
+        """Of given energies by symbol, such as those of isolated atoms; ValueError for what is no element or number."""
+        values = {}
+        for symbol, energy in energies.items():
+            number = atomic_number(symbol, where)
+            if not (is_number(energy) and np.isfinite(energy)):
+                raise ValueError(f"{where}: expected a finite energy of {symbol}, got {energy!r}.")
+            values[number] = float(energy)
+        found = cls()
+        found.elements = tuple(sorted(values))
+        found.values = np.array([values[z] for z in found.elements])
+        return found
 
     def add(self, atoms: Sequence[Atoms], y: Float[np.ndarray, "n ..."]) -> None:
         """Add the fit of more values of molecules that hold the fitted elements."""

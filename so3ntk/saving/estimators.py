@@ -16,8 +16,11 @@ from so3ntk.learning.inputs import cross_kernel, is_precomputed
 from so3ntk.learning.regressor import KernelRegressor
 from so3ntk.learning.ridge import EPS, RidgeFit
 from so3ntk.learning.tensors import DEGREES, Part, TensorKernelRegressor
+from so3ntk.molecules.forces.defaults import older_defaults
 from so3ntk.molecules.forces.displacements import moving_environments
-from so3ntk.molecules.forces.regressor import EnergyForceRegressor, elements_of, older_defaults
+from so3ntk.molecules.forces.inducing import Centres, Functions
+from so3ntk.molecules.forces.kernels import Side
+from so3ntk.molecules.forces.regressor import EnergyForceRegressor, elements_of
 from so3ntk.molecules.structures import from_arrays, to_arrays
 
 #: Training inputs whose predictions are kept, to see later whether a loaded model still makes them.
@@ -167,36 +170,62 @@ class ForceRecord(Record[EnergyForceRegressor]):
         "energy_noise_",
         "factor_",
         "force_noise_",
+        "present_",
+        "sparse",
         "species_",
+        "stress_noise_",
+        "triangle",
         "with_forces_",
     )
-    spectral = ("factor_",)
+    spectral = ("factor_", "triangle")
 
     def state(self, model: EnergyForceRegressor) -> dict[str, Any]:
         """The attributes, and the molecules as arrays."""
         found = {name: vars(model)[name] for name in self.names if name in vars(model)}
+        if model.inducing is not None:
+            fit = model.sparse_
+            functions = {str(kind): {**own.centres._asdict(), "pick": own.pick, "factor": own.factor}
+                         for kind, own in fit.basis.functions.items()}  # fmt: skip
+            found |= {"sparse": {"white": fit.white, "functions": functions}}
+            found |= {} if fit.triangle is None else {"triangle": fit.triangle}
         return {**found, "atoms": to_arrays(model.atoms_)}
 
     def restore(self, model: EnergyForceRegressor, state: dict[str, Any]) -> None:
         """Set them, and compute the environments."""
         model.atoms_ = from_arrays(**state.pop("atoms"), where="load")
+        sparse, triangle = state.pop("sparse", None), state.pop("triangle", None)
         for name, value in state.items():
             setattr(model, name, value)
+        if sparse is not None:
+            self._restore_sparse(model, sparse, triangle)
+            return
         model.species_ = elements_of(model.atoms_)
         if "species_" not in state:  # written when the defaults were others
             net, environment = older_defaults()
             model.net = net if model.net is None else model.net
             model.environment = environment if model.environment is None else model.environment
         model.moving_ = moving_environments(model.atoms_, model.settings)
-        rows = len(model.atoms_) + 3 * sum(map(len, model.atoms_)) * bool(model.with_forces_)
-        _check_rows(model.dual_coef_, range(rows))
+        if "present_" not in state:  # written when structures had no strains
+            energies = np.ones(len(model.atoms_), bool)
+            model.present_ = np.concatenate([energies, ~model.moving_.strains]) if model.with_forces_ else energies
+        _check_rows(model.dual_coef_, range(np.count_nonzero(model.present_)))
+        _check_rows(model.present_, range(Side(model.moving_, model.with_forces_).count))
         model.weights_ = model.weights()
+
+    def _restore_sparse(self, model: EnergyForceRegressor, sparse: dict[str, Any], triangle: np.ndarray | None) -> None:
+        """The basis of functions, and what follows from it."""
+        functions = {int(kind): Functions(Centres(own["signals"], own["directions"], own["numbers"]), own["pick"], own["factor"])
+                     for kind, own in sparse["functions"].items()}  # fmt: skip
+        _check_rows(sparse["white"], range(sum(len(own.pick) for own in functions.values())))
+        model.sparse_ = model.fit_of(functions, sparse["white"], triangle)
+        model.weights_ = model.sparse_.potential
 
     def fingerprint(self, model: EnergyForceRegressor) -> tuple[np.ndarray, float]:
         """Energies, then forces."""
         molecules = model.atoms_[:KEPT]
         found = model.predict(molecules)
-        scale = np.abs(model.cross_kernel(molecules)) @ np.abs(model.dual_coef_)
+        weights = model.dual_coef_ if model.inducing is None else model.sparse_.white
+        scale = np.abs(model.cross_kernel(molecules)) @ np.abs(weights)
         tolerance = EPS**0.5 if np.isfinite(model.network_.smoothness) else 1000 * EPS
         return np.concatenate([found.energies, np.concatenate(found.forces).ravel()]), float(tolerance * scale.max())
 

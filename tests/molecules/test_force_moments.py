@@ -9,9 +9,9 @@ from ase import Atoms
 from so3ntk import Dense, GroupPool, Lift, Products, load, save, serial
 from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells
 from so3ntk.molecules.forces import kernels
+from so3ntk.molecules.forces.defaults import older_defaults
 from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
-from so3ntk.molecules.forces.regressor import older_defaults
 from so3ntk.saving.estimators import ForceRecord
 from tests.molecules.springs import springs, waters
 

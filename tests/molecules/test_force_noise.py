@@ -8,8 +8,11 @@ from sklearn.base import clone
 
 from so3ntk import Erf, NotPositiveDefiniteError, ProductGrid
 from so3ntk.molecules import EnergyForceRegressor, force_network
-from so3ntk.molecules.forces.noise import factorise
+from so3ntk.molecules.forces.noise import Targets, factorise
 from tests.molecules.springs import SETTINGS, springs, waters
+
+#: Ten energies and twenty components of forces.
+TARGETS = Targets(np.zeros(30), np.arange(30) % 10, np.repeat([0, 1, 1], 10), np.zeros((10, 0)))
 
 
 def indefinite(smallest=-1e-3):
@@ -21,14 +24,14 @@ def indefinite(smallest=-1e-3):
 
 def test_noises_that_are_free_are_raised_beyond_the_border():
     gram = indefinite()
-    factor, noises = factorise(gram, 10, (2e-8, 5e-8), [True, True], "fit")
+    factor, noises = factorise(gram, TARGETS, (2e-8, 5e-8), [True, True], "fit")
     assert 2e-3 < noises[1] < 8e-3  # the eigenvalue needs 1e-3 at most
     assert noises[0] == 0.4 * noises[1]
     np.testing.assert_allclose(factor @ factor.T, gram + np.diag([noises[0]] * 10 + [noises[1]] * 20), atol=1e-12)
 
 
 def test_noises_that_suffice_stay():
-    _, noises = factorise(indefinite(1e-3), 10, (2e-8, 5e-8), [True, True], "fit")
+    _, noises = factorise(indefinite(1e-3), TARGETS, (2e-8, 5e-8), [True, True], "fit")
     assert noises == (2e-8, 5e-8)
 
 
@@ -36,9 +39,9 @@ def test_noises_that_suffice_stay():
 def test_refused_where_noises_are_given_or_none_suffices(free):
     gram = indefinite(-1e-3 if free == (False, False) else -1e4)
     with pytest.raises(
-        NotPositiveDefiniteError, match="fit: K \\+ energy_noise, force_noise I is not positive definite"
+        NotPositiveDefiniteError, match="fit: K \\+ energy_noise, force_noise, stress_noise I is not positive definite"
     ):
-        factorise(gram, 10, (2e-8, 5e-8), free, "fit")
+        factorise(gram, TARGETS, (2e-8, 5e-8), free, "fit")
 
 
 def test_a_fit_on_a_coarse_grid_says_that_it_raised_them():

@@ -28,6 +28,7 @@ from so3ntk.molecules import AtomSum, Environments, Shells, environment_coeffici
 from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
 from so3ntk.molecules.forces.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
+from so3ntk.molecules.neighbours import Edges
 
 SETTINGS = {"species": ("O", "H", "C", "N"), "powers": (1.0, 3.0), "bandlimit": 3}
 
@@ -100,10 +101,39 @@ def test_tangents_are_the_derivatives_of_the_coefficients():
             own = jacobian[i][:, :, start : start + moving.sizes[molecule[i]]]
             expected[i, ..., : own[0, 0].size] = own.reshape(*own.shape[:2], -1)
         scale = np.abs(jacobian).max()
+        strained = moving.periodic.any()
+        if strained:
+            expected[..., 9:15] = _slopes_in_strains(cell, edges, coefficients, positions)
         np.testing.assert_allclose(moving.tangents(every, 24), expected, rtol=0, atol=1e-12 * scale)
-        velocities = np.random.default_rng(0).normal(size=positions.shape)
+        motion = np.random.default_rng(0).normal(size=len(moving.strains))
+        velocities = motion[~moving.strains].reshape(-1, 3)
         along = np.einsum("ipcsk,sk->ipc", jacobian, velocities)
-        np.testing.assert_allclose(moving.along(every, velocities)[..., 0], along, rtol=0, atol=1e-11 * scale)
+        along += expected[..., 9:15] @ motion[moving.strains] if strained else 0.0
+        np.testing.assert_allclose(moving.along(every, motion), along, rtol=0, atol=1e-11 * scale)
+        gradients = np.random.default_rng(1).normal(size=jacobian.shape[:3])
+        slopes = np.concatenate([
+            np.einsum("ipc,ipcx->x", gradients[molecule == m], expected[molecule == m])[:size]
+            for m, size in enumerate(moving.coordinates)
+        ])  # fmt: skip
+        np.testing.assert_allclose(moving.forces(gradients), -slopes, rtol=0, atol=1e-11 * np.abs(slopes).max())
+
+
+def _slopes_in_strains(cell, edges, coefficients, positions):
+    """Positions and cell under (1 + epsilon), by automatic differentiation in all nine entries of epsilon; in the order of Voigt."""
+
+    def strained(epsilon):
+        grown = jnp.eye(3) + epsilon
+        return environment_coefficients_at(positions @ grown.T, np.asarray(edges.offsets) @ grown.T)
+
+    numbers, molecule, _, settings = coefficients.args
+
+    def environment_coefficients_at(positions, offsets):
+        moved = Edges(edges.centre, edges.neighbour, offsets)
+        return environment_coefficients(positions, numbers, molecule, edges=moved, **settings)
+
+    slopes = np.asarray(jax.jacfwd(strained)(jnp.zeros((3, 3))))
+    symmetric = (slopes + np.swapaxes(slopes, -1, -2)) / 2
+    return symmetric[..., [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 CLOSED = {
@@ -217,9 +247,8 @@ def test_covariances_do_not_depend_on_batches_and_are_positive(monkeypatch):
     monkeypatch.setattr("so3ntk.molecules.forces.kernels.COORDINATES", 6)
     again = energy_force_gram(net, Side(moving), Side(moving), "ntk", progress=False)
     np.testing.assert_allclose(again, gram, rtol=0, atol=1e-13 * np.abs(gram).max())
-    velocities = np.random.default_rng(0).normal(size=(11, 3))
-    one = energy_force_gram(net, Side(moving), Side(moving, velocities=velocities), "ntk", progress=False)
+    motion = np.random.default_rng(0).normal(size=33)
+    directions = moving.along(np.arange(11), motion)
+    one = energy_force_gram(net, Side(moving), Side(moving, directions=directions), "ntk", progress=False)
     np.testing.assert_allclose(one[:, :4], gram[:, :4], rtol=0, atol=1e-13 * np.abs(gram).max())
-    np.testing.assert_allclose(
-        one[:, 4:].sum(axis=1), gram[:, 4:] @ velocities.ravel(), rtol=0, atol=1e-12 * np.abs(gram).max()
-    )
+    np.testing.assert_allclose(one[:, 4:].sum(axis=1), gram[:, 4:] @ motion, rtol=0, atol=1e-12 * np.abs(gram).max())

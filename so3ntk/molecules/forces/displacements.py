@@ -1,10 +1,14 @@
-r"""How the environments of atoms change when atoms move: the coefficients' derivatives in the positions.
+r"""How the environments of atoms change when atoms move and cells are strained: the coefficients' derivatives.
 
 A coefficient is a sum over neighbours, a_i = sum_j h(r_j - r_i), so all derivatives follow from those of one term in
 its vector, three numbers for each edge:
 
 .. math:: \frac{\partial a_i}{\partial r_j} = h'(r_j - r_i)\ (j \ne i), \qquad
-          \frac{\partial a_i}{\partial r_i} = -\sum_j h'(r_j - r_i).
+          \frac{\partial a_i}{\partial r_i} = -\sum_j h'(r_j - r_i), \qquad
+          \frac{\partial a_i}{\partial \epsilon} = \sum_j h'(r_j - r_i) \cdot \epsilon\,(r_j - r_i).
+
+The coordinates of a structure are the positions of its atoms, atom by atom, and, if it is periodic, six strains in the order of
+Voigt: a shear moves vectors by its symmetric matrix, so that energies have the derivative volume times stress.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from so3ntk.basics.double import double_precision
 from so3ntk.basics.shapes import rounded_up
@@ -31,18 +35,26 @@ if TYPE_CHECKING:
 
 #: Edges whose terms are differentiated at a time, at most and at least: 25 MiB at bandlimit 4 and four powers.
 CHUNK, LEAST = 4096, 64
+#: The symmetric matrices of the strains xx, yy, zz, yz, xz, xy.
+STRAINS = np.zeros((6, 3, 3))
+for _v, (_i, _j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
+    STRAINS[_v, _i, _j] += 0.5
+    STRAINS[_v, _j, _i] += 0.5
 
 
 class Moving(NamedTuple):
     """Environments of molecules and the derivatives of each edge's term, all in float64.
 
     slopes (edges, L^2, powers, 3) are in the channels of the neighbour's element: channel (edges,) is the first of them.
+    vectors (edges, 3): from the centre to the neighbour. periodic (n,): which structures have strains among their coordinates.
     """
 
     environments: Environments
     edges: Edges
     channel: Int[np.ndarray, " edges"]
     slopes: Float[np.ndarray, "edges lm powers 3"]
+    vectors: Float[np.ndarray, "edges 3"]
+    periodic: Bool[np.ndarray, " n"]
 
     @property
     def sizes(self) -> Int[np.ndarray, " n"]:
@@ -53,43 +65,77 @@ class Moving(NamedTuple):
         """The coefficients of some atoms."""
         return np.asarray(self.environments.signal.coefficients)[atoms]
 
-    def tangents(self, atoms: Int[np.ndarray, " m"], width: int) -> Float[np.ndarray, "m lm c width"]:
-        """The derivatives of some atoms' coefficients in their molecules' coordinates, padded with zeros to ``width``.
+    @property
+    def coordinates(self) -> Int[np.ndarray, " n"]:
+        """How many each structure has: three for each atom, and six strains."""
+        return 3 * self.sizes + 6 * self.periodic
 
-        Coordinate 3 s + k is direction k of the molecule's atom s.
-        """
+    @property
+    def strains(self) -> Bool[np.ndarray, " y"]:
+        """Which of all coordinates are strains."""
+        each = [np.repeat([False, True], [3 * n, 6 * p]) for n, p in zip(self.sizes, self.periodic, strict=True)]
+        return np.concatenate(each)
+
+    def tangents(self, atoms: Int[np.ndarray, " m"], width: int) -> Float[np.ndarray, "m lm c width"]:
+        """The derivatives of some atoms' coefficients in their structures' coordinates, padded with zeros to ``width``."""
         if width == 0:
             return np.zeros((len(atoms), *self._shape, 0))
         rows, edges = self._edges_of(atoms)
+        molecule = self.environments.molecule
         start = np.cumsum(self.sizes) - self.sizes
-        place = 3 * (np.arange(len(self.environments.molecule)) - start[self.environments.molecule])
+        place = 3 * (np.arange(len(molecule)) - start[molecule])
         out = np.zeros((len(atoms), *self._shape, width))
-        for ends, sign in ((self.edges.neighbour, 1.0), (self.edges.centre, -1.0)):
-            for power in range(self.slopes.shape[2]):
-                for k in range(3):
-                    at = (rows, slice(None), self.channel[edges] + power, place[ends[edges]] + k)
-                    np.add.at(out, at, sign * self.slopes[edges, :, power, k])  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+        def add(rows, edges, at, terms):
+            for power in range(terms.shape[2]):
+                np.add.at(out, (rows, slice(None), self.channel[edges] + power, at), terms[:, :, power])  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+        slopes = self.slopes[edges]
+        for k in range(3):
+            add(rows, edges, place[self.edges.neighbour[edges]] + k, slopes[..., k])
+            add(rows, edges, place[self.edges.centre[edges]] + k, -slopes[..., k])
+        owner = molecule[self.edges.centre[edges]]
+        strained = np.flatnonzero(self.periodic[owner])
+        if len(strained):
+            some, first = edges[strained], 3 * self.sizes[owner[strained]]
+            for v, strain in enumerate(STRAINS):
+                terms = np.einsum("eapk,ek->eap", slopes[strained], self.vectors[some] @ strain)
+                add(rows[strained], some, first + v, terms)
         return out
 
-    def along(self, atoms: Int[np.ndarray, " m"], velocities: Float[np.ndarray, "atoms 3"]) -> np.ndarray:
-        """The derivatives of some atoms' coefficients when all atoms move with given velocities: (m, lm, c, 1)."""
+    def along(self, atoms: Int[np.ndarray, " m"], motion: Float[np.ndarray, " y"]) -> Float[np.ndarray, "m lm c"]:
+        """The derivatives of some atoms' coefficients when all coordinates change at given rates."""
         rows, edges = self._edges_of(atoms)
-        relative = velocities[self.edges.neighbour[edges]] - velocities[self.edges.centre[edges]]
+        strains, centre = self.strains, self.edges.centre[edges]
+        velocities = motion[~strains].reshape(-1, 3)
+        relative = velocities[self.edges.neighbour[edges]] - velocities[centre]
+        if strains.any():
+            matrices = np.zeros((len(self.periodic), 3, 3))
+            matrices[self.periodic] = np.tensordot(motion[strains].reshape(-1, 6), STRAINS, axes=1)
+            matrix = matrices[self.environments.molecule[centre]]
+            relative = relative + np.einsum("ekl,el->ek", matrix, self.vectors[edges])
         terms = np.einsum("eapk,ek->eap", self.slopes[edges], relative)
         out = np.zeros((len(atoms), *self._shape))
         for power in range(terms.shape[2]):
             np.add.at(out, (rows, slice(None), self.channel[edges] + power), terms[:, :, power])  # pyright: ignore[reportArgumentType, reportCallIssue]
-        return out[..., None]
+        return out
 
-    def forces(self, gradients: Float[np.ndarray, "atoms lm c"]) -> Float[np.ndarray, "atoms 3"]:
-        """Minus the derivatives, in the positions, of what has such derivatives in the coefficients."""
+    def forces(self, gradients: Float[np.ndarray, "atoms lm c"]) -> Float[np.ndarray, " y"]:
+        """Minus the derivatives, in all coordinates, of what has such derivatives in the coefficients."""
         functions = self.slopes.shape[2]
         channels = self.channel[:, None] + np.arange(functions)
         along = gradients[self.edges.centre[:, None, None], np.arange(gradients.shape[1])[:, None], channels[:, None]]
         terms = np.einsum("eap,eapk->ek", along, self.slopes)
-        found = np.zeros((len(gradients), 3))
-        np.add.at(found, self.edges.centre, terms)
-        np.subtract.at(found, self.edges.neighbour, terms)
+        forces = np.zeros((len(gradients), 3))
+        np.add.at(forces, self.edges.centre, terms)
+        np.subtract.at(forces, self.edges.neighbour, terms)
+        strains = self.strains
+        found = np.zeros(len(strains))
+        found[~strains] = forces.ravel()
+        if strains.any():
+            outer = np.zeros((len(self.periodic), 3, 3))
+            np.add.at(outer, self.environments.molecule[self.edges.centre], terms[:, :, None] * self.vectors[:, None])
+            found[strains] = -np.einsum("nkl,vkl->nv", outer[self.periodic], STRAINS).ravel()
         return found
 
     @property
@@ -126,7 +172,8 @@ def moving_environments(atoms: Sequence[Atoms], settings: Mapping[str, Any]) -> 
         slopes = _all_slopes(vectors, charges, basis, len(elements))
     row = np.searchsorted(elements, envs.numbers[edges.neighbour], sorter=np.argsort(elements))
     channel = np.argsort(elements)[row] * slopes.shape[2]
-    return Moving(envs, edges, channel, slopes)
+    periodic = np.array([bool(molecule.pbc.any()) and molecule.cell.rank == 3 for molecule in atoms])
+    return Moving(envs, edges, channel, slopes, vectors, periodic)
 
 
 class _Basis(NamedTuple):

@@ -14,7 +14,7 @@ compiled program serves many molecules, and memory beyond the result is bounded 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,8 +28,11 @@ from so3ntk.engine.evaluation.sums import add_mirror_image
 from so3ntk.engine.network import Network, check_get
 from so3ntk.engine.plan import make_plan
 from so3ntk.molecules.forces.displacements import Moving
-from so3ntk.molecules.forces.moments import moment_gram
+from so3ntk.molecules.forces.moments import moment_gram, side_rows
 from so3ntk.molecules.forces.pair_derivatives import PairDerivatives, pair_derivatives
+
+if TYPE_CHECKING:
+    from so3ntk.molecules.forces.inducing import Inducing
 
 #: Molecules that one batch of atoms may belong to.
 SLOTS = 16
@@ -40,28 +43,29 @@ COORDINATES = 24
 class Side(NamedTuple):
     """One side of a covariance matrix.
 
-    forces: whether its rows hold forces after the energies. velocities (atoms, 3), instead: its rows hold, after the
-    energies, the sums over each molecule of force times velocity, one for each molecule.
+    moving: structures, or atoms that stand for themselves (``inducing.Inducing``). forces: whether its rows hold forces after the
+    energies, minus the derivatives in all coordinates. directions, instead, of each atom's coefficients: its rows hold, after the
+    energies, minus the derivatives of these along the directions, one for each structure.
     """
 
-    moving: Moving
+    moving: Moving | Inducing
     forces: bool = True
-    velocities: Float[np.ndarray, "atoms 3"] | None = None
+    directions: Float[np.ndarray, "atoms lm c"] | None = None
 
     @property
     def count(self) -> int:
         """Rows of the matrix."""
         n = len(self.moving.environments)
-        return n + (n if self.velocities is not None else 3 * int(self.moving.sizes.sum()) if self.forces else 0)
+        return n + (n if self.directions is not None else int(self.moving.coordinates.sum()) if self.forces else 0)
 
     def rows(self, molecules: Int[np.ndarray, " m"], width: int) -> Int[np.ndarray, "m 1+{width}"]:
         """The rows of the energies and, padded with -1, the forces of some molecules."""
-        n, sizes = len(self.moving.environments), self.moving.sizes
-        start = n + 3 * (np.cumsum(sizes) - sizes)
-        if self.velocities is not None:
+        n, sizes = len(self.moving.environments), self.moving.coordinates
+        start = n + np.cumsum(sizes) - sizes
+        if self.directions is not None:
             start, length = n + np.arange(n), np.ones(n, int)
         else:
-            length = 3 * sizes * self.forces
+            length = sizes * self.forces
         steps = np.arange(width)
         forces = np.where(steps < length[molecules, None], start[molecules, None] + steps, -1)
         return np.concatenate([molecules[:, None], forces], axis=1)
@@ -78,9 +82,10 @@ class Batch(NamedTuple):
     def load(self, side: Side, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Signals and minus their derivatives, padded to ``size`` by the first, and the slots; -1 for padding."""
         moving = side.moving
-        if side.velocities is not None:
-            slopes = moving.along(self.atoms, side.velocities)
+        if side.directions is not None:
+            slopes = side.directions[self.atoms][..., None]
         else:
+            assert isinstance(moving, Moving)
             slopes = moving.tangents(self.atoms, self.width(side))
         pad = lambda x: np.concatenate([x, np.repeat(x[:1], size - len(x), axis=0)])  # noqa: E731
         slot = np.concatenate([self.slot, np.full(size - len(self.slot), -1)])
@@ -88,9 +93,10 @@ class Batch(NamedTuple):
 
     def width(self, side: Side) -> int:
         """Directions: padded coordinates, or one."""
-        if side.velocities is not None:
+        if side.directions is not None:
             return 1
-        return COORDINATES * -(-3 * int(side.moving.sizes[self.molecules].max()) // COORDINATES) if side.forces else 0
+        most = int(side.moving.coordinates[self.molecules].max())
+        return COORDINATES * -(-most // COORDINATES) if side.forces else 0
 
 
 def energy_force_gram(
@@ -98,8 +104,8 @@ def energy_force_gram(
 ) -> Float[np.ndarray, "rows columns"]:
     """The covariances of all energies, then all forces, of two sides (x2 None: of x1 with itself), in float64.
 
-    Rows are the energies of the molecules and then the forces in the order of the atoms, (x, y, z) of each; in the
-    kernel's unit, per Angstrom for each force. Symmetric to the bit when x2 is None. The network ends with ``AtomSum``.
+    Rows are the energies of the structures and then, for each one, the forces in the order of the atoms, (x, y, z) of each, and minus the
+    derivatives in the strains if it is periodic; in the kernel's unit, per Angstrom for each force. Symmetric to the bit when x2 is None. The network ends with ``AtomSum``.
 
     Memory beyond the result, in bytes, for batches of n atoms (64 in closed form, 8 else), p blocks (84 at bandlimit 4),
     L^2 C coefficients and y coordinates (a molecule's, rounded up to a multiple of 24): 8 n (p^2 + 3 p y + 4 L^2 C y) +
@@ -116,10 +122,12 @@ def energy_force_gram(
             raise NotImplementedError(
                 "energy_force_gram: expected a network that ends with AtomSum(); put other layers before."
             )
-        if plan.features is not None and all(side.velocities is None for side in (x1, other)):
-            kind1, kind2 = np.asarray(plan.rows.kind), np.asarray(plan.columns.kind)
+        if plan.features is not None:
+            coefficients = plan.features.coefficients[kernel]
             with show_progress(len(plan.rows.kind), " atoms", "Forces", progress) as bar:
-                return moment_gram(plan.features, kernel, x1, kind1, x2, kind2, bar.update)
+                rows = side_rows(plan.features, x1, np.asarray(plan.rows.kind), bar.update)
+                columns = rows if symmetric else side_rows(plan.features, other, np.asarray(plan.columns.kind))
+            return moment_gram(coefficients, rows, columns, (x1.count, other.count))
         pairs = pair_derivatives(plan.evaluation, kernel)
         rows = _batches(x1, plan.rows.kind, pairs.batch)
         columns = rows if symmetric else _batches(other, plan.columns.kind, pairs.batch)

@@ -63,55 +63,66 @@ class Weights(NamedTuple):
 
 
 def weights_of(
-    features: FeatureMap, kernel: str, moving: Moving, kind: Int[np.ndarray, " atoms"], alpha: Float[np.ndarray, " r"]
+    features: FeatureMap,
+    kernel: str,
+    signals: Float[np.ndarray, "atoms lm c"],
+    directions: Float[np.ndarray, "atoms lm c"],
+    own: Float[np.ndarray, " atoms"],
+    kind: Int[np.ndarray, " atoms"],
 ) -> dict[int, Weights]:
-    """The weights of sum_r alpha_r (row r) by kind; alpha: of all energies, then of all forces if there are any.
+    """The weights of sum_i own_i (row of atom i) - (row of its derivative along its direction), by kind.
 
-    The forces of a molecule count together, as one derivative along alpha: dv(f_i) of sum_x alpha_x df_i / dR_x.
+    The derivatives of a structure count together, as one along sum_x alpha_x df_i / dR_x.
     """
-    n = len(moving.environments)
-    own = alpha[:n][moving.environments.molecule]
-    velocities = alpha[n:].reshape(-1, 3) if len(alpha) > n else np.zeros((len(own), 3))
     p0, p1, p2 = features.coefficients[kernel].tolist()
     found = {}
-    with double_precision():
-        for value in np.unique(kind):
-            atoms, total = np.flatnonzero(kind == value), None
-            for start in range(0, len(atoms), GRADIENTS):
-                some = atoms[start : start + GRADIENTS]
-                arrays = moving.signals(some), moving.along(some, velocities)[..., 0], own[some]
-                padded = (_filled(array, GRADIENTS) for array in arrays)
-                sums = [np.asarray(a) for a in _combined(features.geometry, *padded)]
-                total = sums if total is None else [a + b for a, b in zip(total, sums, strict=True)]
-            assert total is not None
-            found[int(value)] = Weights(p0 * float(own[atoms].sum()), p1 * total[0], p2 * total[1])
+    for value in np.unique(kind):
+        atoms = np.flatnonzero(kind == value)
+        u, v, slope_u, slope_v = directed(features, signals[atoms], directions[atoms], own[atoms])
+        found[int(value)] = Weights(p0 * float(own[atoms].sum()), p1 * (u - slope_u), p2 * (v - slope_v))
     return found
 
 
+def directed(
+    features: FeatureMap,
+    signals: Float[np.ndarray, "atoms lm c"],
+    directions: Float[np.ndarray, "atoms lm c"],
+    own: Float[np.ndarray, " atoms"] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """u and v of atoms and their derivatives along directions, (atoms, k) and (atoms, q); sums of own_i u, own_i v and the derivatives for own."""
+    parts = []
+    with double_precision():
+        for start in range(0, len(signals), GRADIENTS):
+            some = slice(start, start + GRADIENTS)
+            padded = [_filled(array[some], GRADIENTS) for array in (signals, directions)]
+            found = [np.asarray(a)[: len(signals[some])] for a in _directed(features.geometry, *padded)]
+            if own is not None:
+                ones = np.ones(len(own[some]))
+                found = [f @ a for f, a in zip((own[some], own[some], ones, ones), found, strict=True)]
+            parts.append(found)
+    join = np.concatenate if own is None else np.sum
+    return tuple(join(each, axis=0) for each in zip(*parts, strict=True))
+
+
 @eqx.filter_jit
-def _combined(
-    geometry: Geometry,
-    signals: Float[Array | np.ndarray, "a p c"],
-    along: Float[Array | np.ndarray, "a p c"],
-    own: Float[Array | np.ndarray, " a"],
-) -> tuple[Float[Array, " k"], Float[Array, " q"]]:
-    """sum_i own_i u(f_i) - du(f_i)[along_i], and the same of v."""
+def _directed(
+    geometry: Geometry, signals: Float[Array | np.ndarray, "a p c"], along: Float[Array | np.ndarray, "a p c"]
+) -> tuple[Float[Array, "a k"], Float[Array, "a q"], Float[Array, "a k"], Float[Array, "a q"]]:
+    """Of each atom u, v and their derivatives."""
 
     def one(arrays):
-        signal, direction, factor = arrays
-        values, slopes = jax.jvp(lambda s: geometry.moments(s[None]), (signal,), (direction,))
-        return [factor * value - slope for value, slope in zip(values, slopes, strict=True)]
+        values, slopes = jax.jvp(lambda s: geometry.moments(s[None]), arrays[:1], arrays[1:])
+        return *values, *slopes
 
-    u, v = jax.lax.map(one, (signals, along, own), batch_size=8)
-    return u.sum(axis=0), v.sum(axis=0)
+    return jax.lax.map(one, (signals, along), batch_size=8)
 
 
 def rows_of(features: FeatureMap, moving: Moving, atoms: Int[np.ndarray, " m"], forces: bool) -> Rows:
     """The rows of some atoms, ascending, all of one kind: all energies, then all forces if these are asked for."""
-    n, sizes = len(moving.environments), moving.sizes
+    n, sizes = len(moving.environments), moving.coordinates
     owner = moving.environments.molecule[atoms]
-    total = n + 3 * int(sizes.sum()) * forces
-    starts = n + 3 * (np.cumsum(sizes) - sizes)
+    total = n + int(sizes.sum()) * forces
+    starts = n + np.cumsum(sizes) - sizes
     counts = np.zeros(total)
     counts[:n] = np.bincount(owner, minlength=n)
     u = v = None
@@ -121,8 +132,8 @@ def rows_of(features: FeatureMap, moving: Moving, atoms: Int[np.ndarray, " m"], 
                 u, v = np.zeros((total, len(value_u))), np.zeros((total, len(value_v)))
             u[molecule], v[molecule] = value_u, value_v
             if forces:
-                rows = slice(starts[molecule], starts[molecule] + 3 * sizes[molecule])
-                u[rows], v[rows] = -slope_u[: 3 * sizes[molecule]], -slope_v[: 3 * sizes[molecule]]
+                rows = slice(starts[molecule], starts[molecule] + sizes[molecule])
+                u[rows], v[rows] = -slope_u[: sizes[molecule]], -slope_v[: sizes[molecule]]
     assert u is not None
     assert v is not None
     return Rows(counts, u, v)
@@ -133,7 +144,7 @@ def _dispatches(
 ) -> Iterator[tuple[np.ndarray, list[tuple[np.ndarray, ...]]]]:
     """Molecules of like size, and their features and derivatives, a few at a time: each size is a program."""
     present, counts = np.unique(owner, return_counts=True)
-    widths = COORDINATES * -(-3 * moving.sizes[present] // COORDINATES) * forces
+    widths = COORDINATES * -(-moving.coordinates[present] // COORDINATES) * forces
     most = ATOMS * -(-counts // ATOMS)
     for width, held in sorted(set(zip(widths.tolist(), most.tolist(), strict=True))):
         alike = present[(widths == width) & (most == held)]
@@ -168,19 +179,47 @@ def _features_and_slopes(
     return jax.lax.map(lambda pair: one(*pair), (signals, slopes))
 
 
-def moment_gram(
-    features: FeatureMap, kernel: str, x1: Side, kind1: Int[np.ndarray, " a"], x2: Side | None, kind2: Int[np.ndarray, " b"],
-    report: Callable[[int], Any],
-) -> Float[np.ndarray, "rows columns"]:  # fmt: skip
-    """The covariances of two sides (x2 None: of x1 with itself), given the kind of each atom; report: told how many atoms are done."""
+def side_rows(
+    features: FeatureMap, side: Side, kind: Int[np.ndarray, " a"], report: Callable[[int], Any] = lambda atoms: None
+) -> dict[int, Rows]:
+    """The rows of a side by kind, given the kind of each atom; report: told how many atoms are done."""
+    found = {}
     with double_precision():
-        total = np.zeros((x1.count, (x1 if x2 is None else x2).count))
-        for kind in np.intersect1d(kind1, kind2):
-            atoms = np.flatnonzero(kind1 == kind)
-            rows = rows_of(features, x1.moving, atoms, x1.forces)
-            columns = rows if x2 is None else rows_of(features, x2.moving, np.flatnonzero(kind2 == kind), x2.forces)
-            total += rows.products(columns, features.coefficients[kernel])
+        for value in np.unique(kind):
+            atoms = np.flatnonzero(kind == value)
+            if side.directions is None:
+                assert isinstance(side.moving, Moving)
+                found[int(value)] = rows_of(features, side.moving, atoms, side.forces)
+            else:
+                found[int(value)] = _directed_rows(features, side, atoms)
             report(len(atoms))
+    return found
+
+
+def _directed_rows(features: FeatureMap, side: Side, atoms: Int[np.ndarray, " m"]) -> Rows:
+    """One for each structure's energy, and one for its derivative along the directions."""
+    assert side.directions is not None
+    n, owner = len(side.moving.environments), side.moving.environments.molecule[atoms]
+    u, v, slope_u, slope_v = directed(features, side.moving.signals(atoms), side.directions[atoms])
+
+    def sums(values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        total = np.zeros((2 * n, values.shape[1]))
+        np.add.at(total, owner, values)
+        np.subtract.at(total, n + owner, slopes)
+        return total
+
+    counts = np.concatenate([np.bincount(owner, minlength=n), np.zeros(n)])
+    return Rows(counts, sums(u, slope_u), sums(v, slope_v))
+
+
+def moment_gram(
+    coefficients: Float[np.ndarray, " j"], rows: dict[int, Rows], columns: dict[int, Rows], shape: tuple[int, int]
+) -> Float[np.ndarray, "rows columns"]:
+    """The covariances of two sides, or of one with itself."""
+    total = np.zeros(shape)
+    with double_precision():
+        for kind in sorted(rows.keys() & columns.keys()):
+            total += rows[kind].products(columns[kind], coefficients)
     return total
 
 
@@ -191,7 +230,7 @@ class Potential(NamedTuple):
     weights: dict[int, Weights]
 
     def __call__(self, moving: Moving, kind: Int[np.ndarray, " atoms"]) -> Float[np.ndarray, " rows"]:
-        """All energies, then all forces; atoms of a kind without weights have no energy of their own."""
+        """All energies, then minus the derivatives in all coordinates; atoms of a kind without weights have no energy of their own."""
         signals = np.asarray(moving.environments.signal.coefficients)
         energies, gradients = np.zeros(len(signals)), np.zeros(signals.shape)
         with double_precision():
@@ -204,7 +243,7 @@ class Potential(NamedTuple):
                     energies[some] = own.constant + np.asarray(found)[: len(some)]
                     gradients[some] = np.asarray(slopes)[: len(some)]
         molecules = np.bincount(moving.environments.molecule, energies, minlength=len(moving.environments))
-        return np.concatenate([molecules, moving.forces(gradients).ravel()])
+        return np.concatenate([molecules, moving.forces(gradients)])
 
 
 @eqx.filter_jit

@@ -1,4 +1,4 @@
-r"""The two noise levels of a joint fit of energies and forces, by leaving molecules out, and the solution beside composition.
+r"""The noise levels of a joint fit of energies, forces and stresses, by leaving molecules out, and the solution beside composition.
 
 With A = K + diag(noise) and Q an orthonormal basis of what composition can give the energies, which has no penalty,
 
@@ -6,7 +6,7 @@ With A = K + diag(noise) and Q an orthonormal basis of what composition can give
           y_i - \hat y_i^{(-i)} = P_{ii}^{-1} \alpha_i,
 
 the last being the residuals of molecule i, its energy and all of its forces at once, as predicted from all others. The noises are
-those of the smallest product of the root mean squares of energies' and of forces' residuals. (The marginal likelihood, which
+those of the smallest product of the root mean squares of energies' and of forces' residuals, and of strains' if there are any. (The marginal likelihood, which
 is the other way, took noises 10 to 100 times smaller, and forces a third worse: it takes the model at its word.) A molecule
 that alone determines a column of composition has no residual of its energy.
 
@@ -27,44 +27,62 @@ from so3ntk.errors import NotPositiveDefiniteError
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Candidates, in units of the mean of the diagonal of energies and of forces.
+#: Candidates, in units of the mean of the diagonal of each sort.
 RELATIVE_NOISES = np.logspace(-10, 0, 11)
+#: What a row is: an energy, minus a derivative in a position, or in a strain.
+ENERGY, FORCE, STRAIN = range(3)
 #: 1 - |Q_i|^2 below which a molecule alone determines a column.
 ALONE = 1e-9
 
 
 class Targets(NamedTuple):
-    """Energies of n molecules less a baseline, then the forces of each one's atoms if there are any, and Q of the energies."""
+    """Energies of n structures less a baseline, then what is known of forces and minus derivatives in strains; Q of the energies.
+
+    owner: the structure of each row; sort: ENERGY, FORCE or STRAIN.
+    """
 
     y: Float[np.ndarray, " N"]
-    sizes: Int[np.ndarray, " n"]
+    owner: Int[np.ndarray, " N"]
+    sort: Int[np.ndarray, " N"]
     basis: Float[np.ndarray, "n r"]
+
+    @classmethod
+    def of(cls, y: Float[np.ndarray, " N"], sizes: Int[np.ndarray, " n"], basis: Float[np.ndarray, "n r"]) -> Targets:
+        """Of molecules of so many atoms: all energies, then all forces if y holds more than energies."""
+        n = len(sizes)
+        owner = np.concatenate([np.arange(n), np.repeat(np.arange(n), 3 * np.asarray(sizes))])[: len(y)]
+        return cls(y, owner, np.where(np.arange(len(y)) < n, ENERGY, FORCE), basis)
 
     @property
     def columns(self) -> Float[np.ndarray, "N r"]:
-        """Q, with zeros for forces."""
+        """Q, with zeros for all but energies."""
         return np.pad(self.basis, ((0, len(self.y) - len(self.basis)), (0, 0)))
 
-    def rows(self, molecule: int) -> Int[np.ndarray, " m"]:
+    @property
+    def sorts(self) -> Int[np.ndarray, " s"]:
+        """Those that there are, ascending: each has a noise."""
+        return np.unique(self.sort)
+
+    def noise(self, noises: Sequence[float]) -> Float[np.ndarray, " N"]:
+        """Of each row, from those of the sorts."""
+        return np.asarray(noises, float)[np.searchsorted(self.sorts, self.sort)]
+
+    def rows(self, structure: int) -> Int[np.ndarray, " m"]:
         """The rows of its energy, and of its forces."""
-        n = len(self.sizes)
-        if len(self.y) == n:
-            return np.array([molecule])
-        start = n + 3 * int(self.sizes[:molecule].sum())
-        return np.concatenate([[molecule], start + np.arange(3 * self.sizes[molecule])])
+        return np.flatnonzero(self.owner == structure)
 
     def first(self, count: int) -> tuple[Targets, Int[np.ndarray, " M"]]:
-        """Those of the first molecules, and which rows they are; composition as it is among these."""
-        rows = np.concatenate([self.rows(i) for i in range(count)])
-        rows = np.concatenate([rows[rows < len(self.sizes)], rows[rows >= len(self.sizes)]])
+        """Those of the first structures, and which rows they are; composition as it is among these."""
+        rows = np.flatnonzero(self.owner < count)
         left, values, _ = np.linalg.svd(self.basis[:count], full_matrices=False)
-        return Targets(self.y[rows], self.sizes[:count], left[:, values > count * np.finfo(float).eps]), rows
+        basis = left[:, values > count * np.finfo(float).eps]
+        return Targets(self.y[rows], self.owner[rows], self.sort[rows], basis), rows
 
 
 def choose_noises(
     gram: Float[np.ndarray, "N N"], targets: Targets, candidates: Sequence[Sequence[float] | np.ndarray]
 ) -> tuple[float, ...]:
-    """The noise of the energies, and that of the forces if there are any, of the smallest leave-one-out errors.
+    """The noise of each sort of the smallest leave-one-out errors.
 
     candidates: for each of them the values to try, ascending. From the middle of this grid on to the best neighbour, as
     long as there is a better one. Raises NotPositiveDefiniteError where none makes the matrix so.
@@ -100,8 +118,7 @@ def leave_out_score(gram: Float[np.ndarray, "N N"], targets: Targets, noises: Se
     residuals = leave_out(gram, targets, noises)
     if residuals is None:
         return np.inf
-    n = len(targets.sizes)
-    parts = [part[np.isfinite(part)] for part in (residuals[:n], residuals[n:])]
+    parts = [part[np.isfinite(part)] for part in (residuals[targets.sort == sort] for sort in targets.sorts)]
     least = np.finfo(float).tiny  # of targets that vanish
     return float(sum(0.5 * np.log(max(np.mean(part**2), least)) for part in parts if len(part)))
 
@@ -110,7 +127,7 @@ def leave_out(
     gram: Float[np.ndarray, "N N"], targets: Targets, noises: Sequence[float]
 ) -> Float[np.ndarray, " N"] | None:
     """The residuals of each molecule as predicted from all others, NaN where there is none; None without a Cholesky factor."""
-    factor = _factor(gram, len(targets.sizes), noises)
+    factor = _factor(gram, targets.noise(noises))
     if factor is None:
         return None
     y, columns = targets.y, targets.columns
@@ -122,7 +139,7 @@ def leave_out(
     alpha = inverse @ y - across @ (inside @ (across.T @ y))
     alone = 1 - np.einsum("ij,ij->i", targets.basis, targets.basis) < ALONE
     residuals = np.full(len(y), np.nan)
-    for molecule in range(len(targets.sizes)):
+    for molecule in range(len(targets.basis)):
         rows = targets.rows(molecule)[int(alone[molecule]) :]
         block = inverse[np.ix_(rows, rows)] - across[rows] @ inside @ across[rows].T
         residuals[rows] = np.linalg.solve(block, alpha[rows])
@@ -156,7 +173,7 @@ def composition_basis(atoms: Sequence[Atoms]) -> Float[np.ndarray, "n r"]:
 
 
 def factorise(
-    gram: Float[np.ndarray, "N N"], energies: int, noises: tuple[float, ...], free: Sequence[bool], where: str
+    gram: Float[np.ndarray, "N N"], targets: Targets, noises: tuple[float, ...], free: Sequence[bool], where: str
 ) -> tuple[Float[np.ndarray, "N N"], tuple[float, ...]]:
     """The lower Cholesky factor of K with its noises, and these: the free ones raised if that has no factor.
 
@@ -164,47 +181,37 @@ def factorise(
     for an eigenvalue that is only just positive makes the solution large. Raises NotPositiveDefiniteError where 10^-1
     times the mean of the diagonal is too small, too.
     """
-    largest = [float(values[-1]) for values in relative_candidates(gram, energies)]
+    largest = [float(values[-1]) for values in relative_candidates(gram, targets)]
 
     def raised(noises: tuple[float, ...]) -> tuple[float, ...]:
         twice = [2 * noise if may else noise for noise, may in zip(noises, free, strict=False)]
         return tuple(max(noise, min(more, most)) for noise, more, most in zip(noises, twice, largest, strict=True))
 
-    if (factor := _factor(gram, energies, noises)) is not None:
+    if (factor := _factor(gram, targets.noise(noises))) is not None:
         return factor, noises
-    while _factor(gram, energies, noises) is None:
+    while _factor(gram, targets.noise(noises)) is None:
         if raised(noises) == noises:
             raise not_positive(gram, max(noises), where)
         noises = raised(noises)
     noises = raised(noises)
-    return _factor(gram, energies, noises), noises  # pyright: ignore[reportReturnType]
+    return _factor(gram, targets.noise(noises)), noises  # pyright: ignore[reportReturnType]
 
 
-def _factor(gram: np.ndarray, energies: int, noises: Sequence[float]) -> np.ndarray | None:
-    """Lower, of K with its noises; None where this is not positive definite."""
-    matrix = add_noise(np.array(gram, order="F"), energies, noises)
+def _factor(gram: np.ndarray, noise: Float[np.ndarray, " N"]) -> np.ndarray | None:
+    """Lower, of K with its noise on the diagonal; None where this is not positive definite."""
+    matrix = np.array(gram, order="F")
+    np.einsum("ii->i", matrix)[:] += noise
     try:
         return scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True)
     except np.linalg.LinAlgError:
         return None
 
 
-def add_noise(gram: Float[np.ndarray, "N N"], energies: int, noises: Sequence[float]) -> Float[np.ndarray, "N N"]:
-    """K plus the noise of the energies and of the forces on the diagonal, in place."""
-    diagonal = np.einsum("ii->i", gram)
-    diagonal[:energies] += noises[0]
-    diagonal[energies:] += noises[-1]
-    return gram
-
-
-def relative_candidates(gram: Float[np.ndarray, "N N"], energies: int) -> list[np.ndarray]:
-    """RELATIVE_NOISES times the mean of the energies' diagonal, and times that of the forces' if there are any."""
+def relative_candidates(gram: Float[np.ndarray, "N N"], targets: Targets) -> list[np.ndarray]:
+    """RELATIVE_NOISES times the mean of the diagonal of each sort."""
     diagonal = np.diag(gram)
-    return [
-        RELATIVE_NOISES * max(part.mean(), np.finfo(float).tiny)
-        for part in (diagonal[:energies], diagonal[energies:])
-        if len(part)
-    ]
+    means = [diagonal[targets.sort == sort].mean() for sort in targets.sorts]
+    return [RELATIVE_NOISES * max(mean, np.finfo(float).tiny) for mean in means]
 
 
 def not_positive(gram: Float[np.ndarray, "N N"], noise: float, where: str) -> NotPositiveDefiniteError:
@@ -212,5 +219,5 @@ def not_positive(gram: Float[np.ndarray, "N N"], noise: float, where: str) -> No
     values = np.linalg.eigvalsh(gram)
     needed = max(2 * noise, 2 * abs(float(values[0])), 1e-12 * float(values[-1]))
     return NotPositiveDefiniteError(
-        where, float(values[0]), float(values[-1]), noise, needed, "K", "energy_noise, force_noise"
+        where, float(values[0]), float(values[-1]), noise, needed, "K", "energy_noise, force_noise, stress_noise"
     )

@@ -1,4 +1,4 @@
-r"""Energies and forces of molecules from one Gaussian process: a potential energy surface with its gradient.
+r"""Energies and forces of molecules and solids from one Gaussian process: a potential energy surface with its gradient.
 
 Energies are E = baseline + f, f a Gaussian process of covariance s^2 k(M, M'), and forces F = -dE/dR follow the
 covariances of ``force_kernels``. With y the energies less the baseline, then the forces, of the training molecules,
@@ -10,91 +10,99 @@ predictions are K_* alpha: the forces of a fit to energies alone are the derivat
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.caller import warn
 from so3ntk.basics.double import double_precision
-from so3ntk.engine.activations import Erf, Products, Sign
-from so3ntk.engine.layers import Dense, GroupPool
-from so3ntk.engine.layers.base import Layer, flatten
-from so3ntk.engine.network import Network, check_kernel_name, serial
-from so3ntk.engine.plan import make_plan, parts_of, split_at_reduction
+from so3ntk.basics.memory import total_memory
+from so3ntk.basics.progress import show_progress
+from so3ntk.engine.network import Network
+from so3ntk.engine.plan import Plan, make_plan, parts_of, split_at_reduction
 from so3ntk.learning.ridge import warn_if_flat
-from so3ntk.molecules.atom_sum import AtomSum
-from so3ntk.molecules.baseline import CompositionBaseline
-from so3ntk.molecules.datasets.targets import check_energies, check_molecules, join_forces
-from so3ntk.molecules.elements import SYMBOLS
-from so3ntk.molecules.environments import environments
-from so3ntk.molecules.forces.consistency import check_distances
-from so3ntk.molecules.forces.consistency import check_forces as check_consistency
+from so3ntk.molecules.datasets.targets import check_molecules, join_forces
+from so3ntk.molecules.forces.defaults import FORCE_ENVIRONMENTS, force_network
 from so3ntk.molecules.forces.displacements import Moving, moving_environments
+from so3ntk.molecules.forces.inducing import (
+    Basis,
+    Block,
+    Covariance,
+    Functions,
+    SparseFit,
+    choose_functions,
+    draw_candidates,
+    fit_functions,
+)
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
+from so3ntk.molecules.forces.known import Known, elements_of, from_voigt, make_baseline
 from so3ntk.molecules.forces.moments import Potential, weights_of
 from so3ntk.molecules.forces.noise import (
+    ENERGY,
+    FORCE,
+    STRAIN,
     Targets,
     choose_noises,
-    composition_basis,
     factorise,
     relative_candidates,
     solve,
 )
-from so3ntk.molecules.radial import Shells
-from so3ntk.sphere.haar import ProductGrid
-from so3ntk.sphere.layers.lift import Lift
+from so3ntk.molecules.forces.parameters import check_elements, check_parameters
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Molecules of one block of predictions.
+#: Structures of one block of predictions, and of rows that are taken into a factor at a time.
 BLOCK = 16
+#: Training structures that are kept beside inducing functions, to see that a loaded model is the one that was saved.
+KEPT = 3
 #: The name by which ``force_data`` has it.
 check_forces = join_forces
 
 
 class Prediction(NamedTuple):
-    """Energies (n,), forces, a list of (atoms, 3) arrays, and standard deviations of both, or None."""
+    """Energies (n,), forces, a list of (atoms, 3) arrays, standard deviations of both, or None, and stresses.
+
+    Of periodic structures (a cell of rank 3) stresses are (3, 3), in the unit of energy per cubic Angstrom and with ase's sign, the
+    derivative of the energy in the strain over the volume; of others None.
+    """
 
     energies: Float[np.ndarray, " n"]
     forces: list[Float[np.ndarray, "atoms 3"]]
     energy_std: Float[np.ndarray, " n"] | None = None
     force_std: list[Float[np.ndarray, "atoms 3"]] | None = None
-
-
-#: The environments for forces: ``environments(atoms, **FORCE_ENVIRONMENTS)``.
-#: Chosen by the forces of training molecules that are left out (benchmarks/RESULTS.md); the scale makes the median variance of
-#: QM9's atoms one.
-FORCE_ENVIRONMENTS: dict[str, Any] = {"radial": Shells(width=0.1, growth=0.3, decay=2.0, scale=6.1), "bandlimit": 4}
+    stresses: list[Float[np.ndarray, "3 3"] | None] | None = None
+    stress_std: list[Float[np.ndarray, "3 3"] | None] | None = None
 
 
 class EnergyForceRegressor(BaseEstimator):
-    r"""Gaussian-process regression of molecular energies and forces with the kernel of a network.
+    r"""Gaussian-process regression of energies, forces and stresses with the kernel of a network.
 
     net: a network that ends with ``AtomSum``; None is ``force_network()``. kernel: "ntk" or "nngp".
-    environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``, with the elements of the training molecules as species.
-    energy_noise, force_noise: variances :math:`\lambda_E, \lambda_F` in units of the kernel (of its second derivative,
-    per square Angstrom). What is None is chosen from 10^-10 to 1 times the mean of K's diagonal by the errors of the first
-    ``selection`` training molecules, each left out with its forces, and doubled, with a warning, until the covariance of all
-    is positive definite. baseline: True for an energy of each element, without a penalty and in the same fit; other references are
-    subtracted before. progress: a bar for each matrix, in a log a line a minute.
+    environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``, with the elements of the training structures as species.
+    energy_noise, force_noise, stress_noise: variances :math:`\lambda_E, \lambda_F, \lambda_S` in units of the kernel, of its second
+    derivative in positions (per square Angstrom) and in strains. What is None is chosen from 10^-10 to 1 times the mean of K's
+    diagonal by the errors of the first ``selection`` training structures, each left out with its forces, and doubled, with a
+    warning, until the covariance of all is positive definite. inducing: None for the covariances of all
+    energies and forces, or the number of functions of a basis in place of them (``forces/inducing.py``), drawn with ``seed``. baseline: True for
+    an energy of each element, without a penalty and in the same fit; a dict of energies by symbol, as of isolated atoms, which are
+    subtracted before; False for none. progress: a bar for each matrix, in a log a line a minute.
 
-    Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom. Kernels and solves are in float64
-    whatever JAX is set to. Memory: two matrices of 8 N^2 bytes while fitting, one after, N = molecules + 3 atoms where
-    forces are fitted; further that of ``moving_environments`` and ``energy_force_gram``.
+    Energies are in any unit, positions in Angstrom, forces in that unit per Angstrom, stresses per cubic Angstrom. Kernels and solves
+    are in float64 whatever JAX is set to. Memory without inducing: two matrices of 8 N^2 bytes while fitting, one after, N energies
+    and components of forces; further that of ``moving_environments`` and ``energy_force_gram``. With m inducing functions: 32 m^2
+    bytes and 32 m q where kernels are inner products of q features (8,384 for four elements by the defaults), however many frames there are.
 
-    After ``fit``: ``energy_noise_``, ``force_noise_`` (None without forces), ``amplitude_`` s, ``baseline_``,
-    ``dual_coef_``, ``factor_`` (Cholesky, lower), ``atoms_`` and ``moving_`` (the training molecules), ``species_``, and ``weights_``,
-    the potential as weights of features where kernels are inner products of some, else None: then a prediction does not depend on how many training molecules there are.
+    After ``fit``: ``energy_noise_``, ``force_noise_`` and ``stress_noise_`` (None without), ``amplitude_`` s, ``baseline_``,
+    ``species_``; ``weights_``, the potential as weights of features where kernels are inner products of some, else None: then a prediction
+    does not depend on how many training structures there are. Without inducing also ``dual_coef_``, ``factor_``
+    (Cholesky, lower), ``atoms_`` and ``moving_`` (the training structures); with it ``sparse_``, and the first three structures as ``atoms_``.
     """
 
     def __init__(
@@ -105,8 +113,11 @@ class EnergyForceRegressor(BaseEstimator):
         energy_noise: float | None = None,
         force_noise: float | None = None,
         selection: int = 60,
-        baseline: bool = True,
+        baseline: bool | Mapping[str, float] = True,
         progress: bool = False,
+        inducing: int | None = None,
+        stress_noise: float | None = None,
+        seed: int = 0,
     ):
         self.net = net
         self.kernel = kernel
@@ -116,54 +127,118 @@ class EnergyForceRegressor(BaseEstimator):
         self.selection = selection
         self.baseline = baseline
         self.progress = progress
+        self.inducing = inducing
+        self.stress_noise = stress_noise
+        self.seed = seed
 
     def fit(
-        self, atoms: Sequence[Atoms], energies: ArrayLike, forces: np.ndarray | Sequence | None = None
+        self,
+        atoms: Sequence[Atoms],
+        energies: ArrayLike,
+        forces: np.ndarray | Sequence | None = None,
+        stresses: np.ndarray | Sequence | None = None,
     ) -> EnergyForceRegressor:
-        """Fit to molecules, energies (n,) and forces, a list of (atoms, 3) or all in one array; None: energies alone.
+        """Fit to structures, energies (n,), forces, a list of (atoms, 3) or all in one array, and stresses, (3, 3) or (6,) each.
 
-        Raises ValueError and TypeError for wrong molecules, shapes, values, networks and noises,
-        NotPositiveDefiniteError if the covariance with its noise is not. Warns for the NTK of activations with a kink, and
-        for signs and units that do not go together (``so3ntk.molecules.check_forces``).
+        Entries of forces and stresses that are None are of structures of which these are not known; None: of none.
+        Raises ValueError and TypeError for wrong structures, shapes, values, networks and noises, MemoryError for matrices
+        larger than the memory there is, NotPositiveDefiniteError if the covariance with its noise is not. Warns for the NTK of
+        activations with a kink, and for signs and units that do not go together (``so3ntk.molecules.check_forces``).
         """
         where = type(self).__name__
-        atoms = check_molecules(atoms, where)
-        self._check_parameters(forces is not None)
-        energies = check_energies(energies, len(atoms), where)
-        forces = None if forces is None else join_forces(forces, atoms, where)
-        if forces is None:
-            check_distances(atoms, where)
+        known = Known.of(atoms, energies, forces, stresses, where)
+        check_parameters(self, known)
+        self.baseline_ = make_baseline(self.baseline, known.atoms, known.energies, where)
+        targets = known.targets(self.baseline_, free=self.baseline is True)
+        self.species_ = elements_of(known.atoms)
+        self.with_forces_ = bool(np.any(targets.sort != ENERGY))
+        if self.inducing is None:
+            noises, composition = self._fit_dense(known, targets)
         else:
-            check_consistency(atoms, energies, forces, where)
-        self.baseline_ = CompositionBaseline().fit(atoms, energies) if self.baseline else None
-        residual = energies - (self.baseline_.predict(atoms) if self.baseline_ else 0.0)
-        y = residual if forces is None else np.concatenate([residual, forces.ravel()])
-        self.atoms_ = [molecule.copy() for molecule in atoms]  # as they are now, whatever becomes of them
-        self.species_ = elements_of(atoms)
-        self.moving_ = moving_environments(atoms, self.settings)
-        self.with_forces_ = forces is not None
+            noises, composition = self._fit_sparse(known, targets)
+        of = dict(zip(targets.sorts.tolist(), noises, strict=True))
+        self.energy_noise_, self.force_noise_, self.stress_noise_ = (of.get(sort) for sort in (ENERGY, FORCE, STRAIN))
+        if self.baseline_ and len(composition):
+            self.baseline_.add(known.atoms, targets.basis @ composition)
+        return self
+
+    def _fit_dense(self, known: Known, targets: Targets) -> tuple[tuple[float, ...], np.ndarray]:
+        """By the covariances of all rows: the noises, and the coefficients of composition."""
+        where = type(self).__name__
+        needed = 16 * len(targets.y) ** 2
+        if needed > (there := total_memory()):
+            raise MemoryError(
+                f"{where}: the covariances of {len(known.atoms)} energies and {len(targets.y) - len(known.atoms)} components of forces "
+                f"need {needed / 2**30:.0f} GiB, this machine has {there / 2**30:.0f}. Pass inducing=4000, a number of functions in place of "
+                "all of them, or fewer structures."
+            )
+        self.atoms_ = [molecule.copy() for molecule in known.atoms]  # as they are now, whatever becomes of them
+        self.moving_ = moving_environments(self.atoms_, self.settings)
+        self.present_ = known.present if self.with_forces_ else np.ones(len(self.atoms_), bool)
         gram = self._gram(Side(self.moving_, self.with_forces_), None)
-        targets = Targets(
-            y, self.moving_.sizes, composition_basis(atoms) if self.baseline else np.zeros((len(atoms), 0))
-        )
+        if not self.present_.all():
+            gram = gram[np.ix_(self.present_, self.present_)]
         chosen = self._noises(gram, targets)
-        given = (self.energy_noise, self.force_noise)
-        self.factor_, noises = factorise(gram, len(atoms), chosen, [g is None for g in given], where)
+        free = [given is None for given in self._given(targets)]
+        self.factor_, noises = factorise(gram, targets, chosen, free, where)
         if noises != chosen:
             warn(
                 f"{where}: with the noises {chosen}, chosen on the first {self.selection} molecules, the covariance of all "
-                f"{len(atoms)} is not positive definite (errors of the rotation grid add up), so they were raised to "
+                f"{len(known.atoms)} is not positive definite (errors of the rotation grid add up), so they were raised to "
                 f"{noises}. A finer grid avoids it, as quadrature=ProductGrid(24) of the network, or a larger selection."
             )
-        self.energy_noise_, self.force_noise_ = noises[0], noises[1] if self.with_forces_ else None
         self.dual_coef_, composition, self.amplitude_ = solve(self.factor_, targets)
-        if self.baseline_:
-            self.baseline_.add(atoms, targets.basis @ composition)
         self.weights_ = self.weights()
-        return self
+        return noises, composition
+
+    def _fit_sparse(self, known: Known, targets: Targets) -> tuple[tuple[float, ...], np.ndarray]:
+        """By a basis of functions, likewise."""
+        first = known[: self.selection]
+        moving = moving_environments(first.atoms, self.settings)
+        plan = self._plan(moving)
+        gram = self._gram(Side(moving), None)
+        noises = self._noises(gram[np.ix_(first.present, first.present)], targets)
+        del gram
+        by_sort = dict(zip(targets.sorts.tolist(), noises, strict=True))
+        rng = np.random.default_rng(self.seed)
+
+        def motion(moving: Moving) -> np.ndarray:
+            scale = [1 / np.sqrt(by_sort[sort]) if sort in by_sort else 0.0 for sort in (FORCE, STRAIN)]
+            drawn = rng.normal(size=len(moving.strains))
+            return drawn * (np.where(moving.strains, scale[1], scale[0]) if self.with_forces_ else 1.0)
+
+        assert self.inducing is not None
+        covariance = Covariance(self.network_, self.kernel, plan.features)
+        with show_progress(2 * len(known.atoms), " structures", "Forces", self.progress) as bar:
+            sizes = sum(map(len, known.atoms))
+            candidates = draw_candidates(self._blocks(known, targets, bar.update), sizes, self.inducing, motion, rng)
+            scales = (1 / np.sqrt(noises[0]), 1.0 if self.with_forces_ else 0.0)
+            basis = choose_functions(candidates, covariance, scales, self.inducing, rng)
+            blocks = self._blocks(known, targets, bar.update)
+            self.sparse_, composition, self.amplitude_ = fit_functions(basis, blocks, targets, noises)
+        self.atoms_ = [frame.copy() for frame in known.atoms[:KEPT]]
+        self.weights_ = self.sparse_.potential
+        return noises, composition
+
+    def fit_of(
+        self, functions: dict[int, Functions], white: Float[np.ndarray, " d"], triangle: Float[np.ndarray, "d d"] | None
+    ) -> SparseFit:
+        """What files hold of a basis, as ``sparse_``."""
+        features = self._plan(moving_environments(self.atoms_, self.settings)).features
+        covariance = Covariance(self.network_, self.kernel, features)
+        return SparseFit.of(Basis(functions, covariance), white, triangle)
+
+    def _blocks(self, known: Known, targets: Targets, report: Callable[[int], Any]) -> Iterator[Block]:
+        """The structures, ``BLOCK`` at a time."""
+        for start in range(0, len(known.atoms), BLOCK):
+            part = known[start : start + BLOCK]
+            moving = moving_environments(part.atoms, self.settings)
+            rows = np.flatnonzero((targets.owner >= start) & (targets.owner < start + BLOCK))
+            yield Block(moving, self._kinds(moving), rows, part.present)
+            report(len(part.atoms))
 
     def predict(self, atoms: Sequence[Atoms], return_std: bool = False) -> Prediction:
-        r"""Energies and forces of molecules; with ``return_std`` also the posterior's standard deviations.
+        r"""Energies, forces and stresses of structures; with ``return_std`` also the posterior's standard deviations.
 
         .. math:: s\,\bigl(K_{**} - K_* (K + \Lambda)^{-1} K_*^T\bigr)^{1/2}, \qquad s^2 = y^T \alpha / \nu,
 
@@ -175,27 +250,28 @@ class EnergyForceRegressor(BaseEstimator):
         check_is_fitted(self)
         where = f"{type(self).__name__}.predict"
         atoms = check_molecules(atoms, where)
-        self._check_elements(atoms, where)
+        check_elements(atoms, self.species_, where)
         if return_std:
             warn_if_flat(np.atleast_1d(self.amplitude_), where)
-        if return_std and not hasattr(self, "factor_"):
-            raise ValueError(
-                f"{where}: return_std needs the Cholesky factor of the covariance, which was left out of the saved file. Save "
-                "the fitted model with spectrum=True."
-            )
+            if not hasattr(self, "factor_") and (self._sparse is None or self._sparse.triangle is None):
+                raise ValueError(
+                    f"{where}: return_std needs the factor of the covariance, which was left out of the saved file. Save "
+                    "the fitted model with spectrum=True."
+                )
         means, deviations = [], []
         for start in range(0, len(atoms), BLOCK):
-            moving = moving_environments(atoms[start : start + BLOCK], self.settings)
+            some = atoms[start : start + BLOCK]
+            moving = moving_environments(some, self.settings)
+            means.append((moving, self._means(moving)))
             if return_std:
-                cross = self._cross(moving)
-                means.append((moving, cross @ self.dual_coef_))
-                deviations.append((moving, self._deviations(atoms[start : start + BLOCK], cross)))
-            else:
-                means.append((moving, self._means(moving)))
-        energies, forces = _split(means)
+                deviations.append((moving, self._deviations(some, moving)))
+        energies, forces, stresses = _split(means, atoms)
         if self.baseline_:
             energies = energies + self.baseline_.predict(atoms)
-        return Prediction(energies, forces, *(_split(deviations) if return_std else (None, None)))
+        if not return_std:
+            return Prediction(energies, forces, stresses=stresses)
+        energy_std, force_std, stress_std = _split(deviations, atoms, sign=1)
+        return Prediction(energies, forces, energy_std, force_std, stresses, stress_std)
 
     @property
     def network_(self) -> Network:
@@ -209,162 +285,112 @@ class EnergyForceRegressor(BaseEstimator):
             return self.environment
         return {**FORCE_ENVIRONMENTS, "species": self.species_}
 
+    @property
+    def _sparse(self) -> SparseFit | None:
+        return getattr(self, "sparse_", None) if self.inducing is not None else None
+
     def cross_kernel(self, atoms: Sequence[Atoms]) -> Float[np.ndarray, "rows N"]:
-        """K_*: the covariances of molecules' energies, then forces, with what was fitted."""
+        """K_*: the covariances of structures' energies, then forces (and minus derivatives in strains), with what was fitted.
+
+        With inducing functions these are phi, of which the weights are ``sparse_.white``.
+        """
         check_is_fitted(self)
-        return self._cross(
-            moving_environments(check_molecules(atoms, f"{type(self).__name__}.cross_kernel"), self.settings)
-        )
+        where = f"{type(self).__name__}.cross_kernel"
+        return self._cross(moving_environments(check_molecules(atoms, where), self.settings))
 
     def _cross(self, moving: Moving) -> np.ndarray:
-        return self._gram(Side(moving), Side(self.moving_, self.with_forces_))
+        if self._sparse is not None:
+            return self._sparse.basis.features(moving, self._kinds(moving))
+        return self._gram(Side(moving), Side(self.moving_, self.with_forces_))[:, self.present_]
 
     def _gram(self, x1: Side, x2: Side | None) -> np.ndarray:
         return energy_force_gram(self.network_, x1, x2, self.kernel, progress=self.progress)
 
+    def _plan(self, moving: Moving) -> Plan:
+        with double_precision():
+            net = self.network_
+            return make_plan(net.layers, net.quadrature, net.rtol, moving.environments, None)
+
+    def _kinds(self, moving: Moving) -> Int[np.ndarray, " atoms"]:
+        """Which atoms the network counts as alike."""
+        return np.asarray(parts_of(split_at_reduction(self.network_.layers)[1], moving.environments).kind)
+
     def weights(self) -> Potential | None:
         """The potential as one vector for each kind of atoms, where kernels are inner products of features; else None."""
-        with double_precision():
-            plan = make_plan(
-                self.network_.layers, self.network_.quadrature, self.network_.rtol, self.moving_.environments, None
-            )
-        if plan.features is None:
+        features = self._plan(self.moving_).features
+        if features is None:
             return None
-        return Potential(
-            plan.features, weights_of(plan.features, self.kernel, self.moving_, plan.rows.kind, self.dual_coef_)
-        )
+        signals = np.asarray(self.moving_.environments.signal.coefficients)
+        own, directions = self._centres()
+        kind = self._kinds(self.moving_)
+        return Potential(features, weights_of(features, self.kernel, signals, directions, own, kind))
+
+    def _centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """What K alpha is made of: of each training atom, the weight of its molecule's energy, and its derivative along the forces'."""
+        n, moving = len(self.moving_.environments), self.moving_
+        alpha = np.zeros(n + int(moving.coordinates.sum()))
+        alpha[: len(self.present_)][self.present_] = self.dual_coef_
+        everything = np.arange(len(moving.environments.molecule))
+        return alpha[:n][moving.environments.molecule], moving.along(everything, alpha[n:])
 
     def _means(self, moving: Moving) -> np.ndarray:
-        """K_* alpha. The forces' part is one force along alpha for each training molecule."""
+        """K_* alpha. The forces' part is one direction for each training molecule."""
+        if self._sparse is not None:
+            return self._sparse.means(moving, self._kinds(moving))
         if self.weights_ is not None:
-            kind = parts_of(split_at_reduction(self.network_.layers)[1], moving.environments).kind
-            return self.weights_(moving, np.asarray(kind))
+            return self.weights_(moving, self._kinds(moving))
         n = len(self.moving_.environments)
-        alpha = self.dual_coef_[:n]
         if not self.with_forces_:
-            return self._gram(Side(moving), Side(self.moving_, forces=False)) @ alpha
-        cross = self._gram(Side(moving), Side(self.moving_, velocities=self.dual_coef_[n:].reshape(-1, 3)))
-        return cross[:, :n] @ alpha + cross[:, n:].sum(axis=1)
+            return self._gram(Side(moving), Side(self.moving_, forces=False)) @ self.dual_coef_
+        cross = self._gram(Side(moving), Side(self.moving_, directions=self._centres()[1]))
+        return cross[:, :n] @ self.dual_coef_[:n] + cross[:, n:].sum(axis=1)
 
-    def _deviations(self, atoms: Sequence[Atoms], cross: np.ndarray) -> np.ndarray:
-        white = scipy.linalg.solve_triangular(self.factor_, cross.T, lower=True)
+    def _deviations(self, atoms: Sequence[Atoms], moving: Moving) -> np.ndarray:
         own = [np.diag(self._gram(Side(moving_environments([molecule], self.settings)), None)) for molecule in atoms]
         prior = np.concatenate([[d[0] for d in own], *(d[1:] for d in own)])
+        if self._sparse is not None:
+            return self.amplitude_ * np.sqrt(self._sparse.variances(moving, self._kinds(moving), prior))
+        white = scipy.linalg.solve_triangular(self.factor_, self._cross(moving).T, lower=True)
         return self.amplitude_ * np.sqrt(np.maximum(prior - np.einsum("ij,ij->j", white, white), 0))
 
+    def _given(self, targets: Targets) -> list[float | None]:
+        """The noise of each sort that there is, as the user gave it."""
+        given = (self.energy_noise, self.force_noise, self.stress_noise)
+        return [given[sort] for sort in targets.sorts]
+
     def _noises(self, gram: np.ndarray, targets: Targets) -> tuple[float, ...]:
-        """The noises given, and those chosen on the first molecules."""
-        part, rows = targets.first(min(len(targets.sizes), self.selection))
-        gram = gram[np.ix_(rows, rows)]
-        candidates = relative_candidates(gram, len(part.sizes))
-        given = (self.energy_noise, self.force_noise)[: len(candidates)]
+        """The noises given, and those chosen on the first molecules, whose covariances come first in each sort."""
+        part, rows = targets.first(min(len(targets.basis), self.selection))
+        given = self._given(targets)
         if None not in given:
             return tuple(map(float, given))  # pyright: ignore[reportArgumentType]
+        if len(gram) > len(rows):
+            gram = gram[np.ix_(rows, rows)]
+        missing = [sort for sort in targets.sorts if sort not in part.sorts]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__}: noises are chosen on the first {self.selection} structures, of which none has "
+                f"{' or '.join(('energies', 'forces', 'stresses')[sort] for sort in missing)}. Put some with these first, or raise "
+                "selection, or pass the noises."
+            )
+        candidates = relative_candidates(gram, part)
         candidates = [c if g is None else [float(g)] for c, g in zip(candidates, given, strict=True)]
         return choose_noises(gram, part, candidates)
 
-    def _check_elements(self, atoms: Sequence[Atoms], where: str) -> None:
-        for number, molecule in enumerate(atoms):
-            if unknown := sorted(set(molecule.numbers.tolist()) - set(self.species_)):
-                names, known = (", ".join(SYMBOLS[z] for z in elements) for elements in (unknown, self.species_))
-                raise ValueError(
-                    f"{where}: molecule {number} holds {names}, which no training molecule did ({known}): its contribution is "
-                    "unknown. Put a molecule with it into the training set."
-                )
 
-    def _check_parameters(self, with_forces: bool) -> None:
-        where = type(self).__name__
-        check_force_network(self.network_, self.kernel, where)
-        check_environment(self.environment, where)
-        check_flag(self.progress, where, "progress")
-        if not isinstance(self.baseline, bool | np.bool_):
-            raise TypeError(
-                f"{where}: expected baseline to be True, to subtract the least-squares fit of composition to these energies, or "
-                f"False, got {self.baseline!r}. Energies of atoms, or a fitted CompositionBaseline, are subtracted before: "
-                "fit(atoms, energies - baseline.predict(atoms)) with baseline=False."
-            )
-        if self.force_noise is not None and not with_forces:
-            raise ValueError(
-                f"{where}: force_noise={self.force_noise!r} is for forces, and fit was given none. Pass forces, or "
-                "force_noise=None."
-            )
-        for name in ("energy_noise", "force_noise"):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and 0 <= value < np.inf):
-                raise ValueError(f"{where}: expected {name} to be None or a finite variance >= 0, got {value!r}.")
-        if isinstance(self.selection, bool) or not isinstance(self.selection, int | np.integer) or self.selection < 1:
-            raise ValueError(
-                f"{where}: expected selection, a number of molecules, to be at least 1, got {self.selection!r}."
-            )
-
-
-def elements_of(atoms: Sequence[Atoms]) -> tuple[int, ...]:
-    """The atomic numbers that occur, ascending."""
-    return tuple(np.unique(np.concatenate([molecule.numbers for molecule in atoms])).tolist())
-
-
-def force_network(activation: Layer | None = None, W_std: float = 1.0, b_std: float = 1.75, **options: Any) -> Network:
-    """The default network for energies and forces: Lift, one nonlinearity, GroupPool, Dense, AtomSum by element.
-
-    The nonlinearity is ``Products((0, 0, 1))``, whose kernels are inner products of features: no pair of atoms is formed, and no
-    rotation grid is read. The scale of its bias goes with ``FORCE_ENVIRONMENTS``, of median variance one. Others, smooth ones such as
-    Erf, take derivatives of pairs on a grid of rotations; these show the grid's error much more than kernels do, so give such a
-    network quadrature=ProductGrid(16) or finer, and watch the noise that is chosen. options go to ``serial``.
-    """
-    activation = Products((0.0, 0.0, 1.0)) if activation is None else activation
-    last = (GroupPool(), Dense(), AtomSum(match_species=True))
-    return serial(Lift(W_std=W_std, b_std=b_std), activation, *last, **options)
-
-
-def older_defaults() -> tuple[Network, Mapping[str, Any]]:
-    """What net=None and environment=None stood for in files without "species_"."""
-    last = (GroupPool(), Dense(), AtomSum(match_species=True))
-    net = serial(Lift(W_std=0.05, b_std=1.0), Erf(), *last, quadrature=ProductGrid(16))
-    return net, {"powers": (1.0, 2.0, 4.0, 6.0), "bandlimit": 4, "length": 1.6}
-
-
-def check_force_network(net: object, kernel: str, where: str) -> None:
-    """TypeError or ValueError for networks without derivatives; a warning for those whose NTK has too few."""
-    if not isinstance(net, Network):
-        raise TypeError(f"{where}: expected net to be None or a Network that ends with AtomSum, got {net!r}.")
-    check_kernel_name(kernel, where)
-    inside = tuple(flatten(net.layers))
-    if any(isinstance(layer, Sign) for layer in inside):
-        raise ValueError(
-            f"{where}: Sign is not continuous, so its kernels have no mixed second derivatives where molecules coincide, "
-            "and energies of such networks have no forces. Use a smooth activation such as Erf() or Gelu()."
-        )
-    rough = sorted({type(layer).__name__ for layer in inside if math.isfinite(layer.smoothness)})
-    if rough and kernel == "ntk":
-        warn(
-            f"{where}: {', '.join(rough)} has a kink, and the NTK of such a network is not twice differentiable where "
-            "environments coincide: its force blocks need not converge with the rotation grid. Use Erf() or Gelu(), or "
-            'kernel="nngp".'
-        )
-
-
-def check_environment(environment: object, where: str) -> None:
-    """TypeError for what is no mapping of arguments of ``environments``; the dtype is not free either."""
-    known = [name for name in inspect.signature(environments).parameters if name not in ("atoms", "dtype")]
-    if environment is None:
-        return
-    if not isinstance(environment, Mapping):
-        raise TypeError(
-            f"{where}: expected environment to be None or the arguments of environments as a dict, such as "
-            f"{{'bandlimit': 4}}, got {environment!r}."
-        )
-    if unknown := [name for name in environment if name not in known]:
-        raise TypeError(
-            f"{where}: environment takes {', '.join(known)}, got {', '.join(map(repr, unknown))}. (Environments are in "
-            "float64 here, whatever the dtype.)"
-        )
-
-
-def _split(blocks: Sequence[tuple[Moving, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Energies, and forces of each molecule, from vectors of energies then forces."""
-    energies, forces = [], []
+def _split(
+    blocks: Sequence[tuple[Moving, np.ndarray]], atoms: Sequence[Atoms], sign: int = -1
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray | None]]:
+    """Energies, and forces and stresses of each structure, from vectors of energies then minus derivatives in the coordinates."""
+    energies, forces, strains = [], [], []
     for moving, values in blocks:
         n = len(moving.environments)
         energies.append(values[:n])
-        forces += np.split(values[n:].reshape(-1, 3), np.cumsum(moving.sizes)[:-1])
-    return np.concatenate(energies), forces
+        for own, size in zip(np.split(values[n:], np.cumsum(moving.coordinates)[:-1]), 3 * moving.sizes, strict=True):
+            forces.append(own[:size].reshape(-1, 3))
+            strains.append(own[size:])
+    stresses = [
+        sign * from_voigt(own) / frame.get_volume() if len(own) else None
+        for own, frame in zip(strains, atoms, strict=True)
+    ]
+    return np.concatenate(energies), forces, stresses
