@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from so3ntk.basics.files import writable_file
-from so3ntk.cli.potentials import add_reading_options, by_file, errors_of, format_errors, read, target_of
+from so3ntk.cli.held_out import METHODS, curve, draw, fit, judge
+from so3ntk.cli.intensive import Intensive
+from so3ntk.cli.potentials import add_reading_options, by_file, format_errors, read, target_of
 from so3ntk.cli.results import (
     HelpFormatter,
     add_message_options,
     not_negative,
     output_folder,
-    replace_file,
+    positive,
     say,
     settings,
     write_json,
@@ -26,9 +29,8 @@ from so3ntk.cli.results import (
 if TYPE_CHECKING:
     from so3ntk.molecules import EnergyForceRegressor, Frames
 
-#: Shares of the training frames in the learning curve, and the fewest of a point.
-SHARES, FEWEST = (8, 4, 2, 1), 5
-METHODS = {"model": "kernel", "zero": "baseline, forces zero"}
+#: Energies and components of forces beyond which a basis of so many functions takes their place: matrices of 2 GiB.
+ROWS, INDUCING = 12_000, 4000
 
 
 def add_command(commands: Any) -> None:
@@ -50,8 +52,12 @@ def add_command(commands: Any) -> None:
         "of the energies; eV for those of a known name by default. What npz files have in kcal/mol is converted to it",
     )
     add("--cutoff", type=float, help="where neighbours end, in Angstrom; default: 5")
+    add("--inducing", type=positive, metavar="N", help="functions of a basis in place of the covariances of all energies and "
+        f"forces; default: {INDUCING} where these are more than {ROWS}, else none")  # fmt: skip
     add("--baseline", choices=("composition", "isolated", "none"), help="energies of elements: by least squares, or of the "
         "isolated atoms in the data; default: isolated where all elements have one, else composition")  # fmt: skip
+    add("--intensive", action="store_true", help="the number does not grow with the structure, as a gap: an intercept in place of "
+        "energies of elements, no forces, and all atoms or --inducing ones as the basis")  # fmt: skip
     add("--test", type=_share, default=0, help="frames to hold out, a number or a share below 1")
     add("--seed", type=not_negative, default=0, help="of the draw of these")
     add("--out", default="so3ntk-results", help="folder of the results")
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     frames = read(args, args.data, unit)
     say(args, frames.counts())
     train, test = split(frames, args.test, args.seed)
-    model = model_of(args, frames)
+    model = model_of(args, frames, train)
     say(args, f"{len(train)} frames to train on, {len(test)} held out; baseline: {baseline_of(args, frames)}")
     begun = time.perf_counter()
     fit(model, frames[train])
@@ -79,18 +85,20 @@ def run(args: argparse.Namespace) -> int:
         "unit": unit, "length_unit": "Angstrom", "keys": dict(frames.keys), "files": by_file(frames, train, test),
         "seed": args.seed, "baseline": baseline_of(args, frames), "counts": frames[train].counts(),
     }  # fmt: skip
-    points = [judge(model, frames, train, test, seconds)] if len(test) else []
-    if points:
-        about["errors"] = points[0]["errors"]
-    save(model, path, about)
+    save(model, path, about)  # now: what follows adds to the file what it finds
     print(f"{path}: {len(train)} frames in {seconds:.0f} s")
-    pictures: list[Path] = []
+    points, pictures = [], []
     if len(test):
+        points = [judge(model, frames, train, test, seconds)]
+        about["errors"] = points[0]["errors"]
+        save(model, path, about)
         title, beside = f"{len(test)} frames held out", {METHODS["zero"]: points[0]["zero"]}
         print(format_errors(title, points[0]["errors"], unit, target_of(frames), beside))
-        points = [*curve(args, model, frames, train, test), *points]
+        points = [*curve(partial(model_of, args, frames), frames, train, test, partial(say, args)), *points]
         pictures = draw(frames[test], model, points, out)
-    noises = {name: getattr(model, name, None) for name in ("energy_noise_", "force_noise_", "amplitude_")}
+    estimator = estimator_of(model)
+    names = ("energy_noise_", "force_noise_", "stress_noise_", "ridge_", "amplitude_")
+    noises = {name: float(value) for name in names if (value := getattr(estimator, name, None)) is not None}
     results = {"settings": settings(args), **about, "noises": noises, "points": points,
                "seconds": time.perf_counter() - started}  # fmt: skip
     print("\n".join(map(str, [*pictures, write_json(out / "fit.json", results)])))
@@ -129,6 +137,8 @@ def split(frames: Frames, test: float, seed: int) -> tuple[np.ndarray, np.ndarra
 
 def baseline_of(args: argparse.Namespace, frames: Frames) -> str:
     """The kind of baseline; ValueError where isolated atoms are missing."""
+    if args.intensive:
+        return "intercept"
     elements = {symbol for atoms in frames.atoms for symbol in atoms.get_chemical_symbols()}
     missing = sorted(elements - set(frames.isolated))
     if args.baseline == "isolated" and missing:
@@ -139,93 +149,39 @@ def baseline_of(args: argparse.Namespace, frames: Frames) -> str:
     return args.baseline or ("composition" if missing else "isolated")
 
 
-def model_of(args: argparse.Namespace, frames: Frames) -> EnergyForceRegressor:
-    """The regressor that the options ask for."""
+def model_of(args: argparse.Namespace, frames: Frames, train: np.ndarray) -> EnergyForceRegressor | Intensive:
+    """The regressor that the options and the number of training frames ask for."""
     from so3ntk.molecules import EnergyForceRegressor
     from so3ntk.molecules.forces.regressor import FORCE_ENVIRONMENTS, elements_of
 
     kind = baseline_of(args, frames)
+    if kind == "intercept":
+        return Intensive.new(frames.atoms, args.cutoff, args.inducing, progress=not args.quiet)
     baseline: Any = dict(frames.isolated) if kind == "isolated" else kind == "composition"
     environment = None
     if args.cutoff is not None:
         radial = replace(FORCE_ENVIRONMENTS["radial"], cutoff=args.cutoff)
         environment = {**FORCE_ENVIRONMENTS, "radial": radial, "species": elements_of(frames.atoms)}
-    return EnergyForceRegressor(environment=environment, baseline=baseline, progress=not args.quiet)
+    rows = sum(1 + 3 * len(frames.atoms[i]) * (frames.forces[i] is not None) for i in train)
+    inducing = INDUCING if args.inducing is None and rows > ROWS else args.inducing
+    return EnergyForceRegressor(
+        environment=environment, baseline=baseline, inducing=inducing, seed=args.seed, progress=not args.quiet
+    )
 
 
-def fit(model: EnergyForceRegressor, frames: Frames) -> EnergyForceRegressor:
-    """To energies, and to the forces that there are."""
-    forces = None if all(one is None for one in frames.forces) else frames.forces
-    return model.fit(frames.atoms, frames.energies, forces)
-
-
-def judge(model: Any, frames: Frames, train: np.ndarray, test: np.ndarray, seconds: float) -> dict[str, Any]:
-    """A point of the learning curve: errors on the frames held out, of the model and of its baseline alone."""
-    from so3ntk.molecules import CompositionBaseline
-
-    held_out, learned = frames[test], frames[train]
-    found = model.predict(held_out.atoms)
-    zero = CompositionBaseline().fit(learned.atoms, learned.energies).predict(held_out.atoms)
-    none = [np.zeros((len(atoms), 3)) for atoms in held_out.atoms]
-    return {
-        "size": len(train),
-        "errors": errors_of(held_out, found.energies, found.forces),
-        "zero": errors_of(held_out, zero, none),
-        "seconds": seconds,
-    }
-
-
-def curve(
-    args: argparse.Namespace, model: Any, frames: Frames, train: np.ndarray, test: np.ndarray
-) -> list[dict[str, Any]]:
-    """The points of smaller training sets, the first of the training frames; those that lack an element are left out."""
-    from sklearn.base import clone
-
-    points, needed = [], {z for row in test for z in frames.atoms[row].numbers}
-    for size in dict.fromkeys(len(train) // share for share in SHARES):
-        rows = train[:size]
-        known = {z for row in rows for z in frames.atoms[row].numbers}
-        if size < FEWEST or size == len(train) or not needed <= known:
-            continue
-        begun = time.perf_counter()
-        copy: Any = clone(model)
-        smaller = fit(copy, frames[rows])
-        points.append(judge(smaller, frames, rows, test, time.perf_counter() - begun))
-        say(args, f"{size} frames: " + ", ".join(f"{n} {e['mae']:.4g}" for n, e in points[-1]["errors"].items()))
-    return points
+def estimator_of(model: Any) -> Any:
+    """What is saved of a model."""
+    return model.regressor if isinstance(model, Intensive) else model
 
 
 def save(model: Any, path: Path, about: dict[str, Any]) -> None:
     """With what it was made of, and without the bars of this run."""
     from so3ntk.saving import save as save_model
 
-    shown, model.progress = model.progress, False
-    save_model(model, path, about=about)
-    model.progress = shown
-
-
-def draw(frames: Frames, model: Any, points: list[dict[str, Any]], out: Path) -> list[Path]:
-    """Parity on the frames held out, and a learning curve of each quantity."""
-    from so3ntk.basics.plots import plot_learning_curves, plot_parity
-
-    found, known = model.predict(frames.atoms), np.isfinite(frames.energies)
-    panels = (
-        [(frames.energies[known], found.energies[known], f"{target_of(frames)} [{frames.unit}]")] if known.any() else []
-    )
-    pairs = [(a, b) for a, b in zip(frames.forces, found.forces, strict=True) if a is not None]
-    if pairs:
-        truth, predicted = (np.concatenate(side).ravel() for side in zip(*pairs, strict=True))
-        panels.append((truth, predicted, f"force component [{frames.unit}/Å]"))
-    title = f"{len(frames)} frames held out"
-    pictures = [replace_file(out / "parity.png", lambda file: plot_parity(panels, file, title=title))]
-    for name, stem, per in (("energy", "energy", ""), ("force component", "forces", "/Å")):
-        values = [(method, p["size"], p[key][name]["mae"]) for p in points for method, key in
-                  (("zero", "zero"), ("model", "errors")) if name in p[key]]  # fmt: skip
-        if len(values) > 2 and all(value > 0 for _, _, value in values):
-            label = f"mean absolute error of {name.replace('energy', target_of(frames))} [{frames.unit}{per}]"
-            pictures.append(replace_file(out / f"learning_curve_{stem}.png", lambda file: plot_learning_curves(
-                values, file, labels=METHODS, xlabel="training frames", ylabel=label, title=title)))  # fmt: skip  # noqa: B023
-    return pictures
+    estimator = estimator_of(model)
+    shown, estimator.progress = estimator.progress, False
+    save_model(estimator, path, about=about)
+    estimator.progress = shown
 
 
 def _share(text: str) -> float:

@@ -54,7 +54,7 @@ def _facts(model: Any) -> list[tuple[str, str]]:
     if "counts" in about:
         about.pop("keys", None)  # which are said there
         lines.append(("trained on", str(about.pop("counts"))))
-    elif "atoms" in fitted:
+    elif "atoms" in fitted and parameters.get("inducing") is None:
         lines.append(("trained on", f"{len(fitted['atoms']['sizes'])} frames of {sum(fitted['atoms']['sizes'])} atoms"))
     for one in about.pop("files", []):
         lines.append(("", f"{one['file']}: train {one['train'] or 'none'}; test {one['test'] or 'none'}"))
@@ -62,6 +62,9 @@ def _facts(model: Any) -> list[tuple[str, str]]:
         lines.append((name, f"MAE {errors['mae']:.4g}, RMSE {errors['rmse']:.4g} on {errors['count']} held out"))
     fitted.pop("atoms", None)
     parameters.pop("progress", None)
+    if "baseline_" in fitted:
+        about.pop("baseline", None)
+        parameters.pop("baseline", None)
     rest = {**about, **{name: value for name, value in parameters.items() if value is not None}, **fitted}
     return lines + [(str(name).rstrip("_"), _short(value)) for name, value in rest.items()]
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from so3ntk.basics.files import writable_file
-from so3ntk.cli.potentials import electronvolts, load_potential
+from so3ntk.cli.potentials import for_dynamics, load_potential
 from so3ntk.cli.results import HelpFormatter, add_message_options, not_negative, positive, say
 
 if TYPE_CHECKING:
@@ -58,10 +58,9 @@ def run(args: argparse.Namespace) -> int:
     from so3ntk.molecules import Calculator
 
     path = writable_file(args.trajectory, "--trajectory")
-    potential = load_potential(args.model)
-    scale = electronvolts(potential, args.model)
+    model, size = for_dynamics(load_potential(args.model), args.model)
     atoms, rng = read_start(args), np.random.default_rng(args.seed)
-    atoms.calc = Calculator(potential.model, unit=scale)
+    atoms.calc = Calculator(model, unit=size)
     dynamics = dynamics_of(args, atoms, rng)
     atoms.get_potential_energy()  # elements that the model has not seen are refused before a file is begun
     say(args, f"{len(atoms)} atoms, {args.ensemble}, {args.steps} steps of {args.timestep:g} fs\n{HEADER}")

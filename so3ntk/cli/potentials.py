@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from so3ntk.cli.intensive import Intensive
 
 if TYPE_CHECKING:
     from so3ntk.molecules import EnergyForceRegressor, Frames
@@ -40,7 +42,7 @@ def read(args: argparse.Namespace, paths: Iterable[str], unit: str, labelled: bo
     from so3ntk.molecules.datasets.reading import collect
     from so3ntk.molecules.forces.consistency import ENERGIES
 
-    if unit not in ENERGIES:
+    if unit not in ENERGIES or getattr(args, "intensive", False):
         args.forces, args.stress = (
             getattr(args, name) or (getattr(args, f"{name}_key") is not None and None) for name in ("forces", "stress")
         )
@@ -64,27 +66,36 @@ def _key(args: argparse.Namespace, name: str) -> Any:
 class Potential(NamedTuple):
     """A fitted regressor, its unit, and what else its file says."""
 
-    model: EnergyForceRegressor
+    model: EnergyForceRegressor | Intensive
     unit: str
     about: Mapping[str, Any]
+
+    @property
+    def size(self) -> float | None:
+        """The unit in eV; None for what is no energy of a structure."""
+        from so3ntk.molecules.forces.consistency import ENERGIES
+
+        return None if isinstance(self.model, Intensive) else ENERGIES.get(self.unit)
 
 
 def load_potential(path: str) -> Potential:
     """The model that ``so3ntk fit`` saved. ValueError for other models, and files that do not say their unit."""
     import jax
 
+    from so3ntk.learning.inducing.regressor import InducingRegressor
     from so3ntk.molecules import EnergyForceRegressor
     from so3ntk.saving import load
     from so3ntk.saving.models import read_document
 
     jax.config.update("jax_enable_x64", read_document(path)[0].get("double_precision") is True)
-    model = load(path)
-    if not isinstance(model, EnergyForceRegressor):
+    loaded = load(path)
+    model = Intensive.of(loaded) if isinstance(loaded, InducingRegressor) else loaded
+    if not isinstance(model, EnergyForceRegressor | Intensive):
         raise ValueError(
-            f"{path} holds a {type(model).__name__}; expected an EnergyForceRegressor, as so3ntk fit saves."
+            f"{path} holds a {type(loaded).__name__}; expected an EnergyForceRegressor, as so3ntk fit saves."
         )
-    model.progress = False  # a bar for every step of dynamics
-    about = getattr(model, "about_", {})
+    loaded.progress = False  # a bar for every step of dynamics
+    about = getattr(loaded, "about_", {})
     if not isinstance(about.get("unit"), str):
         raise ValueError(
             f"{path} does not say in which unit its energies are. Save the model with it: so3ntk.save(model, {str(path)!r}, "
@@ -93,37 +104,41 @@ def load_potential(path: str) -> Potential:
     return Potential(model, about["unit"], about)
 
 
-def electronvolts(potential: Potential, path: str) -> float:
-    """The model's unit in eV; ValueError for models of what is no energy."""
-    from so3ntk.molecules.forces.consistency import ENERGIES
-
-    if potential.unit not in ENERGIES:
+def for_dynamics(potential: Potential, path: str) -> tuple[EnergyForceRegressor, float]:
+    """The regressor and its unit in eV; ValueError for models of what is no energy."""
+    if isinstance(potential.model, Intensive) or potential.size is None:
+        kind = "numbers that do not grow with the structure" if isinstance(potential.model, Intensive) else "numbers"
         raise ValueError(
-            f"{path} is a model of numbers in {potential.unit}, which is no unit of energy ({', '.join(ENERGIES)}): forces "
-            "for dynamics are needed in one."
+            f"{path} is a model of {kind} in {potential.unit}, which have no forces: it is none for dynamics."
         )
-    return ENERGIES[potential.unit]
+    return potential.model, potential.size
 
 
 def target_of(frames: Frames) -> str:
     """What is predicted: an energy, or a number by its name in the files."""
-    from so3ntk.molecules.forces.consistency import ENERGIES
+    from so3ntk.molecules.datasets.labels import ENERGIES
 
-    return "energy" if frames.unit in ENERGIES else frames.keys.get("energy", "target")
+    key = frames.keys.get("energy", "energy")
+    return "energy" if key.lower() in ENERGIES else key
 
 
 Errors = dict[str, dict[str, float]]
 
 
-def errors_of(frames: Frames, energies: np.ndarray, forces: list[np.ndarray] | None) -> Errors:
+def errors_of(
+    frames: Frames, energies: np.ndarray, forces: Sequence[Any], stresses: Sequence[Any] | None = None
+) -> Errors:
     """Mean absolute and root mean square errors of what the frames have, by the names of ``PER``."""
     known = np.isfinite(frames.energies)
     sizes = np.array([len(atoms) for atoms in frames.atoms])
     off = (energies - frames.energies)[known]
     found = {"energy": off, "energy per atom": off / sizes[known]}
-    if forces is not None:
-        pairs = zip(frames.forces, forces, strict=True)
-        found["force component"] = np.array([x for a, b in pairs if a is not None for x in (b - a).ravel()])
+    for name, true, own in (
+        ("force component", frames.forces, forces),
+        ("stress component", frames.stresses, stresses or [None] * len(frames)),
+    ):
+        pairs = [(a, b) for a, b in zip(true, own, strict=True) if a is not None and b is not None]
+        found[name] = np.concatenate([(b - a).ravel() for a, b in pairs] or [np.zeros(0)])
     return {
         name: {"mae": float(np.abs(e).mean()), "rmse": float(np.sqrt((e**2).mean())), "count": len(e)}
         for name, e in found.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "predict",
         help="energies and forces of frames by a saved potential",
-        description="Predict energies and forces of all frames of a file and write them as extended xyz in eV and eV/Angstrom, as "
+        description="Predict energies, forces and, of periodic frames, stresses of a file and write them as extended xyz in eV and Angstrom, as "
         "ase has them; prints a table of errors, in the model's unit, where the file has reference values.",
         formatter_class=HelpFormatter,
     )
@@ -51,28 +52,46 @@ def add_command(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, predict, write, and compare."""
-    from so3ntk.basics.progress import show_progress
-    from so3ntk.molecules.forces.regressor import BLOCK
+    from so3ntk.molecules.datasets.frames import is_isolated
 
     path = writable_file(args.out, "--out")
     potential = load_potential(args.model)
     frames = references(args, potential)
     say(args, frames.counts())
-    parts = []
-    with show_progress(len(frames), " frames", "predictions", not args.quiet) as bar:
-        for start in range(0, len(frames), BLOCK):
-            some = frames.atoms[start : start + BLOCK]
-            parts.append(potential.model.predict(some, return_std=args.std))
-            bar.update(len(some))
-    found = [as_ase(atoms, row, part, potential) for part, start in zip(parts, range(0, len(frames), BLOCK), strict=True)
-             for row, atoms in enumerate(frames.atoms[start : start + BLOCK])]  # fmt: skip
-    replace_file(path, lambda file: write_frames(file, found))
-    print(f"{path}: {len(frames)} frames, {unit_of(potential)}")
-    energies, forces = np.concatenate([p.energies for p in parts]), [f for p in parts for f in p.forces]
-    if np.isfinite(frames.energies).any():
-        errors = errors_of(frames, energies, forces)
-        print(format_errors(f"errors on {len(frames)} frames", errors, potential.unit, target_of(frames)))
+    found = predict(args, frames.atoms, potential.model)
+    written = [as_ase(atoms, row, found, potential) for row, atoms in enumerate(frames.atoms)]
+    replace_file(path, lambda file: write_frames(file, written))
+    print(f"{path}: {len(frames)} frames, in {'eV and Angstrom' if potential.size else potential.unit}")
+    compared = np.array([not is_isolated(atoms) for atoms in frames.atoms])  # as when a model is fitted
+    known = frames[compared]
+    errors = errors_of(known, *(_some(values, compared) for values in (found.energies, found.forces, found.stresses)))
+    if errors:
+        print(format_errors("errors", errors, potential.unit, target_of(frames)))
     return 0
+
+
+def predict(args: argparse.Namespace, atoms: list[Atoms], model: Any) -> Any:
+    """The model's prediction for all frames, a block at a time."""
+    from so3ntk.basics.progress import show_progress
+    from so3ntk.molecules.forces.regressor import BLOCK
+
+    parts = []
+    with show_progress(len(atoms), " frames", "predictions", not args.quiet) as bar:
+        for start in range(0, len(atoms), BLOCK):
+            parts.append(model.predict(atoms[start : start + BLOCK], return_std=args.std))
+            bar.update(len(atoms[start : start + BLOCK]))
+    return type(parts[0])(*map(_joined, zip(*parts, strict=True)))
+
+
+def _joined(parts: tuple[Any, ...]) -> Any:
+    """Arrays, lists, or nothing, of all blocks."""
+    if parts[0] is None:
+        return None
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else [one for part in parts for one in part]
+
+
+def _some(values: Any, rows: np.ndarray) -> Any:
+    return values[rows] if isinstance(values, np.ndarray) else [v for v, row in zip(values, rows, strict=True) if row]
 
 
 def references(args: argparse.Namespace, potential: Potential) -> Frames:
@@ -94,35 +113,32 @@ def references(args: argparse.Namespace, potential: Potential) -> Frames:
     if unit not in ENERGIES or potential.unit not in ENERGIES:
         raise ValueError(f"--unit: {unit} is not turned into {potential.unit}, which the model predicts.")
     factor = ENERGIES[unit] / ENERGIES[potential.unit]
-    forces = [None if one is None else factor * one for one in frames.forces]
-    return type(frames)(frames.atoms, factor * frames.energies, forces, frames.stresses, potential.unit,
-                        frames.isolated, frames.sources, frames.keys)  # fmt: skip
+    forces, stresses = (
+        [None if one is None else factor * one for one in values] for values in (frames.forces, frames.stresses)
+    )
+    return replace(frames, energies=factor * frames.energies, forces=forces, stresses=stresses, unit=potential.unit)
 
 
-def unit_of(potential: Potential) -> str:
-    """What the written numbers are in."""
-    return "in eV and eV/Angstrom" if _scale(potential) else f"in {potential.unit}"
-
-
-def as_ase(atoms: Atoms, row: int, part: Any, potential: Potential) -> Atoms:
+def as_ase(atoms: Atoms, row: int, found: Any, potential: Potential) -> Atoms:
     """A frame with its prediction, where ase has energies and forces; what is no energy under its name."""
     from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.stress import full_3x3_to_voigt_6_stress
 
-    from so3ntk.molecules.datasets.labels import ENERGIES, FORCES
-
-    scale, found = _scale(potential), atoms.copy()
-    for held, names in ((found.info, ENERGIES), (found.arrays, FORCES)):
-        for name in [name for name in held if name.lower() in (names[0], "free_energy")]:
+    size, copy = potential.size, atoms.copy()
+    for held in (copy.info, copy.arrays):
+        for name in [name for name in held if name.lower() in ("energy", "free_energy", "forces", "stress")]:
             del held[name]  # of the reference, which would go before the prediction
-    energy, deviation = float(part.energies[row]), None if part.energy_std is None else float(part.energy_std[row])
-    if not scale:
+    energy, deviations = float(found.energies[row]), found.energy_std
+    if size is None:
         target = potential.about.get("keys", {}).get("energy", "prediction")
-        found.info |= {target: energy} | ({} if deviation is None else {f"{target}_std": deviation})
-        return found
-    found.calc = SinglePointCalculator(found, energy=scale * energy, forces=scale * part.forces[row])
-    if deviation is not None:
-        found.info["energy_std"], found.arrays["force_std"] = scale * deviation, scale * part.force_std[row]
-    return found
+        copy.info |= {target: energy} | ({} if deviations is None else {f"{target}_std": float(deviations[row])})
+        return copy
+    stress = found.stresses[row]
+    results = {} if stress is None else {"stress": size * full_3x3_to_voigt_6_stress(stress)}
+    copy.calc = SinglePointCalculator(copy, energy=size * energy, forces=size * found.forces[row], **results)
+    if deviations is not None:
+        copy.info["energy_std"], copy.arrays["force_std"] = size * float(deviations[row]), size * found.force_std[row]
+    return copy
 
 
 def write_frames(path: str, frames: list[Atoms]) -> None:
@@ -130,10 +146,3 @@ def write_frames(path: str, frames: list[Atoms]) -> None:
     from ase.io import write
 
     write(path, frames, format="extxyz")
-
-
-def _scale(potential: Potential) -> float | None:
-    """The model's unit in eV, None for what is no energy."""
-    from so3ntk.molecules.forces.consistency import ENERGIES
-
-    return ENERGIES.get(potential.unit)

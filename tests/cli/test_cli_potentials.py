@@ -257,9 +257,46 @@ def test_numbers_that_are_no_energies(tmp_path, capsys):
     frame = ase.io.read(tmp_path / "p.extxyz")
     assert frame.info["dipole_like"] == pytest.approx(model.predict([frame]).energies[0], rel=1e-6)
     assert frame.calc is None
+    refused(capsys, "numbers in Debye, which have no forces", "md", saved, data, "--trajectory", tmp_path / "t.xyz")
+    options = "--intensive", "--unit", "eV", "--inducing", "20"
+    assert main([*command, *options]) == 0
+    assert so3ntk.load(saved).composition_ == {}
+    assert main(["predict", saved, data, "--out", str(tmp_path / "q.extxyz"), "--std", "--quiet"]) == 0
+    written = ase.io.read(tmp_path / "q.extxyz", ":")
+    assert {"dipole_like", "dipole_like_std"} <= set(written[0].info)
+    found, known = ([one.info["dipole_like"] for one in some] for some in (written, ase.io.read(data, ":")))
+    assert np.corrcoef(found, known)[0, 1] > 0.9
+    assert abs(np.mean(found) - np.mean(known)) < 1e-3
     refused(
-        capsys, "numbers in Debye, which is no unit of energy", "md", saved, data, "--trajectory", tmp_path / "t.xyz"
+        capsys, "do not grow with the structure in eV, which have no forces", "md", saved, data, "--trajectory", "t.xyz"
     )
+
+
+def test_isolated_atoms_and_frames_that_lack_something(tmp_path, capsys):
+    """Energies of elements are those of the atoms in the files; frames without forces count by their energy, others not."""
+    path = write_waters(tmp_path / "w.xyz", 6)
+    atoms = ase.io.read(path, ":")
+    del atoms[1].arrays["REF_forces"], atoms[2].info["REF_energy"]
+    single = [Atoms("H", info={"REF_energy": -3.0}), Atoms("O", info={"REF_energy": -40.0})]
+    for frame in atoms:
+        if "REF_energy" in frame.info:
+            frame.info["REF_energy"] -= 46
+    ase.io.write(path, [*single, *atoms], format="extxyz")
+    saved = tmp_path / "m.npz"
+    assert main(["fit", path, "--save", str(saved), "--unit", "kcal/mol", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "energy of 5 (REF_energy, kcal/mol); forces of 5 (REF_forces" in printed
+    assert "isolated atoms H, O" in printed
+    assert "5 frames to train on, 0 held out; baseline: isolated" in printed
+    model = so3ntk.load(saved)
+    assert model.baseline == {"H": -3.0, "O": -40.0}
+    assert model.about_["files"] == [{"file": "w.xyz", "train": "2-3,5-7", "test": ""}]
+    held = read_frames(write_waters(tmp_path / "v.xyz", 8, seed=5), unit="kcal/mol")
+    assert np.abs(model.predict(held.atoms).energies + 46 - held.energies).mean() < 0.5
+    assert main(["predict", str(saved), path, "--out", str(tmp_path / "p.extxyz"), "--quiet"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("energy ["))
+    assert line.split()[-1] == "5"  # of the waters, not of the atoms
+    assert len(ase.io.read(tmp_path / "p.extxyz", ":")) == 8
 
 
 def test_data_that_is_refused(tmp_path, capsys, monkeypatch):
