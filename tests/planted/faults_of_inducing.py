@@ -4,6 +4,7 @@ from fault import Fault
 
 RIDGE, WHITENING = "so3ntk/learning/feature_ridge.py", "so3ntk/learning/inducing/whitening.py"
 ESTIMATOR, SELECTION = "so3ntk/learning/inducing/estimator.py", "so3ntk/learning/inducing/selection.py"
+VECTORS = ("tests/learning/inducing/test_tensors.py",)
 TESTS = ("tests/learning/inducing", "tests/learning/test_feature_ridge.py")
 
 INDUCING: tuple[Fault, ...] = (
@@ -28,4 +29,14 @@ INDUCING: tuple[Fault, ...] = (
           TESTS),
     Fault("shares-without-the-least", SELECTION,
           "chosen = np.minimum(counts, min(LEAST, total // len(counts)))", "chosen = np.zeros_like(counts)", TESTS),
+    Fault("blocks-without-what-is-outside", "so3ntk/learning/block_ridge.py",
+          "free = free + np.eye(self.components) - self._own(np.ones((len(left), 1)))", "free = free + np.eye(self.components)", VECTORS),
+    Fault("components-left-out-alone", "so3ntk/learning/block_ridge.py",
+          "found[:, some, a, b] = found[:, some, b, a] = ((blocks[some, a] * blocks[some, b]) @ weights).T",
+          "found[:, some, a, b] = found[:, some, b, a] = (a == b) * ((blocks[some, a] * blocks[some, b]) @ weights).T", VECTORS),
+    Fault("covariance-without-the-ridge", "so3ntk/learning/inducing/tensors.py",
+          "known = self.posterior.singular**2 / (self.posterior.singular**2 + ridge)", "known = np.ones(len(self.posterior.singular))",
+          VECTORS),
+    Fault("trace-without-its-intercept", "so3ntk/learning/inducing/tensors.py",
+          "np.ones((len(y), int(intercept)))", "np.zeros((len(y), int(intercept)))", VECTORS),
 )  # fmt: skip
