@@ -4,20 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
-from ase.build import bulk
-from ase.calculators.emt import EMT
 
 from so3ntk import Dense, GroupPool, Lift, Products, load, save, serial
 from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells
 from so3ntk.molecules.forces import kernels, regressor
 from so3ntk.molecules.forces.displacements import STRAINS
+from tests.molecules.metals import METAL, metals
 from tests.molecules.springs import springs, waters
 
 SHELLS = {"radial": Shells(3, width=0.1, growth=0.5, cutoff=4.0), "bandlimit": 2, "species": ("H", "O")}
 NETWORK = serial(Lift(b_std=0.7), Products([0.2, 0.5, 0.3]), GroupPool(), Dense(), AtomSum(match_species=True))
 TRAIN, TEST = waters(6, seed=5), waters(3, seed=1)
 NOISES = {"energy_noise": 1e-2, "force_noise": 1e-1}
-METAL = {"radial": Shells(4, width=0.1, growth=0.5, cutoff=4.0), "bandlimit": 2, "species": ("Cu",)}
 
 
 def joined(found):
@@ -116,23 +114,6 @@ def test_structures_without_forces_count_by_their_energies(inducing, dense):
     solution = np.linalg.solve(np.block([[gram, border], [border.T, np.zeros((1, 1))]]), np.r_[y, 0])
     expected = dense.cross_kernel(TEST)[:, known] @ solution[:-1] + np.r_[np.ones(3), np.zeros(27)] * solution[-1]
     np.testing.assert_allclose(joined(model.predict(TEST)), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
-
-
-def metals(count, seed=0):
-    """Cells of two copper atoms, moved and strained, with EMT's energies, forces and stresses."""
-    rng, frames = np.random.default_rng(seed), []
-    for _ in range(count):
-        frame = bulk("Cu", cubic=True)[:2]
-        frame.cell[2] *= 0.9
-        strain = 0.03 * rng.normal(size=(3, 3))
-        frame.set_cell(frame.cell @ (np.eye(3) + strain), scale_atoms=True)
-        frame.positions += 0.05 * rng.normal(size=(2, 3))
-        frame.calc = EMT()
-        frames.append(frame)
-    return (
-        frames,
-        *zip(*((f.get_potential_energy(), f.get_forces(), f.get_stress(voigt=False)) for f in frames), strict=True),
-    )
 
 
 @pytest.fixture(scope="module")

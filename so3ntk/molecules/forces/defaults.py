@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -35,6 +36,12 @@ def force_network(activation: Layer | None = None, W_std: float = 1.0, b_std: fl
     activation = Products((0.0, 0.0, 1.0)) if activation is None else activation
     last = (GroupPool(), Dense(), AtomSum(match_species=True))
     return serial(Lift(W_std=W_std, b_std=b_std), activation, *last, **options)
+
+
+@functools.cache
+def default_network() -> Network:
+    """``force_network()``, made once: a step of dynamics asks for it."""
+    return force_network()
 
 
 def older_defaults() -> tuple[Network, Mapping[str, Any]]:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 #: Molecules of one dispatch; atoms of a kind and coordinates are padded to a multiple of these.
 MOLECULES, ATOMS, COORDINATES = 4, 4, 24
-#: Atoms whose gradients are computed at a time.
-GRADIENTS = 64
+#: Atoms whose gradients are computed at a time, and those of a molecule in a program of its own.
+GRADIENTS, FEW = 64, 8
 
 
 class Rows(NamedTuple):
@@ -238,7 +238,7 @@ class Potential(NamedTuple):
                 atoms = np.flatnonzero(kind == value)
                 for start in range(0, len(atoms), GRADIENTS):
                     some = atoms[start : start + GRADIENTS]
-                    padded = _filled(signals[some], GRADIENTS)
+                    padded = _filled(signals[some], FEW if len(some) <= FEW else GRADIENTS)
                     found, slopes = _gradients(self.features.geometry, jnp.asarray(own.u), jnp.asarray(own.v), padded)
                     energies[some] = own.constant + np.asarray(found)[: len(some)]
                     gradients[some] = np.asarray(slopes)[: len(some)]

@@ -28,7 +28,7 @@ from so3ntk.engine.network import Network
 from so3ntk.engine.plan import Plan, make_plan, parts_of, split_at_reduction
 from so3ntk.learning.ridge import warn_if_flat
 from so3ntk.molecules.datasets.targets import check_molecules, join_forces
-from so3ntk.molecules.forces.defaults import FORCE_ENVIRONMENTS, force_network
+from so3ntk.molecules.forces.defaults import FORCE_ENVIRONMENTS, default_network
 from so3ntk.molecules.forces.displacements import Moving, moving_environments
 from so3ntk.molecules.forces.inducing import (
     Basis,
@@ -276,7 +276,7 @@ class EnergyForceRegressor(BaseEstimator):
     @property
     def network_(self) -> Network:
         """The network given, or ``force_network()``."""
-        return force_network() if self.net is None else self.net
+        return default_network() if self.net is None else self.net
 
     @property
     def settings(self) -> Mapping[str, Any]:
