@@ -46,6 +46,8 @@ def add_command(commands: Any) -> None:
         "pressure of Berendsen's weak coupling")  # fmt: skip
     add("--friction", type=_positive, default=0.01, help="of nvt, in 1/fs")
     add("--pressure", type=float, default=1.0, help="of npt, in bar")
+    add("--warn-above", type=_positive, metavar="STD", help="warn, once, where the standard deviation of an atom's force passes so many "
+        "eV/Angstrom; needs deviations at every step, which cost a multiple")  # fmt: skip
     add("--interval", type=positive, default=10, help="steps from one written frame to the next")
     add("--length-unit", choices=("Angstrom", "Bohr"), default="Angstrom", help="of START")
     add("--seed", type=not_negative, default=0, help="of velocities and of the thermostat")
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     path = writable_file(args.trajectory, "--trajectory")
     model, size = for_dynamics(load_potential(args.model), args.model)
     atoms, rng = read_start(args), np.random.default_rng(args.seed)
-    atoms.calc = Calculator(model, unit=size)
+    atoms.calc = Calculator(model, unit=size, warn_above=args.warn_above)
     dynamics = dynamics_of(args, atoms, rng)
     atoms.get_potential_energy()  # elements that the model has not seen are refused before a file is begun
     say(args, f"{len(atoms)} atoms, {args.ensemble}, {args.steps} steps of {args.timestep:g} fs\n{HEADER}")

@@ -122,7 +122,9 @@ def test_predict_writes_electronvolts_and_compares(fitted, tmp_path, capsys):
     assert float(line.split()[-3]) == pytest.approx(np.abs(off).mean(), rel=1e-3)
     other = write_waters(tmp_path / "ev.xyz", 3, seed=9, unit=1 / KCAL)
     assert main([*command, other, "--unit", "eV", "--out", str(tmp_path / "q.extxyz"), "--quiet"]) == 0
-    assert line in capsys.readouterr().out
+    table = printed.partition("MAE")[2].splitlines()[1:]
+    assert len(table) == 3
+    assert capsys.readouterr().out.splitlines()[-3:] == table
     assert "energy_std" not in ase.io.read(tmp_path / "q.extxyz").info
     for frame in written:
         frame.calc, frame.info, frame.arrays = None, {}, {k: frame.arrays[k] for k in ("numbers", "positions")}
@@ -171,6 +173,36 @@ def test_dynamics_without_a_thermostat(fitted, tmp_path):
         spread[ensemble] = np.ptp(kinetic + [frame.get_potential_energy() for frame in frames]) / kinetic.max()
     assert spread["nve"] < 0.03
     assert spread["nvt"] > 0.1
+
+
+def test_dynamics_under_pressure(fitted, tmp_path):
+    """The cell follows, and a structure unlike those of training is warned of."""
+    start = waters(1, 0)[0]
+    start.set_cell([7] * 3)
+    start.pbc = True
+    ase.io.write(tmp_path / "start.xyz", start)
+    options = ("--steps", "10", "--ensemble", "npt", "--quiet")
+    volumes = [
+        dynamics(fitted, tmp_path / "a.extxyz", *options, "--pressure", pressure, start=tmp_path / "start.xyz")[
+            -1
+        ].get_volume()
+        for pressure in ("-100000", "100000")
+    ]
+    assert volumes[0] > 343 * 1.0001
+    assert volumes[1] < 343 * 0.9999
+    start.positions[1] += [0.3, 0, 0]
+    ase.io.write(tmp_path / "start.xyz", start)
+    with pytest.warns(UserWarning, match="standard deviation of .* more than warn_above=0.001"):
+        dynamics(
+            fitted,
+            tmp_path / "a.extxyz",
+            "--steps",
+            "1",
+            "--warn-above",
+            "0.001",
+            "--quiet",
+            start=tmp_path / "start.xyz",
+        )
 
 
 def test_a_run_that_is_interrupted_leaves_whole_frames(fitted, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,8 @@ from so3ntk import Dense, GroupPool, Lift, Products, load, save, serial
 from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells
 from so3ntk.molecules.forces import kernels, regressor
 from so3ntk.molecules.forces.displacements import STRAINS
+from so3ntk.molecules.forces.known import Known
+from so3ntk.molecules.forces.noise import STRAIN
 from tests.molecules.metals import METAL, metals
 from tests.molecules.springs import springs, waters
 
@@ -137,6 +139,22 @@ def test_stresses_are_differences_of_energies_over_strains(metal):
     expected = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
     np.testing.assert_array_equal(stress, stress.T)
+
+
+def test_rows_of_strains_are_minus_the_derivatives_of_energies():
+    frames, energies, forces, stresses = metals(2)
+    targets = Known.of(frames, energies, forces, [None, stresses[1]], "fit").targets(None, free=False)
+    assert targets.owner[targets.sort == STRAIN].tolist() == [1] * 6
+    slopes = []
+    for strain in STRAINS:
+        both = []
+        for by in (1e-4, -1e-4):
+            moved = frames[1].copy()
+            moved.set_cell(moved.cell @ (np.eye(3) + by * strain), scale_atoms=True)
+            moved.calc = EMT()
+            both.append(moved.get_potential_energy())
+        slopes.append((both[0] - both[1]) / 2e-4)
+    np.testing.assert_allclose(targets.y[targets.sort == STRAIN], -np.array(slopes), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("inducing", [None, 60])

@@ -12,7 +12,7 @@ FORCE_FAULTS: tuple[Fault, ...] = (
           "-sign * from_voigt(own) / frame.get_volume()", TESTS),
     Fault("stresses-not-times-the-volume", FORCES + "known.py", "-frame.get_volume() * voigt(stress)", "-voigt(stress)", TESTS),
     Fault("derivatives-with-the-sign-of-values", FORCES + "moments.py", "np.subtract.at(total, n + owner, slopes)",
-          "np.add.at(total, n + owner, slopes)", TESTS + ("tests/molecules/test_force_moments.py",)),
+          "np.add.at(total, n + owner, slopes)", (*TESTS, "tests/molecules/test_force_moments.py")),
     Fault("functions-not-in-units-of-noise", FORCES + "inducing.py",
           "factor = np.tril(columns[kind][pick]) / scale[kind][pick][:, None]", "factor = np.tril(columns[kind][pick])", TESTS),
     Fault("pivots-not-taken-out", FORCES + "inducing.py", "columns[kind] @ columns[kind][new].T", "0 * (columns[kind] @ columns[kind][new].T)",
