@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from ase.calculators.emt import EMT
 
 from so3ntk import Dense, GroupPool, Lift, Products, load, save, serial
 from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells
