@@ -28,7 +28,7 @@ from so3ntk.engine.network import Network
 from so3ntk.molecules.environments import Environments
 from so3ntk.molecules.forces.displacements import Moving
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
-from so3ntk.molecules.forces.moments import Potential, Rows, directed, rows_of, weights_of
+from so3ntk.molecules.forces.moments import Potential, Rows, directed_rows, rows_of, weights_of
 from so3ntk.molecules.forces.noise import Targets
 from so3ntk.sphere.signals import SphereSignal
 
@@ -76,11 +76,8 @@ class Covariance(NamedTuple):
 
     def of_centres(self, centres: Centres) -> Rows | Side:
         """Their functions."""
-        if self.features is None:
-            return Side(Inducing(centres), directions=centres.directions)
-        u, v, slope_u, slope_v = directed(self.features, centres.signals, centres.directions)
-        counts = np.repeat([1.0, 0.0], len(centres.signals))
-        return Rows(counts, np.concatenate([u, -slope_u]), np.concatenate([v, -slope_v]))
+        side = Side(Inducing(centres), directions=centres.directions)
+        return side if self.features is None else directed_rows(self.features, side, np.arange(len(centres.signals)))
 
     def of_structures(self, moving: Moving, atoms: Int[np.ndarray, " m"]) -> Rows | Side:
         """Energies, and minus derivatives in all coordinates, as far as they come from some atoms of one kind."""

@@ -191,12 +191,12 @@ def side_rows(
                 assert isinstance(side.moving, Moving)
                 found[int(value)] = rows_of(features, side.moving, atoms, side.forces)
             else:
-                found[int(value)] = _directed_rows(features, side, atoms)
+                found[int(value)] = directed_rows(features, side, atoms)
             report(len(atoms))
     return found
 
 
-def _directed_rows(features: FeatureMap, side: Side, atoms: Int[np.ndarray, " m"]) -> Rows:
+def directed_rows(features: FeatureMap, side: Side, atoms: Int[np.ndarray, " m"]) -> Rows:
     """One for each structure's energy, and one for its derivative along the directions."""
     assert side.directions is not None
     n, owner = len(side.moving.environments), side.moving.environments.molecule[atoms]
