@@ -162,6 +162,16 @@ def test_without_ase(monkeypatch):
         importlib.import_module("so3ntk.molecules.forces.calculator")
 
 
+def test_the_unit_that_a_model_says(model, tmp_path):
+    so3ntk.save(model, tmp_path / "model", about={"unit": "kcal/mol"})
+    water = waters(1, seed=9)[0]
+    water.calc = Calculator(so3ntk.load(tmp_path / "model"))
+    assert water.get_potential_energy() == pytest.approx(model.predict([water]).energies[0] * KCAL, rel=1e-6)
+    so3ntk.save(model, tmp_path / "other", about={"unit": "Debye"})
+    with pytest.raises(ValueError, match=r"the model is in 'Debye', which is no unit of energy \(eV, .*Pass unit"):
+        Calculator(so3ntk.load(tmp_path / "other"))
+
+
 def test_wrong_arguments(model):
     with pytest.raises(TypeError, match="fitted EnergyForceRegressor, got KernelRegressor"):
         Calculator(so3ntk.KernelRegressor())

@@ -9,6 +9,7 @@ import numpy as np
 
 from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.caller import warn
+from so3ntk.molecules.forces.consistency import ENERGIES
 from so3ntk.molecules.forces.known import voigt
 from so3ntk.molecules.forces.regressor import EnergyForceRegressor
 
@@ -24,8 +25,8 @@ except ModuleNotFoundError as error:
 class Calculator(AseCalculator):
     """Energies, forces and stresses of a fitted ``EnergyForceRegressor`` for ASE.
 
-    unit: the model's unit of energy in eV, 1.0 if it was fitted in eV; for kcal/mol
-    ``ase.units.kcal / ase.units.mol``. ASE's units are eV and Angstrom: all results are in eV, eV per Angstrom and eV per cubic Angstrom.
+    unit: the model's unit of energy in eV, 1.0 if it was fitted in eV; for kcal/mol ``ase.units.kcal / ase.units.mol``. None is
+    the unit that the model's file says (``so3ntk fit``), else eV. ASE's units are eV and Angstrom: all results are in eV, eV per Angstrom and eV per cubic Angstrom.
     with_std: also compute standard deviations at each step, which costs a multiple of the mean. warn_above: a standard deviation of
     an atom's force, in eV per Angstrom (the root of the sum of the squares of its three components), above which there is a
     warning, once for each calculator; None for none. It asks for deviations at each step, too.
@@ -44,13 +45,15 @@ class Calculator(AseCalculator):
     def __init__(
         self,
         model: EnergyForceRegressor,
-        unit: float = 1.0,
+        unit: float | None = None,
         with_std: bool = False,
         warn_above: float | None = None,
         **options: Any,
     ):
         if not isinstance(model, EnergyForceRegressor):
             raise TypeError(f"Calculator: expected a fitted EnergyForceRegressor, got {type(model).__name__}.")
+        if unit is None:
+            unit = _unit_of(model)
         if not (is_number(unit) and 0 < unit < np.inf):
             raise ValueError(
                 f"Calculator: expected unit, the model's unit of energy in eV, to be positive, got {unit!r}."
@@ -102,3 +105,13 @@ class Calculator(AseCalculator):
                 f"warn_above={self.warn_above:g}: the structure is unlike those that the model was fitted to. Add such structures to the "
                 "training set. (This is said once.)"
             )
+
+
+def _unit_of(model: EnergyForceRegressor) -> float:
+    """The unit in eV of a model that says it; ValueError for one that is no unit of energy."""
+    name = getattr(model, "about_", {}).get("unit", "eV")
+    if name not in ENERGIES:
+        raise ValueError(
+            f"Calculator: the model is in {name!r}, which is no unit of energy ({', '.join(ENERGIES)}). Pass unit, its size in eV."
+        )
+    return ENERGIES[name]
