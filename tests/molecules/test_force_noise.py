@@ -35,6 +35,12 @@ def test_noises_that_suffice_stay():
     assert noises == (2e-8, 5e-8)
 
 
+def test_how_many_structures_noises_are_chosen_on(monkeypatch):
+    monkeypatch.setattr("so3ntk.molecules.forces.noise.ROWS", 10)
+    assert [TARGETS.selected(most) for most in (2, 60)] == [2, 3]  # of three rows each
+    assert Targets.of(np.zeros(31), np.array([10]), np.zeros((1, 0))).selected(60) == 1  # one at least
+
+
 @pytest.mark.parametrize("free", [(False, False), (True, True)])
 def test_refused_where_noises_are_given_or_none_suffices(free):
     gram = indefinite(-1e-3 if free == (False, False) else -1e4)

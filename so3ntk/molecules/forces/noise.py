@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Candidates, in units of the mean of the diagonal of each sort.
 RELATIVE_NOISES = np.logspace(-10, 0, 11)
+#: Rows of the covariance that noises are chosen on: each pair of candidates inverts it.
+ROWS = 3000
 #: What a row is: an energy, minus a derivative in a position, or in a strain.
 ENERGY, FORCE, STRAIN = range(3)
 #: 1 - |Q_i|^2 below which a molecule alone determines a column.
@@ -70,6 +72,11 @@ class Targets(NamedTuple):
     def rows(self, structure: int) -> Int[np.ndarray, " m"]:
         """The rows of its energy, and of its forces."""
         return np.flatnonzero(self.owner == structure)
+
+    def selected(self, most: int) -> int:
+        """How many structures noises are chosen on: the first ones, as many as have ``ROWS`` rows together, and at most ``most``."""
+        counts = np.bincount(self.owner, minlength=len(self.basis))
+        return max(1, min(most, int(np.searchsorted(np.cumsum(counts), ROWS, side="right"))))
 
     def first(self, count: int) -> tuple[Targets, Int[np.ndarray, " M"]]:
         """Those of the first structures, and which rows they are; composition as it is among these."""

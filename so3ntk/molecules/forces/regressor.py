@@ -88,9 +88,9 @@ class EnergyForceRegressor(BaseEstimator):
     environment: the settings of ``environments``; None is ``FORCE_ENVIRONMENTS``, with the elements of the training structures as species.
     energy_noise, force_noise, stress_noise: variances :math:`\lambda_E, \lambda_F, \lambda_S` in units of the kernel, of its second
     derivative in positions (per square Angstrom) and in strains. What is None is chosen from 10^-10 to 1 times the mean of K's
-    diagonal by the errors of the first ``selection`` training structures, each left out with its forces, and doubled, with a
-    warning, until the covariance of all is positive definite. inducing: None for the covariances of all
-    energies and forces, or the number of functions of a basis in place of them (``forces/inducing.py``), drawn with ``seed``. baseline: True for
+    diagonal by the errors of the first ``selection`` training structures (fewer where these have more than 3,000 numbers), each left
+    out with its forces, and doubled, with a warning, until the covariance of all is positive definite. inducing: None for the covariances
+    of all energies and forces, or the number of functions of a basis in place of them (``forces/inducing.py``), drawn with ``seed``. baseline: True for
     an energy of each element, without a penalty and in the same fit; a dict of energies by symbol, as of isolated atoms, which are
     subtracted before; False for none. progress: a bar for each matrix, in a log a line a minute.
 
@@ -183,7 +183,7 @@ class EnergyForceRegressor(BaseEstimator):
         self.factor_, noises = factorise(gram, targets, chosen, free, where)
         if noises != chosen:
             warn(
-                f"{where}: with the noises {chosen}, chosen on the first {self.selection} molecules, the covariance of all "
+                f"{where}: with the noises {chosen}, chosen on the first {targets.selected(self.selection)} molecules, the covariance of all "
                 f"{len(known.atoms)} is not positive definite (errors of the rotation grid add up), so they were raised to "
                 f"{noises}. A finer grid avoids it, as quadrature=ProductGrid(24) of the network, or a larger selection."
             )
@@ -193,7 +193,7 @@ class EnergyForceRegressor(BaseEstimator):
 
     def _fit_sparse(self, known: Known, targets: Targets) -> tuple[tuple[float, ...], np.ndarray]:
         """By a basis of functions, likewise."""
-        first = known[: self.selection]
+        first = known[: targets.selected(self.selection)]
         moving = moving_environments(first.atoms, self.settings)
         plan = self._plan(moving)
         gram = self._gram(Side(moving), None)
@@ -360,7 +360,7 @@ class EnergyForceRegressor(BaseEstimator):
 
     def _noises(self, gram: np.ndarray, targets: Targets) -> tuple[float, ...]:
         """The noises given, and those chosen on the first molecules, whose covariances come first in each sort."""
-        part, rows = targets.first(min(len(targets.basis), self.selection))
+        part, rows = targets.first(targets.selected(self.selection))
         given = self._given(targets)
         if None not in given:
             return tuple(map(float, given))  # pyright: ignore[reportArgumentType]
@@ -369,7 +369,7 @@ class EnergyForceRegressor(BaseEstimator):
         missing = [sort for sort in targets.sorts if sort not in part.sorts]
         if missing:
             raise ValueError(
-                f"{type(self).__name__}: noises are chosen on the first {self.selection} structures, of which none has "
+                f"{type(self).__name__}: noises are chosen on the first {targets.selected(self.selection)} structures, of which none has "
                 f"{' or '.join(('energies', 'forces', 'stresses')[sort] for sort in missing)}. Put some with these first, or raise "
                 "selection, or pass the noises."
             )
