@@ -230,12 +230,14 @@ def common_factors(
     bandlimit: int,
     n_elements: int,
     dtype,
-) -> Float[Array, "lm n"]:
+) -> Float[Array | np.ndarray, "lm n"]:
     """What multiplies the sums over edges: the profile's gains and r_0^p, or the scale of shells."""
     if shells is not None:
-        return jnp.full((bandlimit**2, shells.count), math.sqrt(n_elements * shells.count), dtype) * jnp.asarray(
-            shells.scale, dtype
-        )
+        arrays: Any = (
+            jnp if isinstance(shells.scale, jax.Array) else np
+        )  # a step of dynamics has no time for small programs
+        whole = arrays.full((bandlimit**2, shells.count), math.sqrt(n_elements * shells.count), dtype)
+        return whole * arrays.asarray(shells.scale, dtype)
     lengths = np.asarray([float(length) ** p for p in powers], dtype)
     return profile_gains(angular_width, bandlimit, dtype)[_degrees(bandlimit), None] * lengths
 

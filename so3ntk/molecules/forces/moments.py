@@ -239,7 +239,7 @@ class Potential(NamedTuple):
                 for start in range(0, len(atoms), GRADIENTS):
                     some = atoms[start : start + GRADIENTS]
                     padded = _filled(signals[some], FEW if len(some) <= FEW else GRADIENTS)
-                    found, slopes = _gradients(self.features.geometry, jnp.asarray(own.u), jnp.asarray(own.v), padded)
+                    found, slopes = _gradients(self.features.geometry, own.u, own.v, padded)
                     energies[some] = own.constant + np.asarray(found)[: len(some)]
                     gradients[some] = np.asarray(slopes)[: len(some)]
         molecules = np.bincount(moving.environments.molecule, energies, minlength=len(moving.environments))
@@ -249,8 +249,8 @@ class Potential(NamedTuple):
 @eqx.filter_jit
 def _gradients(
     geometry: Geometry,
-    weights_u: Float[Array, " k"],
-    weights_v: Float[Array, " q"],
+    weights_u: Float[Array | np.ndarray, " k"],
+    weights_v: Float[Array | np.ndarray, " q"],
     signals: Float[Array | np.ndarray, "a p c"],
 ) -> tuple[Float[Array, " a"], Float[Array, "a p c"]]:
     """The energies of atoms without the constant, and their gradients in the coefficients."""
