@@ -7,6 +7,7 @@ import pytest
 from ase.calculators.emt import EMT
 
 from so3ntk import Dense, GroupPool, Lift, Products, load, save, serial
+from so3ntk.basics.double import double_precision
 from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells
 from so3ntk.molecules.forces import kernels, regressor
 from so3ntk.molecules.forces.displacements import STRAINS
@@ -90,6 +91,14 @@ def test_pairs_and_features_have_the_same_basis(sparse, monkeypatch):
         np.testing.assert_array_equal(np.sort(pairs.sparse_.basis.functions[kind].pick), np.sort(own.pick))  # ties
     found, expected = pairs.predict(TEST), sparse.predict(TEST)
     np.testing.assert_allclose(joined(found), joined(expected), rtol=0, atol=1e-7 * np.abs(joined(expected)).max())
+
+
+def test_double_precision_whatever_jax_is_set_to(sparse):
+    with double_precision(False):
+        found = fitted(12).predict(TEST, return_std=True)
+    expected = sparse.predict(TEST, return_std=True)
+    np.testing.assert_allclose(joined(found), joined(expected), rtol=1e-12)
+    np.testing.assert_allclose(found.energy_std, expected.energy_std, rtol=1e-9)
 
 
 def test_saving(sparse, tmp_path):

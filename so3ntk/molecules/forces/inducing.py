@@ -23,6 +23,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Bool, Float, Int
 
+from so3ntk.basics.double import double_precision
 from so3ntk.engine.evaluation.moments import FeatureMap
 from so3ntk.engine.network import Network
 from so3ntk.molecules.environments import Environments
@@ -57,9 +58,10 @@ class Inducing:
 
     def __init__(self, centres: Centres):
         bandlimit = round(centres.signals.shape[1] ** 0.5)
-        self.environments = Environments(
-            SphereSignal(centres.signals, bandlimit), np.arange(len(centres.signals)), centres.numbers
-        )
+        with double_precision():  # else JAX would keep single
+            self.environments = Environments(
+                SphereSignal(centres.signals, bandlimit), np.arange(len(centres.signals)), centres.numbers
+            )
         self.sizes = self.coordinates = np.ones(len(centres.signals), int)
 
     def signals(self, atoms: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k lm c"]:
@@ -81,7 +83,10 @@ class Covariance(NamedTuple):
 
     def of_structures(self, moving: Moving, atoms: Int[np.ndarray, " m"]) -> Rows | Side:
         """Energies, and minus derivatives in all coordinates, as far as they come from some atoms of one kind."""
-        return Side(moving) if self.features is None else rows_of(self.features, moving, atoms, True)
+        if self.features is None:
+            return Side(moving)
+        with double_precision():
+            return rows_of(self.features, moving, atoms, True)
 
     def products(self, a: Rows | Side, b: Rows | Side) -> Float[np.ndarray, "r s"]:
         """The covariances."""
