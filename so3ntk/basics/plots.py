@@ -10,33 +10,8 @@ from typing import Any
 import numpy as np
 
 #: Round numbers for a logarithmic axis.
-TICKS = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    10,
-    15,
-    20,
-    30,
-    50,
-    70,
-    100,
-    200,
-    500,
-    1000,
-)
+TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 500,
+         1000)  # fmt: skip
 
 
 def require_matplotlib(where: str) -> Any:

@@ -122,7 +122,8 @@ def references(args: argparse.Namespace, potential: Potential) -> Frames:
 def as_ase(atoms: Atoms, row: int, found: Any, potential: Potential) -> Atoms:
     """A frame with its prediction, where ase has energies and forces; what is no energy under its name."""
     from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.stress import full_3x3_to_voigt_6_stress
+
+    from so3ntk.molecules.strains import voigt
 
     size, copy = potential.size, atoms.copy()
     for held in (copy.info, copy.arrays):
@@ -134,7 +135,7 @@ def as_ase(atoms: Atoms, row: int, found: Any, potential: Potential) -> Atoms:
         copy.info |= {target: energy} | ({} if deviations is None else {f"{target}_std": float(deviations[row])})
         return copy
     stress = found.stresses[row]
-    results = {} if stress is None else {"stress": size * full_3x3_to_voigt_6_stress(stress)}
+    results = {} if stress is None else {"stress": size * voigt(stress)}
     copy.calc = SinglePointCalculator(copy, energy=size * energy, forces=size * found.forces[row], **results)
     if deviations is not None:
         copy.info["energy_std"], copy.arrays["force_std"] = size * float(deviations[row]), size * found.force_std[row]

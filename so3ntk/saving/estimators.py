@@ -182,8 +182,7 @@ class ForceRecord(Record[EnergyForceRegressor]):
     def state(self, model: EnergyForceRegressor) -> dict[str, Any]:
         """The attributes, and the molecules as arrays."""
         found = {name: vars(model)[name] for name in self.names if name in vars(model)}
-        if model.inducing is not None:
-            fit = model.sparse_
+        if (fit := getattr(model, "sparse_", None)) is not None:
             functions = {str(kind): {**own.centres._asdict(), "pick": own.pick, "factor": own.factor}
                          for kind, own in fit.basis.functions.items()}  # fmt: skip
             found |= {"sparse": {"white": fit.white, "functions": functions}}
@@ -224,7 +223,7 @@ class ForceRecord(Record[EnergyForceRegressor]):
         """Energies, then forces."""
         molecules = model.atoms_[:KEPT]
         found = model.predict(molecules)
-        weights = model.dual_coef_ if model.inducing is None else model.sparse_.white
+        weights = model.sparse_.white if hasattr(model, "sparse_") else model.dual_coef_
         scale = np.abs(model.cross_kernel(molecules)) @ np.abs(weights)
         tolerance = EPS**0.5 if np.isfinite(model.network_.smoothness) else 1000 * EPS
         return np.concatenate([found.energies, np.concatenate(found.forces).ravel()]), float(tolerance * scale.max())

@@ -114,6 +114,21 @@ def test_saving(sparse, tmp_path):
         small.predict(TEST, return_std=True)
 
 
+def test_one_way_to_fit_after_the_other(tmp_path):
+    """Nothing of the first is left; with the default environment, of which files hold the elements."""
+    model = EnergyForceRegressor(**NOISES).fit(TRAIN, *springs(TRAIN))
+    expected = model.predict(TEST)
+    model.set_params(inducing=12).fit(TRAIN, *springs(TRAIN))
+    assert not {"dual_coef_", "factor_", "moving_", "present_"} & vars(model).keys()
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.species_ == (1, 8)
+    np.testing.assert_array_equal(joined(again.predict(TEST)), joined(model.predict(TEST)))
+    model.set_params(inducing=None).fit(TRAIN, *springs(TRAIN))
+    assert not hasattr(model, "sparse_")
+    np.testing.assert_array_equal(joined(model.predict(TEST)), joined(expected))
+
+
 @pytest.mark.parametrize("inducing", [None, 400])
 def test_structures_without_forces_count_by_their_energies(inducing, dense):
     energies, forces = springs(TRAIN)
@@ -197,6 +212,9 @@ def test_a_baseline_of_isolated_atoms():
     plain = EnergyForceRegressor(NETWORK, environment=SHELLS, baseline=False, **NOISES).fit(TRAIN, energies, forces)
     total = plain.predict(TEST).energies + 2 * atoms["H"] + atoms["O"]
     np.testing.assert_allclose(model.predict(TEST).energies, total, rtol=1e-12)
+    free = [EnergyForceRegressor(NETWORK, environment=SHELLS, baseline=yes, **NOISES).fit(TRAIN, energies, forces)
+            for yes in (True, np.True_)]  # fmt: skip
+    np.testing.assert_array_equal(*(one.predict(TEST).energies for one in free))
     with pytest.raises(ValueError, match=r"baseline has no energy of O, which structures hold; it has H\."):
         EnergyForceRegressor(NETWORK, environment=SHELLS, baseline={"H": 0.0}).fit(TRAIN, energies, forces)
     with pytest.raises(ValueError, match="'Hy' is not the symbol of a chemical element"):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from so3ntk.basics.arrays import refuse_masked
+from so3ntk.molecules.strains import from_voigt, is_periodic
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -95,7 +96,7 @@ def stress_of(held: Mapping[str, Any], key: str, atoms: Atoms, where: str, argum
             f"{where} has no {key!r}; of six or nine numbers it has {', '.join(fitting) or 'none'} ({argument})."
         )
     remedy = f"Leave stresses out by {argument}" + ("=False" if argument.isidentifier() else "")
-    if not atoms.pbc.any() or not atoms.cell.rank == 3:
+    if not is_periodic(atoms):
         raise ValueError(
             f"{where} has a {key!r}, but no periodic cell (pbc {atoms.pbc.tolist()}, {atoms.cell.rank} cell vectors), and a "
             f'stress is per volume. In extended xyz both stand in the comment, as Lattice="10 0 0 0 10 0 0 0 10" '
@@ -107,7 +108,7 @@ def stress_of(held: Mapping[str, Any], key: str, atoms: Atoms, where: str, argum
             f"{where}: expected {key!r} to be a matrix (3, 3), or six numbers xx, yy, zz, yz, xz, xy, got the shape "
             f"{found.shape}. {remedy}."
         )
-    matrix = found[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]] if found.shape == (6,) else found.reshape(3, 3)
+    matrix = from_voigt(found) if found.shape == (6,) else found.reshape(3, 3)
     if np.abs(matrix - matrix.T).max() > ASYMMETRY * np.abs(matrix).max():
         raise ValueError(f"{where}: expected {key!r} to be symmetric, got {matrix.tolist()}. {remedy}.")
     return (matrix + matrix.T) / 2 * (-1 / atoms.get_volume() if "virial" in key.lower() else 1.0)

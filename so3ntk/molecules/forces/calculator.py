@@ -10,8 +10,8 @@ import numpy as np
 from so3ntk.basics.arguments import check_flag, is_number
 from so3ntk.basics.caller import warn
 from so3ntk.molecules.forces.consistency import ENERGIES
-from so3ntk.molecules.forces.known import voigt
 from so3ntk.molecules.forces.regressor import EnergyForceRegressor
+from so3ntk.molecules.strains import voigt
 
 try:
     from ase.calculators.calculator import Calculator as AseCalculator

@@ -29,17 +29,15 @@ from so3ntk.molecules.elements import species_numbers
 from so3ntk.molecules.environments import Environments, environments
 from so3ntk.molecules.neighbours import Edges, pairs_in_molecules, pairs_within
 from so3ntk.molecules.radial import Shells
+from so3ntk.molecules.strains import from_voigt, is_periodic
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 #: Edges whose terms are differentiated at a time, at most and at least: 25 MiB at bandlimit 4 and four powers.
 CHUNK, LEAST = 4096, 64
-#: The symmetric matrices of the strains xx, yy, zz, yz, xz, xy.
-STRAINS = np.zeros((6, 3, 3))
-for _v, (_i, _j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
-    STRAINS[_v, _i, _j] += 0.5
-    STRAINS[_v, _j, _i] += 0.5
+#: The symmetric matrices of the strains in the order of Voigt; a shear is shared by both sides of the diagonal.
+STRAINS = np.stack([from_voigt(unit) / (1 if place < 3 else 2) for place, unit in enumerate(np.eye(6))])
 
 
 class Moving(NamedTuple):
@@ -172,7 +170,7 @@ def moving_environments(atoms: Sequence[Atoms], settings: Mapping[str, Any]) -> 
         slopes = _all_slopes(vectors, charges, basis, len(elements))
     row = np.searchsorted(elements, envs.numbers[edges.neighbour], sorter=np.argsort(elements))
     channel = np.argsort(elements)[row] * slopes.shape[2]
-    periodic = np.array([bool(molecule.pbc.any()) and molecule.cell.rank == 3 for molecule in atoms])
+    periodic = np.array([is_periodic(molecule) for molecule in atoms])
     return Moving(envs, edges, channel, slopes, vectors, periodic)
 
 

@@ -14,6 +14,7 @@ from so3ntk.molecules.datasets.targets import check_energies, check_molecules, j
 from so3ntk.molecules.elements import SYMBOLS
 from so3ntk.molecules.forces.consistency import check_distances, check_forces
 from so3ntk.molecules.forces.noise import ENERGY, FORCE, STRAIN, Targets, composition_basis
+from so3ntk.molecules.strains import from_voigt, is_periodic, voigt
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -76,23 +77,11 @@ def elements_of(atoms: Sequence[Atoms]) -> tuple[int, ...]:
     return tuple(np.unique(np.concatenate([molecule.numbers for molecule in atoms])).tolist())
 
 
-def is_periodic(frame: Atoms) -> bool:
-    """Whether strains are among a structure's coordinates."""
-    return bool(frame.pbc.any() and frame.cell.rank == 3)
-
-
-def voigt(stress: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " 6"]:
-    """xx, yy, zz, yz, xz, xy."""
-    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-
-
-def from_voigt(values: Float[np.ndarray, " 6"]) -> Float[np.ndarray, "3 3"]:
-    """The symmetric matrix."""
-    return values[np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])]
-
-
 def make_baseline(
-    baseline: bool | Mapping[str, float], atoms: Sequence[Atoms], energies: Float[np.ndarray, " n"], where: str
+    baseline: bool | np.bool_ | Mapping[str, float],
+    atoms: Sequence[Atoms],
+    energies: Float[np.ndarray, " n"],
+    where: str,
 ) -> CompositionBaseline | None:
     """Least squares for True, the energies of isolated atoms for a mapping, None for False."""
     if isinstance(baseline, Mapping):
