@@ -52,7 +52,7 @@ from so3ntk.sphere.rotations import random_rotations
 from so3ntk.sphere.signals import SphereSignal, concatenate, rotate
 
 if TYPE_CHECKING:
-    from so3ntk import interop, molecules, saving
+    from so3ntk import interop, molecules, saving, spectra
     from so3ntk.finite import empirical, training
     from so3ntk.learning import hyperparameters, predict, solvers
     from so3ntk.learning.classifier import KernelClassifier
@@ -73,6 +73,7 @@ _MODULES = {
     "predict": "learning.predict",
     "saving": "saving",
     "solvers": "learning.solvers",
+    "spectra": "spectra",
     "testing": "testing",
     "training": "finite.training",
 }
@@ -159,6 +160,7 @@ __all__ = [
     "serial",
     "solve",
     "solvers",
+    "spectra",
     "training",
 ]
 

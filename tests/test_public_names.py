@@ -12,7 +12,7 @@ CONSUMER = Path(__file__).parent / "consumer" / "consumer.py"
 PACKAGES = {
     "so3ntk": so3ntk,
     "planar": planar,
-    **{name: getattr(so3ntk, name) for name in ("molecules", "predict", "saving", "solvers", "training")},
+    **{name: getattr(so3ntk, name) for name in ("molecules", "predict", "saving", "solvers", "spectra", "training")},
     "datasets": planar.datasets,
 }
 
@@ -35,6 +35,7 @@ def test_the_consumer_uses_every_name(package):
         "predict",
         "saving",
         "solvers",
+        "spectra",
         "training",
         "datasets",
     }
