@@ -19,6 +19,7 @@ from jaxtyping import Array, Complex, Float
 
 from so3ntk.basics.arrays import as_numbers, concrete, on_host, refuse_masked
 from so3ntk.sphere import sampling as grids
+from so3ntk.sphere.maps.images import image_coefficients
 from so3ntk.sphere.rotations import check_bandlimit, matrices_of, real_wigner_D
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -82,6 +83,23 @@ class SphereSignal(eqx.Module):
             )
         coefficients = grids.analyse(host, sampling, bandlimit, "SphereSignal.from_samples")
         return cls(coefficients.astype(_float_dtype(host.dtype)), int(bandlimit))
+
+    @classmethod
+    def from_images(
+        cls, images: Any, bandlimit: int, projection: str = "stereographic", extent: float | None = None
+    ) -> SphereSignal:
+        """Signals from pictures (N, H, W, C) laid onto the sphere, without the degrees l >= bandlimit.
+
+        "stereographic": the centre at the north pole, right towards x and up towards y as seen from outside, the corners
+        at the angle ``extent``: pi / 2 in default, the northern hemisphere; zero beyond. "equirectangular": the whole
+        sphere, rows from the north pole to the south pole, columns from longitude -180 to 180. Between the centres of
+        pixels pictures are linear. One matrix for all of them: 10,000 of MNIST take a second or two at bandlimit 24.
+
+        Raises ValueError for a wrong shape, NaN, an unknown projection, a bandlimit or extent out of range; TypeError for
+        complex or traced images.
+        """
+        coefficients, dtype = image_coefficients(images, bandlimit, projection, extent, "SphereSignal.from_images")
+        return cls(coefficients.astype(_float_dtype(dtype)), int(bandlimit))
 
     @classmethod
     def from_coefficients(cls, flm: Any) -> SphereSignal:
