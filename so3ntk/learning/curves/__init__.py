@@ -1,0 +1,1 @@
+"""Learning curves predicted from one sample: how much data one more digit would take."""
