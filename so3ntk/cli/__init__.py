@@ -1,4 +1,4 @@
-"""The command line: ``so3ntk fit``, ``predict``, ``md`` and ``info``; ``molecules``, ``images`` and ``gram``."""
+"""The command line: ``so3ntk fit``, ``predict``, ``md`` and ``info``; ``molecules``, ``images``, ``spectrum`` and ``gram``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from so3ntk.basics.version import __version__
-from so3ntk.cli import fit, gram, images, info, md, molecules, predict
+from so3ntk.cli import fit, gram, images, info, md, molecules, predict, spectrum
 
 __all__ = ["build_parser", "main"]
 
@@ -36,5 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_command(commands)
     molecules.add_command(commands)
     images.add_command(commands)
+    spectrum.add_command(commands)
     gram.add_command(commands)
     return parser

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from so3ntk.cli.predictions import check_reach, predicted_sizes, report_predictions
 from so3ntk.cli.results import (
     HelpFormatter,
     add_shared_options,
@@ -42,6 +43,24 @@ def add_command(commands: Any) -> None:
         "atoms and ridges by leave-one-out errors: prints a table, writes a picture and the results as JSON.",
         formatter_class=HelpFormatter,
     )
+    add_data_options(parser)
+    add = parser.add_argument
+    add("--sizes", type=positive, nargs="+", default=[100, 300, 1000], help="training molecules")
+    add("--test", type=positive, default=200, help="test molecules")
+    add("--seed", type=not_negative, default=0, help="of the draw of molecules")
+    add(
+        "--draws", type=positive, default=3, help="draws of training and test molecules: the picture shows their spread"
+    )
+    add("--predict-to", type=positive, metavar="N", help="also predict the errors of the SO(3) kernel up to N molecules from the "
+        "largest training set")  # fmt: skip
+    add("--inducing", type=positive, help="inducing atoms; default: 2000 (N / 1000)^(1/3) for N molecules, at most all")
+    add_network_options(parser)
+    add_shared_options(parser, out="so3ntk-results", activation="products")
+    parser.set_defaults(run=run)
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Which molecules, and which of their numbers."""
     add = parser.add_argument
     add(
         "--data",
@@ -51,16 +70,6 @@ def add_command(commands: Any) -> None:
     add("--target", default="U0", help="QM9 target, or the key of the energies in a file that ase reads")
     add("--unit", choices=UNITS, help="unit of the target in a file that ase reads ('other': no energy); default: eV for "
         "'energy' and 'free_energy'")  # fmt: skip
-    add("--sizes", type=positive, nargs="+", default=[100, 300, 1000], help="training molecules")
-    add("--test", type=positive, default=200, help="test molecules")
-    add("--seed", type=not_negative, default=0, help="of the draw of molecules")
-    add(
-        "--draws", type=positive, default=3, help="draws of training and test molecules: the picture shows their spread"
-    )
-    add("--inducing", type=positive, help="inducing atoms; default: 2000 (N / 1000)^(1/3) for N molecules, at most all")
-    add_network_options(parser)
-    add_shared_options(parser, out="so3ntk-results", activation="products")
-    parser.set_defaults(run=run)
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -94,15 +103,17 @@ def run(args: argparse.Namespace) -> int:
 
     require_matplotlib("so3ntk molecules")  # now, not after minutes of work
     check_options(args)
+    check_reach(args)
     out = output_folder(args.out)
-    started, points = time.perf_counter(), []
+    started, points, curves = time.perf_counter(), [], []
     for draw in range(args.draws):
-        data = _load(args, args.seed + draw)
+        data = load_molecules(args, max(args.sizes) + args.test, args.seed + draw)
         atoms = sum(map(len, data.atoms))
         say(args, f"draw {draw + 1}: {len(data)} molecules, {atoms} atoms, target {data.target} ({data.unit})")
-        found, grid = _curves(args, data, draw)
+        found, grid = _curves(args, data, draw, curves)
         points += found
     picture = _report(points, data, args, out)
+    predicted = None if args.predict_to is None else report_predictions(args, curves, points, data, out)
     results = {
         "settings": settings(args),
         "unit": data.unit,
@@ -111,13 +122,15 @@ def run(args: argparse.Namespace) -> int:
         "seconds": time.perf_counter() - started,
         "points": [asdict(point) for point in points],
     }
+    if predicted is not None:
+        results["predicted"] = predicted.as_dict()
     file = write_json(out / "learning_curve.json", results)
     print(f"{picture}\n{file}\n{results['seconds']:.0f} s in all")
     return 0
 
 
-def _curves(args: argparse.Namespace, data: Any, draw: int) -> tuple[list[Any], str]:
-    """The learning curves of one draw, and the rotation grid."""
+def _curves(args: argparse.Namespace, data: Any, draw: int, curves: list[Any]) -> tuple[list[Any], str]:
+    """The learning curves of one draw, and the rotation grid. curves: that predicted from the largest training set is appended."""
     from so3ntk.learning.inducing.regressor import InducingRegressor
     from so3ntk.molecules.energies import learning_curve, mlp_network
 
@@ -134,7 +147,11 @@ def _curves(args: argparse.Namespace, data: Any, draw: int) -> tuple[list[Any], 
                 f"{LABELS[point.method]}, {point.size} molecules: {point.mae:.4g} {data.unit}, {point.seconds:.0f} s",
             )
 
-    points = learning_curve(models, x, data.atoms, data.targets, args.sizes, args.test, report, draw)
+    def predict(point: Any, model: Any) -> None:
+        if args.predict_to is not None and point.method == "so3" and point.size == max(args.sizes):
+            curves.append(model.learning_curve(predicted_sizes(args)))
+
+    points = learning_curve(models, x, data.atoms, data.targets, args.sizes, args.test, report, draw, predict)
     return points, str(so3.quadrature)
 
 
@@ -202,15 +219,15 @@ def read_environments(args: argparse.Namespace, atoms: Sequence[Any]) -> Any:
     return environments(atoms, species=species, bandlimit=args.bandlimit, **settings)
 
 
-def _load(args: argparse.Namespace, seed: int) -> Any:
+def load_molecules(args: argparse.Namespace, needed: int, seed: int) -> Any:
+    """So many molecules, drawn at random."""
     from so3ntk.molecules import load_qm9, read_molecules
 
-    needed = max(args.sizes) + args.test
     if is_qm9(args):
         return load_qm9(needed, seed=seed, target=args.target, path=args.data)
     data = read_molecules(args.data, target_key=args.target, unit=_unit(args))
     if needed > len(data):
-        raise ValueError(f"--sizes and --test ask for {needed} molecules, {args.data} holds {len(data)}.")
+        raise ValueError(f"{needed} training and test molecules are asked for, {args.data} holds {len(data)}.")
     to_angstrom(data.atoms, args.length_unit)
     _check_forces(data, args)
     return data[np.random.default_rng(seed).permutation(len(data))[:needed]]
@@ -246,7 +263,7 @@ def _report(points: Sequence[Any], data: Any, args: argparse.Namespace, out: Pat
     """Print the tables, means over draws, and draw the picture in the first unit."""
     from so3ntk.basics.plots import plot_learning_curves
 
-    units = _units(data.unit)
+    units = units_of(data.unit)
     errors: dict[tuple[str, int], list[float]] = {}
     for p in points:
         errors.setdefault((LABELS[p.method], p.size), []).append(p.mae)
@@ -260,7 +277,7 @@ def _report(points: Sequence[Any], data: Any, args: argparse.Namespace, out: Pat
         ylabel=f"mean absolute error of {data.target} [{unit}]", title=f"{args.test} test molecules{draws}"))  # fmt: skip
 
 
-def _units(unit: str) -> list[tuple[str, float]]:
+def units_of(unit: str) -> list[tuple[str, float]]:
     """The units of the tables, and what numbers in the data's unit are multiplied by: energies in two that are usual."""
     from so3ntk.molecules.forces.consistency import ENERGIES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.network import Network
+from so3ntk.learning.curves.curve import LearningCurve
+from so3ntk.learning.curves.fitted import kernel_curve
 from so3ntk.learning.fitting import batches, fit_columns, means, training_inputs
 from so3ntk.learning.inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.learning.inputs import (
@@ -156,6 +159,15 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
             variances.append(posterior_variance(self.spectrum_, self.ridge_, cross, prior[done : done + len(part)]))
             done += len(part)
         return np.concatenate(outputs), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def learning_curve(self, sizes: Iterable[int], ridge: float | None = None) -> LearningCurve:
+        """The errors to expect from training on other numbers of such inputs, by the decomposition of the fit.
+
+        sizes: a list of numbers of training inputs, more than those of ``fit`` too; ridge: absolute; None for the estimator's own, or the
+        best one at each size where that chooses it. The intercept is in it. What is predicted, and how: ``spectra.GramSpectrum.learning_curve``.
+        ValueError before training to the end, for fewer than ten inputs, and without ``spectrum_``.
+        """
+        return kernel_curve(self, sizes, ridge)
 
     def _require_posterior(self) -> None:
         where = f"{type(self).__name__}.predict"

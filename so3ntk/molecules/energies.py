@@ -74,6 +74,7 @@ class CurvePoint:
 def learning_curve(
     models: Mapping[str, Any], x: Any, atoms: Sequence[Atoms], y: Float[np.ndarray, " n"],
     sizes: Sequence[int], test: int, report: Callable[[CurvePoint], None] = lambda point: None, draw: int = 0,
+    inspect: Callable[[CurvePoint, Any], None] = lambda point, model: None,
 ) -> list[CurvePoint]:  # fmt: skip
     """Train on ``size`` molecules, test on the last ``test``, for composition alone and for each model.
 
@@ -81,7 +82,8 @@ def learning_curve(
     elements: the contribution of an element that no training molecule has is unknown.
 
     models: estimators by name, such as ``InducingRegressor(energy_network())``, of which a copy is fitted to the inputs x of each
-    training set, with at most all of its atoms inducing; composition is in their fit. ValueError if a training size and the test set overlap, or there is none.
+    training set, with at most all of its atoms inducing; composition is in their fit. inspect: called with
+    each point and the model it is of. ValueError if a training size and the test set overlap, or there is none.
     """
     n = len(y)
     whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k > 0 for k in (*sizes, test))
@@ -112,6 +114,7 @@ def learning_curve(
             begun = time.perf_counter()
             fitted = _fitting(model, sum(len(atoms[int(i)]) for i in rows)).fit(x[rows], y[rows])
             add(method, size, fitted.predict(x[test_rows]), begun, float(fitted.ridge_), float(fitted.loo_error_))
+            inspect(points[-1], fitted)
     return points
 
 

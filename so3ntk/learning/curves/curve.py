@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,14 @@ class LearningCurve(ErrorCurve):
             lines.append(f"{size:>9}{numbers}" + ("" if resolved else "  continued"))
         return "\n".join([*lines, self.statement])
 
+    def scaled(self, factor: float) -> LearningCurve:
+        """The same in another unit of the targets, of which one is ``factor`` new ones."""
+        squared = factor**2
+        return replace(
+            self, mse=self.mse * squared, low=self.low * factor, high=self.high * factor, best_mse=self.best_mse * squared,
+            plain=replace(self.plain, mse=self.plain.mse * squared),
+        )  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         """What a JSON file holds."""
         names = ("sizes", "ridges", "rmse", "low", "high", "resolved", "best_ridge", "best_rmse")
@@ -129,6 +137,24 @@ def learning_curve(
     )  # fmt: skip
 
 
+def mean_curve(curves: Sequence[LearningCurve]) -> LearningCurve:
+    """Of several samples as large as each other, at the same sizes: means of the errors, geometric ones of ridges and of the band's ends."""
+
+    def over(name: str) -> np.ndarray:
+        return np.mean([getattr(curve, name) for curve in curves], axis=0)
+
+    def geometric(name: str) -> np.ndarray:
+        return np.exp(np.mean([np.log(getattr(curve, name)) for curve in curves], axis=0))
+
+    first = curves[0]
+    plain = ErrorCurve(first.sizes, np.mean([curve.plain.mse for curve in curves], axis=0))
+    exponents = (float(over(name)) for name in ("dof_exponent", "missed_exponent"))
+    return LearningCurve(
+        first.sizes, over("mse"), geometric("ridges"), geometric("low"), geometric("high"), np.all([curve.resolved for curve in curves], axis=0),
+        geometric("best_ridge"), over("best_mse"), plain, first.inputs, *exponents,
+    )  # fmt: skip
+
+
 def check_sizes(sizes: Iterable[int], fewest: int, where: str) -> Int[np.ndarray, " s"]:
     """Numbers of training inputs. ValueError for what are none, and for fewer than ``fewest``."""
     values = np.atleast_1d(np.asarray(list(sizes) if not np.isscalar(sizes) else [sizes]))
@@ -168,4 +194,8 @@ def check_inputs_count(n: int, where: str) -> None:
 def _at(estimate: Estimate, size: float, ridge: float) -> tuple[float, float, bool]:
     inputs = np.array([size])
     found = estimate.errors(inputs, ridge)
-    return float(found.mse[0]), float(estimate.deviation(inputs, ridge)[0]), bool(found.resolved[0])
+    return (
+        float(found.mse[0]),
+        float(estimate.deviation(inputs, ridge)[0]),
+        bool(found.resolved[0]) or size <= estimate.whole.inputs,
+    )

@@ -280,11 +280,12 @@ def _unpenalised(
 
 
 class InducingFit(NamedTuple):
-    """The fit at one ridge, the weights of k(., z), and the names of the columns after the intercept."""
+    """The fit at one ridge, the weights of k(., z), the names of the columns after the intercept, and what was decomposed."""
 
     fit: FeatureFit
     dual_coef: Float[np.ndarray, "m k"]
     labels: tuple[str, ...]
+    spectrum: FeatureSpectrum
 
 
 def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], intercept: bool) -> InducingFit:
@@ -302,7 +303,7 @@ def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k
     spectrum = FeatureSpectrum.of(rows.features, rows.columns)
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.posterior()
-    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels)
+    return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels, spectrum)
 
 
 def takes_all(estimator: InducingEstimator, X: Any) -> bool:
@@ -325,7 +326,7 @@ def _fit_all(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], 
     spectrum = DenseSpectrum.of_kernel(kernel, columns)
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.dense_posterior()
-    return InducingFit(fit, fit.weights, labels)
+    return InducingFit(fit, fit.weights, labels, spectrum)
 
 
 def kernel_of_all(estimator: InducingEstimator) -> Float[np.ndarray, "n n"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.basics.double import double_precision
 from so3ntk.engine.network import Network
+from so3ntk.learning.curves.curve import LearningCurve
+from so3ntk.learning.curves.fitted import inducing_curve, kept_rows
 from so3ntk.learning.inducing.dense import DensePosterior
 from so3ntk.learning.inducing.estimator import InducingEstimator, columns_of, fit_inducing, training_batch
 from so3ntk.learning.inducing.parts import blocks, in_double
@@ -52,7 +55,8 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
     ``composition_``, c by name; ``ridge_``, ``loo_error_``, ``ridge_path_``, ``loo_path_``, ``amplitude_`` as in
     ``KernelRegressor``; rows that alone determine a c_e have no leave-one-out error and are not counted; ``whitening_``: the
     Cholesky factor of k(Z, Z) in float64, with a ``jitter`` of 1e-6 of its mean diagonal, or more where its errors ask for it
-    (None with all inputs, whose kernel is decomposed as it is); ``posterior_``.
+    (None with all inputs, whose kernel is decomposed as it is); ``posterior_``; ``rows_``, the training inputs' features, decomposed, which
+    ``learning_curve`` reads (None where they take more than a quarter of ``memory``, and not saved).
 
     Source: Quinonero-Candela & Rasmussen (2005), subset of regressors, and DTC for the deviations; Bartok & Csanyi (2015).
     """
@@ -93,7 +97,9 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         """
         X = training_batch(self, X)
         targets = check_targets(y, len(X), type(self).__name__)
-        found = fit_inducing(self, X, targets.reshape(len(targets), -1), bool(self.fit_intercept))
+        columns = targets.reshape(len(targets), -1)
+        found = fit_inducing(self, X, columns, bool(self.fit_intercept))
+        self.rows_ = kept_rows(found.spectrum, columns, self.memory)
         first = int(self.fit_intercept)
         self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
         self.intercept_ = like_targets(found.fit.columns[0] if first else np.zeros(found.dual_coef.shape[1]), targets)
@@ -136,6 +142,16 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
         variances = [self._variance(part) for _, part in blocks(X)]
         return np.concatenate(means), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def learning_curve(self, sizes: Iterable[int], ridge: float | None = None) -> LearningCurve:
+        """The errors to expect from training on other numbers of such inputs, with these inducing inputs, by the decomposition of the fit.
+
+        sizes: a list of numbers of training inputs, more than those of ``fit`` too; ridge: absolute; None for the estimator's own, or the
+        best one at each size where that chooses it. Intercept and composition are in it. What is predicted, and how:
+        ``spectra.GramSpectrum.learning_curve``. Functions that these inducing inputs do not span stay unlearned at all sizes: where more inputs
+        would bring more of them, as by default, errors can fall faster. ValueError for fewer than ten inputs, and after ``load``.
+        """
+        return inducing_curve(self, sizes, ridge)
 
     def _columns(self, X: Any) -> Float[np.ndarray, "n c"]:
         return columns_of(self, X, bool(self.fit_intercept), tuple(self.composition_))
