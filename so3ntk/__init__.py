@@ -46,13 +46,14 @@ from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.layers.irrep_pool import IrrepPool
 from so3ntk.sphere.layers.lift import Lift
+from so3ntk.sphere.map_fit import MapFit, fit_map
 from so3ntk.sphere.positions import SphereGrid
 from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid
 from so3ntk.sphere.rotations import random_rotations
 from so3ntk.sphere.signals import SphereSignal, concatenate, rotate
 
 if TYPE_CHECKING:
-    from so3ntk import interop, molecules, saving, spectra
+    from so3ntk import interop, molecules, plots, saving, spectra
     from so3ntk.finite import empirical, training
     from so3ntk.learning import hyperparameters, predict, solvers
     from so3ntk.learning.classifier import KernelClassifier
@@ -70,6 +71,7 @@ _MODULES = {
     "hyperparameters": "learning.hyperparameters",
     "interop": "interop",
     "molecules": "molecules",
+    "plots": "plots",
     "predict": "learning.predict",
     "saving": "saving",
     "solvers": "learning.solvers",
@@ -119,6 +121,7 @@ __all__ = [
     "LeakyRelu",
     "Lift",
     "LocalGrid",
+    "MapFit",
     "Monomial",
     "Network",
     "NotPositiveDefiniteError",
@@ -143,6 +146,7 @@ __all__ = [
     "empirical",
     "estimate",
     "fit_hyperparameters",
+    "fit_map",
     "gram",
     "hyperparameters",
     "interop",
@@ -152,6 +156,7 @@ __all__ = [
     "molecules",
     "open_gram",
     "parallel",
+    "plots",
     "predict",
     "random_rotations",
     "rotate",

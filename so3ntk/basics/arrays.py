@@ -83,6 +83,13 @@ def on_host(values: ArrayLike, what: str) -> np.ndarray | None:
         return None
 
 
+def float_dtype(dtype: np.dtype) -> np.dtype:
+    """The floating dtype in which JAX keeps values of a dtype."""
+    if not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 8:
+        dtype = np.dtype(np.float64)
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
 def refuse_masked(values: object, what: str) -> None:
     """ValueError for a masked array (``numpy.ma``) or a list of them with masked entries, naming the first.
 

@@ -8,6 +8,7 @@ A signal is kept as coefficients a_lm of real orthonormal harmonics (``rotations
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -17,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from so3ntk.basics.arrays import as_numbers, concrete, on_host, refuse_masked
+from so3ntk.basics.arrays import as_numbers, concrete, float_dtype, on_host, refuse_masked
 from so3ntk.sphere import sampling as grids
+from so3ntk.sphere.maps import converters
+from so3ntk.sphere.maps.fit import fit, grid_values, warn_of_residual
 from so3ntk.sphere.maps.images import image_coefficients
 from so3ntk.sphere.rotations import check_bandlimit, matrices_of, real_wigner_D
 
@@ -82,7 +85,61 @@ class SphereSignal(eqx.Module):
                 "outside of jit, vmap and grad and pass the signal in, or use SphereSignal.from_coefficients."
             )
         coefficients = grids.analyse(host, sampling, bandlimit, "SphereSignal.from_samples")
-        return cls(coefficients.astype(_float_dtype(host.dtype)), int(bandlimit))
+        return cls(coefficients.astype(float_dtype(host.dtype)), int(bandlimit))
+
+    @classmethod
+    def from_map(
+        cls, values: Any, *, bandlimit: int, lat: Any = None, lon: Any = None, mask: Any = None, weights: Any = None,
+        ridge: float = 0.0, nest: bool | None = None,
+    ) -> SphereSignal:  # fmt: skip
+        """Signals fitted to maps by least squares: grids, scattered points, HEALPix, with missing values.
+
+        values (N, lat, lon, C) on any grid of latitudes and longitudes in degrees, with lat (rows,) and lon (columns,) in
+        any order, with or without poles and a repeated last meridian; (N, points, C) at points lat, lon; (N, y, x, C) with
+        two-dimensional ones; HEALPix (N, npix, C) with neither, in RING order or NESTED, ``nest=True``. An xarray
+        ``DataArray`` or a pyshtools ``SHGrid`` brings its coordinates along; other dimensions are the batch, one named
+        "channel" or "variable" the channels.
+
+        mask: True where values are left out, of a map's shape, (N, ...) or the values'. UNSEEN pixels and masked arrays'
+        entries are left out too. weights: likewise; cells' areas on grids, else the same for all. ridge: added to the
+        normal matrix, which is near the identity where values cover the sphere. ``so3ntk.fit_map`` also returns the
+        residual and the condition; a residual above one half warns. On the host, in float64; not traceable.
+
+        Raises ValueError for shapes that do not fit, latitudes out of range or in radians, NaN that is not masked, and
+        values that do not determine the signal, with the largest bandlimit that they do; TypeError for complex values.
+        """
+        where = "SphereSignal.from_map"
+        fitted = fit(values, lat, lon, bandlimit, mask, weights, ridge, nest, where)
+        warn_of_residual(fitted.residual, bandlimit, where)
+        return cls(fitted.coefficients.astype(float_dtype(fitted.dtype)), int(bandlimit))
+
+    @classmethod
+    def from_healpy_alm(cls, alm: Any, bandlimit: int | None = None, mmax: int | None = None) -> SphereSignal:
+        """Signals from healpy's complex a_lm of real maps: (N, size, C), (N, size) or (size,); mmax is lmax by default.
+
+        Degrees l >= bandlimit are dropped; the default keeps all, up to 64. ValueError for a size or values that are not
+        those of a real map's a_lm.
+        """
+        where = "SphereSignal.from_healpy_alm"
+        coefficients, dtype = converters.from_healpy(alm, bandlimit, mmax, where)
+        return cls(coefficients.astype(float_dtype(dtype)), math.isqrt(coefficients.shape[1]))
+
+    @classmethod
+    def from_pyshtools(
+        cls,
+        coefficients: Any,
+        bandlimit: int | None = None,
+        normalization: str | None = None,
+        csphase: int | None = None,
+    ) -> SphereSignal:
+        """Signals from pyshtools' real coefficients: an ``SHCoeffs``, or arrays (N, 2, L, L, C), (N, 2, L, L), (2, L, L).
+
+        normalization ("4pi", "ortho", "schmidt", "unnorm") and csphase (1 or -1) are pyshtools', 4pi and 1 by default, and
+        an SHCoeffs brings its own. Degrees l >= bandlimit are dropped; the default keeps all, up to 64.
+        """
+        where = "SphereSignal.from_pyshtools"
+        found, dtype = converters.from_pyshtools(coefficients, bandlimit, normalization, csphase, where)
+        return cls(found.astype(float_dtype(dtype)), math.isqrt(found.shape[1]))
 
     @classmethod
     def from_images(
@@ -99,7 +156,7 @@ class SphereSignal(eqx.Module):
         complex or traced images.
         """
         coefficients, dtype = image_coefficients(images, bandlimit, projection, extent, "SphereSignal.from_images")
-        return cls(coefficients.astype(_float_dtype(dtype)), int(bandlimit))
+        return cls(coefficients.astype(float_dtype(dtype)), int(bandlimit))
 
     @classmethod
     def from_coefficients(cls, flm: Any) -> SphereSignal:
@@ -123,9 +180,9 @@ class SphereSignal(eqx.Module):
         check_bandlimit(flm.shape[1], "SphereSignal.from_coefficients")
         host = on_host(flm, "SphereSignal.from_coefficients: the coefficients")
         if host is not None:
-            _check_complex(host)
+            converters.check_complex(host, "SphereSignal.from_coefficients")
         real = grids.real_coefficients(flm)
-        return cls(real.astype(_float_dtype(real.dtype)), flm.shape[1])
+        return cls(real.astype(float_dtype(real.dtype)), flm.shape[1])
 
     def __len__(self) -> int:
         return self.coefficients.shape[0]
@@ -168,6 +225,21 @@ class SphereSignal(eqx.Module):
         if any(other is not None for other in resolutions.values()):
             raise ValueError(f'to_samples: the grid of sampling "{sampling}" is chosen by its {kind}.')
         return grids.synthesise(self.coefficients, sampling, resolution)
+
+    def to_map(self, lat: Any, lon: Any, points: bool = False) -> np.ndarray:
+        """Values (n, lat, lon, c) on a grid of degrees; host, float64. The inverse of ``from_map``.
+
+        points: (n, k, c) at k points in place of a grid. Two-dimensional lat, lon (y, x) give (n, y, x, c).
+        """
+        return grid_values(np.asarray(self.coefficients, np.float64), lat, lon, points, "to_map")
+
+    def to_healpy_alm(self) -> Complex[np.ndarray, "n size c"]:
+        """healpy's complex a_lm (n, size, c), with lmax = mmax = L - 1: ``healpy.alm2map`` of one is the map."""
+        return converters.to_healpy(np.asarray(self.coefficients))
+
+    def to_pyshtools(self, normalization: str = "4pi", csphase: int = 1) -> Float[np.ndarray, "n 2 l m c"]:
+        """pyshtools' real coefficients (n, 2, L, L, c): ``SHCoeffs.from_array`` takes one, x.to_pyshtools()[0, ..., 0]."""
+        return converters.to_pyshtools(np.asarray(self.coefficients), normalization, csphase, "to_pyshtools")
 
     def to_coefficients(self) -> Complex[Array, "n l m c"]:
         """Complex coefficients (n, L, 2L - 1, c) in s2fft's layout."""
@@ -263,13 +335,6 @@ def _on_host(coefficients: Array) -> Any:
     return coefficients if known is None else known
 
 
-def _float_dtype(dtype: np.dtype) -> np.dtype:
-    """The floating dtype in which JAX keeps values of a dtype."""
-    if not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 8:
-        dtype = np.dtype(np.float64)
-    return jax.dtypes.canonicalize_dtype(dtype)
-
-
 def _row_indices(index: Any, length: int) -> Any:
     """Integers or a mask, checked and as an integer array; traced ones as they are."""
     refuse_masked(index, "SphereSignal: the indices")
@@ -291,24 +356,3 @@ def _row_indices(index: Any, length: int) -> Any:
     if len(outside):
         raise IndexError(f"SphereSignal: index {outside[0]} is out of range for {length} signals.")
     return rows
-
-
-def _check_complex(flm: np.ndarray) -> None:
-    """ValueError unless complex coefficients (N, L, 2L - 1, C) are those of real signals."""
-    where, bandlimit = "SphereSignal.from_coefficients", flm.shape[1]
-    grids.check_finite(flm, f"{where}: the coefficients")
-    tolerance = np.sqrt(np.finfo(flm.dtype).eps) * abs(flm).max(axis=(1, 2, 3), keepdims=True, initial=0.0)
-    m = np.arange(1 - bandlimit, bandlimit)
-    outside = abs(m) > np.arange(bandlimit)[:, None]
-    deviation = abs(flm - np.where(m % 2, -1, 1)[:, None] * flm[:, :, ::-1].conj())
-    for defect, meaning in [
-        (abs(flm) * outside[..., None], "is not zero, but abs(m) > l: the layout is (N, L, 2L - 1, C)."),
-        (deviation, "breaks a_{l,-m} = (-1)^m conj(a_lm): the signal is not real. The coefficients of its real and "
-                    "imaginary parts are (flm + g) / 2 and (flm - g) / 2j with g = flm[:, :, ::-1].conj(), negated where "
-                    "m is odd. Pass them as two channels."),
-    ]:  # fmt: skip
-        bad = np.argwhere(defect > tolerance)
-        if len(bad):
-            n, degree, order, channel = (int(i) for i in bad[0])
-            place = f"signal {n}, l = {degree}, m = {order + 1 - bandlimit}, channel {channel}"
-            raise ValueError(f"{where}: the coefficient of {place} {meaning}")

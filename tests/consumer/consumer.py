@@ -76,6 +76,22 @@ def kernels(net: so3ntk.Network) -> None:
     print(approximation, low, path, averaged(x), so3ntk.augment_dataset(x, diagonal, so3ntk.random_rotations(3)))
 
 
+def maps(values: Matrix, lat: Matrix, lon: Matrix) -> so3ntk.SphereSignal:
+    """Maps and pictures, healpy's and pyshtools' coefficients."""
+    x = so3ntk.SphereSignal.from_map(values, lat=lat, lon=lon, bandlimit=8, mask=np.isnan(values))
+    x = assert_type(so3ntk.SphereSignal.from_map(values, bandlimit=8, nest=True), so3ntk.SphereSignal)
+    fit: so3ntk.MapFit = so3ntk.fit_map(values, lat=lat, lon=lon, bandlimit=8, weights=np.ones(3), ridge=1e-3)
+    largest, condition = float(fit.residual.max()), float(fit.condition)
+    back: Matrix = fit.signal.to_map(lat, lon)
+    x = so3ntk.SphereSignal.from_healpy_alm(x.to_healpy_alm(), bandlimit=4)
+    x = so3ntk.SphereSignal.from_pyshtools(x.to_pyshtools(normalization="ortho"), normalization="ortho")
+    axes: Any = so3ntk.plots.map(x, title="a map", path="map.png")
+    print(back, largest, condition, axes)
+    return assert_type(
+        so3ntk.SphereSignal.from_images(values, bandlimit=8, projection="equirectangular"), so3ntk.SphereSignal
+    )
+
+
 def estimators(net: so3ntk.Network, X: Matrix, y: Matrix) -> None:
     """Regression, classification, hyperparameters, files."""
     model = so3ntk.KernelRegressor(net, ridge=0.1).fit(X, y)
