@@ -1,3 +1,24 @@
 """What a kernel learns first, how much data it needs, whether a deep network trains."""
 
-__all__: list[str] = []
+from so3ntk.learning.curves.curve import ErrorCurve, LearningCurve
+from so3ntk.spectra.decay import Exponent
+from so3ntk.spectra.decomposition import GramSpectrum
+from so3ntk.spectra.measured import Measured, measured_errors
+from so3ntk.spectra.phases import PhaseDiagram, phase_diagram
+from so3ntk.spectra.reading import feature_spectrum, spectrum
+from so3ntk.spectra.trainability import Trainability, trainability
+
+__all__ = [
+    "ErrorCurve",
+    "Exponent",
+    "GramSpectrum",
+    "LearningCurve",
+    "Measured",
+    "PhaseDiagram",
+    "Trainability",
+    "feature_spectrum",
+    "measured_errors",
+    "phase_diagram",
+    "spectrum",
+    "trainability",
+]
