@@ -91,7 +91,7 @@ def fchl19(train: Frames, test: Frames, run: Run) -> Predicted:
     some = gram[np.ix_(rows, rows)]
     noises = choose_noises(some, part, relative_candidates(some, part))
     np.einsum("ii->i", gram)[:] += targets.noise(noises)
-    factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+    factor = scipy.linalg.cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)  # in place: LAPACK's order
     fit = solve(factor, targets)
     baseline.add(train.atoms, targets.basis @ fit.composition)
     x2, dx2, q2, n2 = known
