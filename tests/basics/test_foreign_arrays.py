@@ -49,6 +49,12 @@ ENTRIES = {
     "from_samples": (lambda x: SphereSignal.from_samples(x, "dh", 3).coefficients, SAMPLES),
     "healpix": (lambda x: SphereSignal.from_samples(x, "healpix", 2).coefficients, RNG.normal(size=(2, 12, 1))),
     "SphereSignal": (lambda x: SphereSignal(x, 3).coefficients, RNG.normal(size=(2, 9, 1))),
+    "from_images": (lambda x: SphereSignal.from_images(x, 3).coefficients, IMAGES),
+    "from_pyshtools": (
+        lambda x: SphereSignal.from_pyshtools(x).coefficients,
+        np.array([[[1.0, 0], [2, 3]], [[0, 0], [0, 4]]]),
+    ),
+    "to_map": (lambda x: SphereSignal(np.ones((1, 9, 1)), 3).to_map(x, [20, 30]), np.array([10.0, 40, -80])),
     "at": (SphereSignal(np.ones((1, 9, 1)), 3).at, np.eye(3)),
     "environment_coefficients": (coefficients, H2O.positions),
     "edges": (edges_with, np.array([[0, 0, 2.0], [0, 0, -2.0]])),

@@ -8,8 +8,9 @@ from fault import Fault
 from faults_of_forces import FORCE_FAULTS
 from faults_of_inducing import INDUCING
 from faults_of_kernels import KERNELS
+from faults_of_maps import MAPS
 from faults_of_moments import MOMENTS
 from faults_of_products import PRODUCTS
 from faults_of_results import RESULTS
 
-FAULTS: tuple[Fault, ...] = (*KERNELS, *PRODUCTS, *MOMENTS, *INDUCING, *FORCE_FAULTS, *RESULTS)
+FAULTS: tuple[Fault, ...] = (*KERNELS, *PRODUCTS, *MOMENTS, *INDUCING, *FORCE_FAULTS, *MAPS, *RESULTS)

@@ -92,15 +92,21 @@ class TestGrids:
         expected = np.sqrt((left**2 * area).sum(axis=(1, 2, 3)) / (values**2 * area).sum(axis=(1, 2, 3)))
         np.testing.assert_allclose(fit.residual, expected, rtol=1e-10)
 
-    def test_dtypes(self):
+    def test_arrays_stored_otherwise(self):
+        """The same numbers in another byte order or layout, of integers, in half and single precision, nothing masked."""
         lat, lon = GRIDS["cell centres"]
         values = np.round(10 * on_grid(lat, lon)) + 100
-        of = {
-            dtype: SphereSignal.from_map(values.astype(dtype), lat=lat, lon=lon, bandlimit=3)
-            for dtype in ("<f4", ">f8", "i2")
-        }
-        assert [x.dtype for x in of.values()] == [np.float32, np.float64, np.float64]
-        np.testing.assert_array_equal(of["i2"].coefficients, of[">f8"].coefficients)
+
+        def read(stored):
+            return SphereSignal.from_map(stored, lat=lat, lon=lon, bandlimit=3).coefficients
+
+        for stored in (values.astype(">f8"), values.astype("i2"), np.array(values, order="F"), np.ma.array(values)):
+            assert read(stored).dtype == np.float64
+            np.testing.assert_array_equal(read(stored), read(values))
+        assert read(values.astype(np.float32)).dtype == np.float32
+        np.testing.assert_array_equal(
+            read(values.astype(np.float16)), read(values.astype(np.float16).astype(np.float32))
+        )
 
     def test_no_maps(self):
         lat, lon = GRIDS["cell centres"]
@@ -233,6 +239,15 @@ class TestMasks:
         right = scattered.analysed(values * area, 10)[:, 0]
         expected = np.linalg.solve(scattered.normal(area, 10) + 1e-3 * np.eye(100), right)
         np.testing.assert_allclose(fit.signal.coefficients[0, :, 0], expected, atol=1e-9)  # the condition is about 1e3
+
+
+class TestCondition:
+    def test_digits_are_lost_to_the_condition_alone(self, rough):
+        """Not to its square, which the normal equations have: half of the sphere, as far as it carries."""
+        south = TestMasks.LAT < 0
+        fit = so3ntk.fit_map(rough[0][:, south], lat=TestMasks.LAT[south], lon=TestMasks.LON, bandlimit=BANDLIMIT)
+        assert 1e3 < fit.condition < 1e4
+        assert error(fit.signal) < 1e-14 * fit.condition
 
 
 class TestResidualWarning:
