@@ -160,6 +160,8 @@ def _kept(bandlimit: int | None, whole: int, where: str) -> int:
 
 def _healpy_bandlimit(size: int, mmax: int | None, where: str) -> int:
     """lmax + 1 of the number of a_lm."""
+    if mmax is not None and not (isinstance(mmax, int | np.integer) and mmax >= 0):
+        raise ValueError(f"{where}: expected mmax, the largest order, as an integer from 0 on, got {mmax!r}.")
     bandlimit = round((np.sqrt(8 * size + 1) - 1) / 2) if mmax is None else round(size / (mmax + 1) + mmax / 2)
     orders = bandlimit if mmax is None else mmax + 1
     if not 0 < orders <= bandlimit or orders * (2 * bandlimit - orders + 1) // 2 != size:

@@ -88,8 +88,8 @@ def _coordinate(values: Any, given: Any, axis: str, where: str) -> Any:
             else f"no coordinate looks like the {STANDARD[axis]}"
         )
         raise ValueError(
-            f'{where}: {what} (of {sorted(map(str, values.coords))}). Name one: {axis}="name", or pass values.values with lat '
-            "and lon in degrees."
+            f'{where}: {what} (of {sorted(map(str, values.coords))}). Name one: {axis}="name", or pass values.values, with lat '
+            "and lon in degrees unless these are HEALPix's pixels."
         )
     return found[0]
 

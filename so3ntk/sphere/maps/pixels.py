@@ -14,8 +14,6 @@ from so3ntk.sphere.maps import coordinates
 from so3ntk.sphere.maps.places import Places, grid, healpix, points
 
 UNSEEN = next(fill for fill, name in FILLS.items() if "UNSEEN" in name)
-#: How far values of one place may be apart, relative to the spread of all, to count as the same.
-SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,8 @@ class Pixels:
     places: Places
     weights: Float[np.ndarray, " x"]
     missing: Bool[np.ndarray, "n x c"] | None = None
+    #: Whether the last column of a grid is the first meridian again.
+    closed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,9 +55,7 @@ def read_pixels(values: np.ndarray, lat: Any, lon: Any, nest: bool | None, where
     if len(shape) == 1 or lat.ndim == 2:
         return Pixels(values, points(lat.ravel(), lon.ravel()), np.ones(lat.size))
     coordinates.check_grid(lat, lon, where)
-    if coordinates.closes(lon):
-        _check_seam(values, where)
-    return Pixels(values, grid(lat, lon), coordinates.cell_areas(lat, lon).ravel())
+    return Pixels(values, grid(lat, lon), coordinates.cell_areas(lat, lon).ravel(), closed=coordinates.closes(lon))
 
 
 def _healpix(values: np.ndarray, nest: bool | None, where: str) -> Pixels:
@@ -115,17 +113,3 @@ def _expected_shape(values: np.ndarray, lat: np.ndarray, lon: np.ndarray, where:
 def _is_a_grid(lat: np.ndarray, lon: np.ndarray) -> bool:
     """Whether as many latitudes as longitudes, both in order, are those of a grid: points hardly ever are in both."""
     return len(lat) > 2 and all(abs(np.sign(np.diff(degrees)).sum()) == len(degrees) - 1 for degrees in (lat, lon))
-
-
-def _check_seam(values: np.ndarray, where: str) -> None:
-    """ValueError if a meridian that is there twice, first and last, has two different values."""
-    first, last = np.ma.getdata(values)[:, :, 0], values[:, :, -1]
-    known = np.isfinite(first) & np.isfinite(last) & (abs(first) < 1e30) & (abs(last) < 1e30)
-    rest = values[np.isfinite(values) & (abs(values) < 1e30)]
-    if known.any() and abs(first - last)[known].max() > SAME * np.ptp(rest):
-        row = int(np.argwhere(known & (abs(first - last) > SAME * np.ptp(rest)))[0][1])
-        raise ValueError(
-            f"{where}: the first and the last longitude are one meridian, but the values there differ (row {row}). If the grid's "
-            "columns are all different, its longitudes are np.linspace(0, 360, columns, endpoint=False) or the like; else drop "
-            "one of the two."
-        )

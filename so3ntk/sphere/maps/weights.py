@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from so3ntk.basics.arrays import FILL_RTOL, FILLS, on_host
 from so3ntk.sphere.maps.pixels import Pixels
+
+#: How far values of one place may be apart, relative to the spread of all, to count as the same.
+SAME = 1e-3
 
 
 def value_weights(pixels: Pixels, mask: Any, hidden: Any, weights: Any, where: str) -> Float[np.ndarray, "a x b"]:
@@ -28,6 +31,8 @@ def value_weights(pixels: Pixels, mask: Any, hidden: Any, weights: Any, where: s
     if pixels.missing is not None:
         total = total * ~pixels.missing
     _check_finite(pixels, total, where)
+    if pixels.closed:
+        _check_seam(pixels, total > 0, where)
     return total
 
 
@@ -102,3 +107,18 @@ def _check_finite(pixels: Pixels, weights: np.ndarray, where: str) -> None:
         f"{where}: the values hold {value} at index {index}{meaning}, which is not masked ({int(bad.sum())} such values). To "
         f"leave them out, pass mask={remedy}."
     )
+
+
+def _check_seam(pixels: Pixels, used: Bool[np.ndarray, "a x b"], where: str) -> None:
+    """ValueError if a meridian that is there twice, as the first column and as the last, has two different values."""
+    known = np.broadcast_to(used, pixels.flat.shape).reshape(pixels.values.shape)
+    values = np.where(known, pixels.values, 0).astype(np.float64)
+    off = abs(values[:, :, 0] - values[:, :, -1]) * (known[:, :, 0] & known[:, :, -1])
+    spread = values.max(where=known, initial=-np.inf) - values.min(where=known, initial=np.inf)
+    if off.max(initial=0.0) > SAME * spread:
+        n, row, _ = (int(i) for i in np.unravel_index(off.argmax(), off.shape))
+        raise ValueError(
+            f"{where}: the first and the last longitude are one meridian, but the values there differ (map {n}, row {row}). If "
+            "the columns are all different, their longitudes are np.linspace(0, 360, columns, endpoint=False) or the like; else "
+            "drop one of the two."
+        )

@@ -189,6 +189,7 @@ class TestXarray:
     [
         (lambda: SphereSignal.from_healpy_alm(np.zeros(20, complex)), ValueError, "no lmax has 20 a_lm with mmax = lmax"),
         (lambda: SphereSignal.from_healpy_alm(np.zeros(21, complex), mmax=6), ValueError, "no lmax has 21 a_lm with mmax = 6"),
+        (lambda: SphereSignal.from_healpy_alm(np.zeros(21, complex), mmax=-1), ValueError, "an integer from 0 on, got -1"),
         (lambda: SphereSignal.from_healpy_alm(np.zeros(21)), TypeError, "expected healpy's complex a_lm, got float64"),
         (lambda: SphereSignal.from_healpy_alm(np.full(21, 1j)), ValueError, "a_l0 has an imaginary part of 1.00e+00"),
         (lambda: SphereSignal.from_healpy_alm(np.full(21, np.nan + 0j)), ValueError, "not finite"),
