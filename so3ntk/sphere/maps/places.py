@@ -137,8 +137,7 @@ def healpix(nside: int, nest: bool) -> Rings:
     """The pixels of HEALPix in RING or NESTED order. Rings with as many pixels at the same longitudes share a band."""
     theta, phi = named("healpix").angles(nside)
     order = _ring_to_nest(nside) if nest else np.arange(len(theta))
-    number = np.arange(1, 4 * nside)
-    lengths = 4 * np.minimum(nside, np.minimum(number, 4 * nside - number))
+    lengths = _ring_lengths(nside)
     ends = np.cumsum(lengths)
     alike: dict[tuple[int, float], list[int]] = {}
     for length, end in zip(lengths, ends, strict=True):
@@ -156,13 +155,16 @@ def _ring_to_nest(nside: int) -> Int[np.ndarray, " x"]:
     face, inside = number // nside**2, number % nside**2
     x, y = (sum(((inside >> (2 * bit + odd)) & 1) << bit for bit in range(nside.bit_length())) for odd in (0, 1))
     ring = (2 + face // 4) * nside - x - y - 1  # from the north pole, from 1
-    cap = np.minimum(ring, 4 * nside - ring)
-    quarter = np.minimum(cap, nside)
-    shifted = np.where(cap < nside, 0, (ring - nside) % 2)
+    lengths = _ring_lengths(nside)
+    length = lengths[ring - 1]
     column = np.where(face // 4 == 1, 2 * (face % 4), 2 * (face % 4) + 1)  # of the face's middle, in eighths of a turn
-    place = (column * quarter + x - y + 1 + shifted) // 2 - 1
-    lengths = 4 * np.minimum(nside, np.minimum(np.arange(1, 4 * nside), 4 * nside - np.arange(1, 4 * nside)))
-    starts = np.cumsum(lengths) - lengths
+    place = (column * length // 4 + x - y) // 2  # rings of the belt are shifted by half a pixel in turn: rounded down
     order = np.empty(len(number), int)
-    order[starts[ring - 1] + place % (4 * quarter)] = number
+    order[(np.cumsum(lengths) - lengths)[ring - 1] + place % length] = number
     return order
+
+
+def _ring_lengths(nside: int) -> Int[np.ndarray, " r"]:
+    """The number of pixels of each ring of HEALPix."""
+    number = np.arange(1, 4 * nside)
+    return 4 * np.minimum(nside, np.minimum(number, 4 * nside - number))
