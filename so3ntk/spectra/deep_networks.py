@@ -124,7 +124,7 @@ class Trainability:
         return depth_scale(self.chi_q)
 
     def __str__(self) -> str:
-        from so3ntk.spectra.trainability_tables import table  # the table knows the class
+        from so3ntk.spectra.depth_tables import table  # the table knows the class
 
         return table(self)
 
@@ -132,7 +132,7 @@ class Trainability:
 
     def plot(self, path: str | PathLike, title: str | None = None) -> Path:
         """kappa and P against depth, measured and predicted, and the scales of modes; written as a PNG."""
-        from so3ntk.spectra.trainability_tables import picture
+        from so3ntk.spectra.depth_tables import picture
 
         return picture(self, path, title)
 

@@ -12,7 +12,7 @@ import numpy as np
 from so3ntk.basics.plots import require_matplotlib
 
 if TYPE_CHECKING:
-    from so3ntk.spectra.trainability import Trainability
+    from so3ntk.spectra.deep_networks import Trainability
 
 
 def table(found: Trainability) -> str:
@@ -34,7 +34,7 @@ def table(found: Trainability) -> str:
                    found.modes.variance_depth)  # fmt: skip
         for i, label in enumerate(found.modes.labels):
             rows.append((str(label), *(f"{column[i]:.4g}" for column in columns)))
-        lines += _aligned(rows)
+        lines += aligned(rows)
     lines.append(f"  κ(Θ) of {found.inputs} inputs {found.laws.condition.text}; "
                  f"P on centred targets {found.laws.centred.text}, on constant ones {found.laws.constant.text}")  # fmt: skip
     rows = [("depth", "κ", "predicted", "P centred", "predicted", "P constant", "predicted")]
@@ -42,10 +42,11 @@ def table(found: Trainability) -> str:
                found.constant_predictor, found.constant_predictor_predicted)  # fmt: skip
     for i, depth in enumerate(found.depths):
         rows.append((str(depth), *(f"{column[i]:.4g}" for column in columns)))
-    return "\n".join(lines + _aligned(rows))
+    return "\n".join(lines + aligned(rows))
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
