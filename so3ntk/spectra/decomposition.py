@@ -36,7 +36,7 @@ class GramSpectrum:
         self._sample, self._where, self._targets, self.outputs = sample, where, targets, outputs
         self.eigenvalues: Float[np.ndarray, " n"] = np.asarray(sample.eigenvalues)[::-1] / sample.rows
         self.precision = precision
-        self.rounding = float(np.finfo(precision).eps * np.abs(self.eigenvalues).max(initial=0.0))
+        self.rounding = sample.noise(float(np.finfo(precision).eps)) / sample.rows
 
     def __len__(self) -> int:
         return len(self.eigenvalues)

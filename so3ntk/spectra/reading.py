@@ -88,6 +88,12 @@ def _targets(y: ArrayLike | None, n: int, where: str) -> Float[np.ndarray, "n k"
     """Checked targets (n, k); zeros (n, 1) for none."""
     if y is None:
         return np.zeros((n, 1))
+    given = np.asarray(y)
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(given))[0])
+        raise ValueError(
+            f"{where}: expected finite targets, but y{list(first)} is {given[first]} (NaN or infinity). Mend or drop such inputs."
+        )
     targets = check_targets(y, n, where).reshape(n, -1)
     check_sample(targets, where)
     return targets

@@ -119,10 +119,10 @@ def learning_curve(
         sample.require(float(ridge), where)
     candidates = estimate.whole.ridges
     inputs = numbers.astype(np.float64)
-    tried = np.stack([estimate.errors(inputs, float(candidate)).mse for candidate in candidates])
+    tried = np.stack([estimate.errors(float(size), candidates).mse for size in inputs], axis=1)
     best = np.argmin(tried, axis=0)
     ridges = candidates[best] if ridge is None else np.full(len(numbers), float(ridge))
-    found = [_at(estimate, size, float(value)) for size, value in zip(inputs, ridges, strict=True)]
+    found = [_at(estimate, float(size), float(value)) for size, value in zip(inputs, ridges, strict=True)]
     mse, deviation, resolved = (np.array(values) for values in zip(*found, strict=True))
     spread = np.exp(DEVIATIONS * deviation)
     rows = numbers * sample.components - columns
@@ -141,7 +141,7 @@ def mean_curve(curves: Sequence[LearningCurve]) -> LearningCurve:
     """Of several samples as large as each other, at the same sizes: means of the errors, geometric ones of ridges and of the band's ends."""
 
     def over(name: str) -> np.ndarray:
-        return np.mean([getattr(curve, name) for curve in curves], axis=0)
+        return np.asarray(np.mean([getattr(curve, name) for curve in curves], axis=0))
 
     def geometric(name: str) -> np.ndarray:
         return np.exp(np.mean([np.log(getattr(curve, name)) for curve in curves], axis=0))
@@ -192,10 +192,7 @@ def check_inputs_count(n: int, where: str) -> None:
 
 
 def _at(estimate: Estimate, size: float, ridge: float) -> tuple[float, float, bool]:
-    inputs = np.array([size])
-    found = estimate.errors(inputs, ridge)
-    return (
-        float(found.mse[0]),
-        float(estimate.deviation(inputs, ridge)[0]),
-        bool(found.resolved[0]) or size <= estimate.whole.inputs,
-    )
+    """The mean square, the standard deviation of log rmse, and whether the sample resolves it."""
+    found = estimate.errors(size, np.array([ridge]))
+    known = bool(found.resolved[0] or size <= estimate.whole.inputs)
+    return float(found.mse[0]), estimate.deviation(size, ridge), known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,18 +49,18 @@ class Estimate:
             parts = [order[start * size : (start + 1) * size] for start in range(2**halving)]
             tree.append([Resolvents.of(sample.part(np.sort(part)), ridges) for part in parts])
         means = [mean_of(level) for level in tree]
-        population = Population.of(means[:3], sample.components, columns)
+        population = Population.of(means, sample.components, columns)
         smaller = tuple(
             tuple(_population(tree, level, place, sample.components, columns) for place in range(2**level))
             for level in range(1, min(3, len(tree) - 1))
         )
         return cls(tree[0][0], population, smaller, tuple(means))
 
-    def errors(self, inputs: Float[np.ndarray, " s"], ridge: float) -> Errors:
-        """The predictions at one ridge."""
-        return self.population.errors(inputs, ridge)
+    def errors(self, inputs: float, ridges: Float[np.ndarray, " p"]) -> Errors:
+        """The predictions at one number of inputs."""
+        return self.population.errors(inputs, ridges)
 
-    def deviation(self, inputs: Float[np.ndarray, " s"], ridge: float) -> Float[np.ndarray, " s"]:
+    def deviation(self, inputs: float, ridge: float) -> float:
         r"""The standard deviation of log rmse: of the sample's own errors, and of continuing beyond it.
 
         The second is what predictions of the whole sample's leave-one-out error from its halves and quarters missed, in units of
@@ -69,17 +70,18 @@ class Estimate:
         place = np.log(ridge) if ridge > 0 else -np.inf
         error, spread = (np.interp(place, np.log(whole.ridges), values) for values in (whole.errors, whole.spread))
         sampling = spread / error / 2 if error > 0 else 0.0
-        further = np.log(np.maximum(inputs / whole.inputs, 1.0))
+        further = max(math.log(inputs / whole.inputs), 0.0)
+        asked = np.array([ridge])
         missed = []
         for level, parts in enumerate(self.parts, start=1):
-            found = [part.errors(np.array([whole.inputs - 1.0]), ridge).mse[0] for part in parts]
+            found = [part.errors(whole.inputs - 1.0, asked).mse[0] for part in parts]
             missed.append(float(np.mean(np.log(found)) - np.log(error)) / 2 / (level * np.log(2)))
         if missed:
-            grown = further * np.sqrt(np.mean(np.square(missed)))
+            grown = further * float(np.sqrt(np.mean(np.square(missed))))
         else:
-            here = self.errors(np.array([float(whole.inputs)]), ridge).mse
-            grown = np.abs(np.log(self.errors(inputs, ridge).mse / here)) / 2 * (further > 0)
-        return np.sqrt(sampling**2 + grown**2 + FLOOR**2)
+            there, here = (float(self.errors(size, asked).mse[0]) for size in (inputs, float(whole.inputs)))
+            grown = abs(math.log(there / here)) / 2 if further > 0 else 0.0
+        return math.sqrt(sampling**2 + grown**2 + FLOOR**2)
 
 
 def _population(tree: list[list[Resolvents]], level: int, place: int, components: int, columns: int) -> Population:

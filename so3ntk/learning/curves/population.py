@@ -8,8 +8,8 @@ infinitely many from the sample and its halves, whose difference falls as 1 / ro
 
 eigenvalues as i^{-1/q}: q is the slope of the last decades, and p, too, corrected until the errors of the whole sample are those
 that leaving one out measures. Last, fits that determine nearly as many modes as they have rows add more noise than modes that are independent
-Gaussian variables would: log E gains a function of D / N alone, piecewise linear, that makes the formula give the
-leave-one-out errors of the sample's halves and quarters.
+Gaussian variables would: log E gains a function of D / N alone, piecewise linear, that comes nearest to the leave-one-out errors of the
+sample's parts. What is then left of these is interpolated in log N and log ridge, and beyond the sample kept.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ BENDS = np.array([0.5, 0.75, 0.9, 0.97, 1.0])
 #: What a correction usually is, what a leave-one-out error usually misses, both in log E, and how far below ``end``, in log kappa, errors
 #: weigh as much as the slope: what the data do not tell stays near zero and near the slope.
 CORRECTION_SCALE, NOISE, SHRINK = 0.3, 0.03, 0.5
-#: Logarithms of kappa beyond both ends of what is resolved, and how finely they are divided.
-BEYOND, STEP = 40.0, 0.02
+#: Logarithms of kappa beyond the ends of what is resolved, how finely they are divided, and in how many places ridges are compared.
+BELOW, ABOVE, STEP, PLACES = 40.0, 5.0, 0.04, 300
 
 
 @dataclass(frozen=True)
 class Population:
     """D and B on a fine grid of log kappa, ascending. end: log kappa below which tails continue.
 
-    dof_exponent, missed_exponent: q and p; correction: log E at ``BENDS``.
+    dof_exponent, missed_exponent: q and p; correction: log E at ``BENDS``; rest: what is left of log E at each size (rows) and ridge.
     """
 
     components: int
@@ -52,10 +52,11 @@ class Population:
     dof_exponent: float
     missed_exponent: float
     correction: Float[np.ndarray, " b"]
+    rest: Rest | None = None
 
     @classmethod
     def of(cls, levels: list[Resolvents], components: int, columns: int) -> Population:
-        """Of the means of whole, halves, quarters, as many as there are."""
+        """Of the means of whole, halves, quarters and so on, as many as there are."""
         whole = levels[0]
         log_kappa, log_dof = np.log(whole.kappa), np.log(whole.dof)
         if len(levels) > 1:
@@ -73,13 +74,14 @@ class Population:
         found = cls._continued(x, dof, missed, q, p, components, columns)
         correction = found._fit_correction(levels[1:]) if len(levels) > 1 else np.zeros(len(BENDS))
         found = replace(found, correction=correction)
-        return found._with_exponent(found._fit_exponent(whole))
+        found = found._with_exponent(found._fit_exponent(whole))
+        return replace(found, rest=found._find_rest(levels))
 
     @classmethod
     def _continued(
         cls, x: np.ndarray, dof: np.ndarray, missed: np.ndarray, q: float, p: float, components: int, columns: int
     ) -> Population:
-        grid = np.arange(x[0] - BEYOND, x[-1] + BEYOND, STEP)
+        grid = np.arange(x[0] - BELOW, x[-1] + ABOVE, STEP)
         inner = np.clip(grid, x[0], x[-1])
         body = PchipInterpolator(x, dof)
         below, above = np.minimum(grid - x[0], 0), np.maximum(grid - x[-1], 0)
@@ -91,19 +93,24 @@ class Population:
             float(x[0]), q, p, zero,
         )  # fmt: skip
 
-    def errors(self, inputs: Float[np.ndarray, " s"], ridge: float) -> Errors:
-        """At numbers of inputs and one ridge."""
+    def errors(self, inputs: float, ridges: Float[np.ndarray, " p"]) -> Errors:
+        """At one number of inputs and some ridges: kappa solves D + ridge / kappa = N, so that of each kappa the ridge is known."""
         rows = inputs * self.components - self.columns
-        with np.errstate(over="ignore"):
-            counted = np.log(np.exp(self.log_dof) + ridge * np.exp(-self.grid))
-        log_kappa = np.interp(-np.log(rows), -counted, self.grid)
+        lowest = float(np.interp(-np.log(rows), -self.log_dof, self.grid))  # where D = N, without a ridge
+        place = np.concatenate([[lowest], lowest + np.geomspace(1e-9, self.grid[-1] - lowest, PLACES)])
+        free = -np.expm1(np.minimum(np.interp(place, self.grid, self.log_dof) - np.log(rows), 0))
+        inside = free > 0
+        with np.errstate(divide="ignore"):
+            log_ridges = np.log(ridges)
+        log_kappa = np.interp(log_ridges, np.log(rows * free[inside]) + place[inside], place[inside], left=lowest)
         log_dof, slope, missed = (
             np.interp(log_kappa, self.grid, values) for values in (self.log_dof, self.slope, self.log_missed)
         )
         share = np.minimum(np.exp(log_dof) / rows, 1.0)
-        log_mse = missed - np.log1p(-share * (1 + slope))
-        corrected = log_mse + _bases(share) @ self.correction
-        return Errors(np.exp(corrected), log_kappa, share, log_kappa >= self.end)
+        log_mse = missed - np.log1p(-share * (1 + slope)) + _bases(share) @ self.correction
+        if self.rest is not None:
+            log_mse += self.rest.at(inputs, log_ridges)
+        return Errors(np.exp(log_mse), log_kappa, share, log_kappa >= self.end)
 
     def _fit_correction(self, levels: list[Resolvents]) -> Float[np.ndarray, " b"]:
         """That which leaves of halves and quarters least, in least squares."""
@@ -123,26 +130,53 @@ class Population:
         change = -float(np.mean(below * residual)) / (float(np.mean(below**2)) + SHRINK**2)
         return float(np.clip(self.missed_exponent + change, 0.0, 2.0))
 
+    def _find_rest(self, levels: list[Resolvents]) -> Rest | None:
+        """Of all sizes whose errors are known."""
+        sizes, ridges, left = [], np.log(levels[0].ridges), []
+        for level in reversed(levels):
+            known = np.isfinite(level.errors) & (level.errors > 0)
+            if known.any():
+                sizes.append(np.log(level.inputs - 1.0))
+                left.append(np.interp(ridges, np.log(level.ridges[known]), self._against(level)[1]))
+        return Rest(np.array(sizes), ridges, np.array(left)) if sizes else None
+
     def _with_exponent(self, p: float) -> Population:
         below = np.minimum(self.grid - self.end, 0)
         return replace(self, missed_exponent=p, log_missed=self.log_missed + (p - self.missed_exponent) * below)
 
     def _against(self, level: Resolvents) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """D / N, log of leave-one-out over predicted error, and log kappa at a level's ridges."""
-        found = [self.errors(np.array([level.inputs - 1.0]), float(ridge)) for ridge in level.ridges]
-        predicted = np.array([each.mse[0] for each in found])
-        share, log_kappa = (np.array([getattr(each, name)[0] for each in found]) for name in ("share", "log_kappa"))
+        found = self.errors(level.inputs - 1.0, level.ridges)
         known = np.isfinite(level.errors) & (level.errors > 0)
-        return share[known], np.log(level.errors[known] / predicted[known]), log_kappa[known]
+        return found.share[known], np.log(level.errors[known] / found.mse[known]), found.log_kappa[known]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Log E that is left at ascending logarithms of sizes and of ridges; constant beyond both ends."""
+
+    sizes: Float[np.ndarray, " l"]
+    ridges: Float[np.ndarray, " p"]
+    values: Float[np.ndarray, "l p"]
+
+    def at(self, inputs: float, log_ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """At one size, for some ridges."""
+        known = np.array([np.interp(log_ridges, self.ridges, row) for row in self.values])
+        above = int(np.clip(np.searchsorted(self.sizes, np.log(inputs)), 1, max(len(self.sizes) - 1, 1)))
+        if len(self.sizes) == 1:
+            return known[0]
+        low, high = self.sizes[above - 1], self.sizes[above]
+        share = float(np.clip((np.log(inputs) - low) / (high - low), 0, 1))
+        return (1 - share) * known[above - 1] + share * known[above]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Predicted mean squares at some numbers of inputs, where in kappa they are, D / N, and whether the sample resolves that."""
+    """Predicted mean squares at some ridges, where in kappa they are, D / N, and whether the sample resolves that."""
 
-    mse: Float[np.ndarray, " s"]
-    log_kappa: Float[np.ndarray, " s"]
-    share: Float[np.ndarray, " s"]
+    mse: Float[np.ndarray, " p"]
+    log_kappa: Float[np.ndarray, " p"]
+    share: Float[np.ndarray, " p"]
     resolved: np.ndarray
 
 

@@ -49,7 +49,7 @@ class Resolvents:
         dof = sample.eigenvalues @ inverse
         # kappa dD_1/dkappa, of dkappa/ddelta = kappa^2 squares and dD_1/ddelta = delta squares - total
         change = (ridges * squares - total) * total / squares
-        left = np.array([_mean_square(sample.left_out(float(ridge))) for ridge in ridges]).reshape(-1, 2)
+        left = np.array([_mean_square(residuals) for residuals in sample.left_out(ridges)]).reshape(-1, 2)
         return cls(len(sample), sample.rows, ridges, 1 / total, dof, dof + change, left[:, 0], left[:, 1])
 
     @property

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from so3ntk.errors import NotPositiveDefiniteError
-from so3ntk.learning.block_ridge import solve_blocks
 from so3ntk.learning.feature_ridge import FeatureSpectrum
-from so3ntk.learning.ridge import EPS, Spectrum, solve
+from so3ntk.learning.ridge import EPS, Spectrum, mean_of
 
 
 class Sample(ABC):
@@ -37,8 +36,12 @@ class Sample(ABC):
         """How large the errors of the eigenvalues can be."""
 
     @abstractmethod
-    def left_out(self, ridge: float) -> Float[np.ndarray, "n k"]:
-        """y - prediction for each input by all others; NaN where they do not determine it."""
+    def noise(self, eps: float) -> float:
+        """The size of eigenvalues that are rounding, where the matrix has the precision eps."""
+
+    @abstractmethod
+    def left_out(self, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n k"]:
+        """y - prediction for each input by all others, at ridges that are admitted; NaN where they do not determine it."""
 
     @property
     @abstractmethod
@@ -101,9 +104,16 @@ class KernelSample(Sample):
         """See ``Sample``."""
         return self.spectrum.rounding
 
-    def left_out(self, ridge: float) -> Float[np.ndarray, "n k"]:
-        """See ``Sample``."""
-        return solve(self.spectrum, self.y, ridge).loo
+    def noise(self, eps: float) -> float:
+        """Errors of the entries, independent of each other."""
+        return max(eps * float(np.abs(self.eigenvalues).max(initial=0.0)) / np.sqrt(self.rows), self.rounding)
+
+    def left_out(self, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n k"]:
+        """See ``Sample``; the formula of ``ridge``, for all ridges at once."""
+        vectors, inverse = self.spectrum.vectors, 1 / (self.spectrum.values[:, None] + ridges)
+        y = self.y - mean_of(self.y) if self.intercept else self.y
+        dual_coef = _dual_coefs(vectors, inverse, vectors.T @ y)
+        return dual_coef / (vectors**2 @ inverse).T[:, :, None]
 
     @property
     def powers(self) -> Float[np.ndarray, " rows"]:
@@ -142,9 +152,19 @@ class BlockSample(Sample):
         """See ``Sample``."""
         return self.spectrum.rounding
 
-    def left_out(self, ridge: float) -> Float[np.ndarray, "n m"]:
-        """See ``Sample``."""
-        return solve_blocks(self.spectrum, self.y, ridge).loo
+    def noise(self, eps: float) -> float:
+        """Errors of the entries, independent of each other."""
+        return max(eps * float(np.abs(self.eigenvalues).max(initial=0.0)) / np.sqrt(self.rows), self.rounding)
+
+    def left_out(self, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n m"]:
+        """See ``Sample``; the formula of ``block_ridge``, for all ridges at once."""
+        vectors, inverse = self.spectrum.vectors, 1 / (self.spectrum.values[:, None] + ridges)
+        size, n = self.components, len(self.y)
+        dual_coef = _dual_coefs(vectors, inverse, vectors.T @ self.y.reshape(-1, 1)).reshape(len(ridges), n, size, 1)
+        blocks, own = vectors.reshape(n, size, -1), np.empty((len(ridges), n, size, size))
+        for a, b in zip(*np.tril_indices(size), strict=True):
+            own[:, :, a, b] = own[:, :, b, a] = ((blocks[:, a] * blocks[:, b]) @ inverse).T
+        return np.linalg.solve(own, dual_coef)[..., 0]
 
     @property
     def powers(self) -> Float[np.ndarray, " rows"]:
@@ -187,9 +207,13 @@ class FeatureSample(Sample):
         """Zero: squares of singular values have no sign to lose."""
         return 0.0
 
-    def left_out(self, ridge: float) -> Float[np.ndarray, "n k"]:
+    def noise(self, eps: float) -> float:
+        """Of squares of singular values."""
+        return eps**2 * float(self.eigenvalues.max(initial=0.0))
+
+    def left_out(self, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n k"]:
         """See ``Sample``."""
-        return self.spectrum.solve(self.y, ridge).loo
+        return np.array([self.spectrum.solve(self.y, float(ridge)).loo for ridge in ridges]).reshape(-1, *self.y.shape)
 
     @property
     def powers(self) -> Float[np.ndarray, " rows"]:
@@ -201,6 +225,14 @@ class FeatureSample(Sample):
         if self.rows > len(inside):
             found[0] = max(float(np.sum(rest**2)) / self.y.size - float(inside.sum()), 0.0)
         return found
+
+
+def _dual_coefs(
+    vectors: Float[np.ndarray, "n r"], inverse: Float[np.ndarray, "r p"], projected: Float[np.ndarray, "r k"]
+) -> Float[np.ndarray, "p n k"]:
+    """(K + ridge)^-1 y for all ridges, in one product."""
+    scaled = inverse[:, :, None] * projected[:, None, :]
+    return (vectors @ scaled.reshape(len(vectors.T), -1)).reshape(len(vectors), *scaled.shape[1:]).transpose(1, 0, 2)
 
 
 def rebuilt(spectrum: Spectrum, y: Float[np.ndarray, "n k"]) -> KernelSample:
