@@ -173,7 +173,7 @@ def trainability(
         block=block,
         **points._asdict(),
         phase=points.phase,
-        modes=_modes(block, points, count),
+        modes=modes_of(block, points, count),
         inputs=len(kernel) - 1,
         depths=checked,
         condition=known.condition,
@@ -237,7 +237,8 @@ def _predicted(
     return [Conditioning(*map(float, values)) for values in zip(*columns, strict=True)], depths[last], leading
 
 
-def _modes(block: Block, points: FixedPoints, count: int) -> Modes | None:
+def modes_of(block: Block, points: FixedPoints, count: int) -> Modes | None:
+    """The depth scales of each mode that the block's filters know; None where there are none, or no fixed point."""
     labels = next(filter(None, (mode_labels(filter, count) for filter in block.filters)), ())
     if not labels or not 0 < points.q_star < math.inf:
         return None

@@ -5,6 +5,7 @@ with several outputs, where a batch is padded.
 """
 
 from fault import Fault
+from faults_of_curves import CURVES
 from faults_of_forces import FORCE_FAULTS
 from faults_of_inducing import INDUCING
 from faults_of_kernels import KERNELS
@@ -13,4 +14,4 @@ from faults_of_moments import MOMENTS
 from faults_of_products import PRODUCTS
 from faults_of_results import RESULTS
 
-FAULTS: tuple[Fault, ...] = (*KERNELS, *PRODUCTS, *MOMENTS, *INDUCING, *FORCE_FAULTS, *MAPS, *RESULTS)
+FAULTS: tuple[Fault, ...] = (*KERNELS, *PRODUCTS, *MOMENTS, *INDUCING, *CURVES, *FORCE_FAULTS, *MAPS, *RESULTS)

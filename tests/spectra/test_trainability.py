@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import so3ntk
 from so3ntk.engine.state import State
 from so3ntk.spectra import phase_diagram, trainability
 from so3ntk.spectra.block import block_of
+from so3ntk.spectra.deep_networks import modes_of
 from so3ntk.spectra.fixed_points import fixed_points
 from so3ntk.spectra.modes import mode_labels
 from so3ntk.sphere.harmonics import real_harmonics
@@ -135,7 +137,7 @@ def test_the_rates_are_those_of_the_recursion(w2):
     np.testing.assert_allclose(deep.mean_predictor_predicted[1:], [slow[d][1] for d in (300, 301)], rtol=1e-3)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if str(case) in ("Gelu", "Sin", "Cos", "Relu")], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if str(case) in ("Gelu", "Sin", "Relu")], ids=str)
 def test_fixed_points_of_activations_by_slow_quadrature(case):
     W, b = (1.2, 0.4) if case.homogeneity is None else (0.9, 0.4)
     found = points_of(case.activation, W, b)
@@ -157,10 +159,12 @@ def test_relu():
     assert critical.c_star == 1.0
     np.testing.assert_allclose(critical.condition, (8 + 3) / 3, rtol=0.01)
     assert critical.laws.condition.limit == 11 / 3
-    ordered = trainability(so3ntk.Relu(), 1.1, 0.3, depths=[20, 22, 24, 44])
+    ordered = trainability(so3ntk.Relu(), 1.1, 0.3, depths=[20, 36, 40])
     np.testing.assert_allclose(ordered.q_star, 0.09 / (1 - 1.21 / 2), rtol=1e-12)
+    assert ordered.matched == 40
+    np.testing.assert_allclose(ordered.condition_predicted[1], ordered.condition[1], rtol=0.01)
     np.testing.assert_allclose(
-        ordered.condition[1] / ordered.condition[0], 1 / ordered.chi_1, rtol=0.02
+        ordered.condition[2] / ordered.condition[1], ordered.chi_1**-2, rtol=0.01
     )  # half the exponent
     assert points_of(so3ntk.Relu(), 1.5, 0.1).phase == "unbounded"
     assert points_of(so3ntk.Relu(), 0.9).q_star == 0
@@ -193,10 +197,6 @@ def test_residual_blocks():
     whole = trainability(block, depths=[3])
     assert math.isnan(whole.edge)
     assert points_of(block_with(block, whole.edge_factor)).phase == "critical"
-    skip = so3ntk.serial(
-        so3ntk.FanOut(2), so3ntk.parallel(so3ntk.Erf(), so3ntk.Identity()), so3ntk.FanInSum(), so3ntk.Dense()
-    )
-    assert points_of(skip).phase == "unbounded"
 
 
 def block_with(block, factor):
@@ -216,7 +216,6 @@ def test_other_ends():
     np.testing.assert_allclose(products.q_star, roots.min(), rtol=1e-12)
     with pytest.raises(ValueError, match=r"no variance that attracts: those below 0\.3333 vanish"):
         trainability(so3ntk.Monomial(2))
-    assert points_of(so3ntk.Monomial(2), 0.3, 0.1).phase == "ordered"  # with a bias there is one
 
 
 def test_a_network_is_its_block():
@@ -248,11 +247,12 @@ def test_a_network_is_its_block():
 def test_degrees_of_caps_layer_by_layer():
     """A field c* + small harmonics through the layers themselves: each degree falls by its own factor, and variances by theirs."""
     conv, erf, grid = so3ntk.GroupConv(support=0.9, W_std=1.5**0.5, b_std=B), so3ntk.Erf(), SphereGrid(16)
-    found = trainability(so3ntk.serial(conv, erf), depths=[1], modes=6)
-    modes, q = found.modes, found.q_star
+    block = block_of(so3ntk.serial(conv, erf), None, None, "test")
+    found = fixed_points(block)
+    modes, q = modes_of(block, found, 6), found.q_star
     harmonics = real_harmonics(grid.directions, 6)
     shape, ones = (8, -1, 1, 1), np.ones(len(grid))
-    geometry = LocalSphereGeometry(grid, jnp.ones(1))
+    geometry, step = LocalSphereGeometry(grid, jnp.ones(1)), eqx.filter_jit(lambda state: conv(erf(state)))
     for about, factors in ((found.c_star * q, modes.factor), (None, modes.variance_factor)):
         bump = 1e-4 * harmonics.sum(axis=1)
         kernel = ones * (found.c_star * q) if about is None else about + bump
@@ -260,7 +260,7 @@ def test_degrees_of_caps_layer_by_layer():
         fields = [jnp.asarray(a).reshape(shape) for a in (kernel, kernel, variance, variance)]
         state = State(geometry, *fields)
         for _ in range(3):
-            before, state = state, conv(erf(state))
+            before, state = state, step(state)
         values = [np.asarray(s.variance1 if about is None else s.nngp).ravel() for s in (before, state)]
         coefficients = [harmonics.T @ (grid.weights * v) for v in values]
         for degree in range(1, 6):
@@ -273,13 +273,15 @@ def test_degrees_of_caps_layer_by_layer():
 
 def test_fourier_modes_of_windows_layer_by_layer():
     conv, erf, n = planar.GroupConv((3, 3), W_std=1.5**0.5, b_std=B), so3ntk.Erf(), 6
-    found = trainability(so3ntk.serial(erf, conv), depths=[1], modes=n)
-    q, rows = found.q_star, np.arange(n)
-    for label, factor in zip(found.modes.labels, found.modes.factor, strict=True):
+    block = block_of(so3ntk.serial(erf, conv), None, None, "test")
+    found = fixed_points(block)
+    modes, q, rows = modes_of(block, found, n), found.q_star, np.arange(n)
+    step = eqx.filter_jit(lambda state: conv(erf(state)))
+    for label, factor in zip(modes.labels, modes.factor, strict=True):
         wave = np.cos(2 * np.pi * (label[0] * rows[:, None] + label[1] * rows[None]) / n)
         field = jnp.asarray(found.c_star * q + 1e-5 * wave)
         geometry = planar.geometry.LocalGeometry(jnp.array([1, 2]), (n, n), (n, n), 1)
-        state = conv(erf(State(geometry, field, field, q * jnp.ones((n, n)), q * jnp.ones((n, n)))))
+        state = step(State(geometry, field, field, q * jnp.ones((n, n)), q * jnp.ones((n, n))))
         measured = np.sum(wave * (np.asarray(state.nngp) - found.c_star * q)) / np.sum(wave * 1e-5 * wave)
         assert abs(measured - factor) < 1e-4
     assert mode_labels(planar.GroupConv((3, 3), "SAME").filter, 4) == ()
