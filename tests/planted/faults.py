@@ -14,4 +14,4 @@ from faults_of_moments import MOMENTS
 from faults_of_products import PRODUCTS
 from faults_of_results import RESULTS
 
-FAULTS: tuple[Fault, ...] = (*KERNELS, *PRODUCTS, *MOMENTS, *INDUCING, *CURVES, *FORCE_FAULTS, *MAPS, *RESULTS)
+FAULTS: tuple[Fault, ...] = (*KERNELS, *PRODUCTS, *MOMENTS, *INDUCING, *CURVES, *FORCE_FAULTS, *MAPS, *RESULTS, *DEPTH)
