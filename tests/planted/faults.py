@@ -6,6 +6,7 @@ with several outputs, where a batch is padded.
 
 from fault import Fault
 from faults_of_curves import CURVES
+from faults_of_depth import DEPTH
 from faults_of_forces import FORCE_FAULTS
 from faults_of_inducing import INDUCING
 from faults_of_kernels import KERNELS
