@@ -31,6 +31,7 @@ from jaxtyping import Float
 from planar.groups import GROUPS
 from planar.layers import Flatten as FlattenImages
 from planar.layers import read_images
+from so3ntk.basics.arguments import check_flag
 from so3ntk.basics.arrays import refuse_masked
 from so3ntk.engine.demand import lifts_of, needs_selves
 from so3ntk.engine.geometry import Probe
@@ -147,6 +148,7 @@ def irrep_spectrum(
     group: str | None = None,
     degrees: int | None = None,
     quadrature: RotationGrid | LocalGrid | None = None,
+    each_layer: bool = True,
 ) -> IrrepSpectrum:
     """The spectrum of a network's kernel on signals and all their moved copies, by irreps of the group.
 
@@ -154,7 +156,8 @@ def irrep_spectrum(
     networks that are asked for another group than their own, all layers at once. x: n signals on the sphere, or images.
     kernel: "ntk" or "nngp". group: that of the orbits, "SO3" or "O3", "C1", "C2", "C4", "D4"; by default the network's own,
     "SO3" and "C4" of fully connected ones. degrees: on the sphere the irreps l < degrees, by default twice the bandlimit. quadrature: on the
-    sphere, by default the network's.
+    sphere, by default the network's. each_layer: whether power is measured after each layer, which compiles a program for each, or
+    after the last alone.
 
     Holds the kernels of n^2 pairs at all motions, at most 2 GiB. Raises TypeError and ValueError for what is no network, no
     signals, sums over parts, readouts in branches, padding other than "CIRCULAR", and PrecisionError for kernels that are not finite.
@@ -169,6 +172,7 @@ def irrep_spectrum(
         )
     refuse_masked(x, f"{where}: x")
     prefixes, moves, readout = _prefixes(net, group, where)
+    prefixes = prefixes if check_flag(each_layer, where, "each_layer") else prefixes[-1:]
     orbit = _orbit(net, x, group, degrees, quadrature, where)
     count = len(x)
     if count == 0:
@@ -354,6 +358,8 @@ def _rest(orbit: Orbit, prefixes: list, power: np.ndarray, kernel: str, moves: b
         {k.key.degree for k in orbit.kinds}
     ):
         return unknown
+    if len(prefixes[0]) > 1:
+        return unknown  # without the power after lifting
     q = jnp.asarray(power[0].sum(axis=1), jnp.result_type(float))
     states: Any = [State(Probe(), q, q, q, q, width=lift.width)]
     for layer in others:
