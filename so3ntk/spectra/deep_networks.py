@@ -165,7 +165,7 @@ def trainability(
     count = _count(modes, where, "modes")
     points = fixed_points(block)
     kernel = _start(inputs, points, where)
-    recursion = _recursion(block, kernel, checked)
+    recursion = kernels_at(block, kernel, checked)
     found = [_reliable(conditioning(theta), block) for _, theta in recursion]
     predicted, matched, leading = _predicted(block, points, recursion, found, checked)
     known, asymptotes = (Conditioning(*map(np.array, zip(*values, strict=True))) for values in (found, predicted))
@@ -198,7 +198,7 @@ def depth_scale(chi: float) -> float:
     return math.inf if abs(size - 1) < 1e-15 else -1 / math.log(size)
 
 
-def _recursion(block: Block, kernel: np.ndarray, depths: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+def kernels_at(block: Block, kernel: np.ndarray, depths: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Both kernels at each depth, both begun with that of the inputs, as after a first linear layer."""
     variances = np.diag(kernel)
     q1, q2 = (np.broadcast_to(q, kernel.shape) for q in (variances[:, None], variances[None, :]))
