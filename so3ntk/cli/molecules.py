@@ -227,7 +227,8 @@ def load_molecules(args: argparse.Namespace, needed: int, seed: int) -> Any:
         return load_qm9(needed, seed=seed, target=args.target, path=args.data)
     data = read_molecules(args.data, target_key=args.target, unit=_unit(args))
     if needed > len(data):
-        raise ValueError(f"{needed} training and test molecules are asked for, {args.data} holds {len(data)}.")
+        training = "--sample" if hasattr(args, "sample") else "--sizes"
+        raise ValueError(f"{training} and --test ask for {needed} molecules, {args.data} holds {len(data)}.")
     to_angstrom(data.atoms, args.length_unit)
     _check_forces(data, args)
     return data[np.random.default_rng(seed).permutation(len(data))[:needed]]

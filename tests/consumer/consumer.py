@@ -13,7 +13,7 @@ from ase import Atoms
 import planar
 import so3ntk
 from planar import datasets
-from so3ntk import empirical, hyperparameters, interop, molecules, predict, saving, solvers, testing, training
+from so3ntk import empirical, hyperparameters, interop, molecules, predict, saving, solvers, spectra, testing, training
 
 Matrix = np.ndarray
 
@@ -113,6 +113,18 @@ def estimators(net: so3ntk.Network, X: Matrix, y: Matrix) -> None:
     saving.register(so3ntk.Network, "mine")
     print(labels, grams, fit.ridge, saving.load("model.npz"), interop, unit)
     raise so3ntk.RidgePathWarning(so3ntk.QuadratureWarning(so3ntk.__version__))
+
+
+def learning(k: Matrix, y: Matrix, model: so3ntk.KernelRegressor) -> None:
+    """What a Gram matrix says of its targets, and learning curves."""
+    found: spectra.GramSpectrum = spectra.spectrum(k, y)
+    decay: spectra.Exponent = spectra.feature_spectrum(k, y).decay
+    curve: spectra.LearningCurve = found.learning_curve([100, 1000], ridge=0.1)
+    plain: spectra.ErrorCurve = model.learning_curve([100, 1000]).plain
+    measured: list[spectra.Measured] = spectra.measured_errors(k, y, [100], curve.ridges[:1], test=20)
+    assert_type(curve.rmse, Matrix)
+    found.plot("spectrum.png", curve, [(m.size, m.rmse) for m in measured])
+    print(decay.value, plain.rmse, curve.statement, found.learning_times(), found.effective_dimension(0.1))
 
 
 def dynamics(net: so3ntk.Network, k: Matrix, y: Matrix, x: Matrix) -> None:
