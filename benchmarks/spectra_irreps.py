@@ -35,6 +35,9 @@ import planar
 import so3ntk
 from planar.datasets import load_digits, shrink
 from so3ntk.spectra import irrep_spectrum, trainability
+from so3ntk.spectra.asymptotes import linearised
+from so3ntk.spectra.deep_networks import kernels_at
+from so3ntk.spectra.fixed_points import fixed_points
 
 ACTIVATIONS: dict[str, so3ntk.Layer] = {
     "relu": so3ntk.Relu(), "abs": so3ntk.Abs(), "erf": so3ntk.Erf(), "gelu": so3ntk.Gelu(), "sin": so3ntk.Sin(),
@@ -137,18 +140,18 @@ def rates() -> list[dict[str, Any]]:
                 mean = sum(weights) / n
                 exact[depth] = values[n - 1] / values[0], mp.sqrt(sum((weight - mean) ** 2 for weight in weights))
         inputs = cosines * float(q)
-        both = [depth + step for depth in depths for step in (0, 1)]
         leading = trainability(so3ntk.Erf(), float(w2) ** 0.5, 0.05**0.5, [200], inputs=(inputs + inputs.T) / 2)
         shift = 1 if leading.phase == "chaotic" else 0
-        predicted = [
-            trainability(so3ntk.Erf(), float(w2) ** 0.5, 0.05**0.5, [min(200, d), d], inputs=(inputs + inputs.T) / 2)
-            for d in both
-        ]
+        ((kernel_200, theta_200),) = kernels_at(leading.block, (inputs + inputs.T) / 2, (200,))
+        both = np.array([depth + step for depth in depths for step in (0.0, 1.0)])
+        predicted = linearised(leading.block, fixed_points(leading.block), kernel_200, theta_200, both - 200)
         print(
             f"\nErf, W_std^2 = {float(w2)}, b_std^2 = 0.05: {leading.phase}; q* {leading.q_star:.8f} (60 digits: {mp.nstr(q, 9)})"
         )
-        print("                 kappa" + " " * 38 + "mean predictor, centred targets")
-        print("  depth    factor   leading   log rate   leading  linearised    factor   leading   log rate   leading")
+        print("                 kappa" + " " * 48 + "mean predictor, centred targets")
+        print(
+            "  depth    factor   leading   log rate   leading  linearised    factor   leading   log rate   leading  linearised"
+        )
         for depth in depths:
             line = f"  {depth:5d}"
             row: dict[str, Any] = {"W_std^2": float(w2), "depth": depth}
@@ -159,11 +162,10 @@ def rates() -> list[dict[str, Any]]:
                     f"{factor:10.5f}{law.factor(depth):10.5f}{np.log(factor):11.5f}{np.log(law.factor(depth)):10.5f}"
                 )
                 row[("kappa", "P")[k]] = {"factor": factor, "leading": law.factor(depth)}
-                if k == 0:
-                    at = both.index(depth)
-                    pair = [float(p.condition_predicted[-1]) - low for p in predicted[at : at + 2]]
-                    line += f"{np.log(pair[1] / pair[0]):12.5f}"
-                    row["kappa"]["linearised"] = pair[1] / pair[0]
+                at = 2 * depths.index(depth)
+                pair = [float(values[k]) - low for values in predicted[at : at + 2]]
+                line += f"{np.log(pair[1] / pair[0]):12.5f}"
+                row[("kappa", "P")[k]]["linearised"] = pair[1] / pair[0]
             print(line)
             rows.append(row)
     return rows

@@ -11,8 +11,9 @@ import planar.geometry
 import so3ntk
 from so3ntk.engine.state import State
 from so3ntk.spectra import phase_diagram, trainability
+from so3ntk.spectra.asymptotes import linearised
 from so3ntk.spectra.block import block_of
-from so3ntk.spectra.deep_networks import modes_of
+from so3ntk.spectra.deep_networks import kernels_at, modes_of
 from so3ntk.spectra.fixed_points import fixed_points
 from so3ntk.spectra.modes import mode_labels
 from so3ntk.sphere.harmonics import real_harmonics
@@ -115,7 +116,6 @@ def test_the_rates_are_those_of_the_recursion(w2):
     exact = ErfRecursion(w2, 0.05)
     kernel = inputs * float(exact.q)
     found = trainability(so3ntk.Erf(), w2**0.5, B, (*depths[:-2], 220), inputs=(kernel + kernel.T) / 2)
-    deep = trainability(so3ntk.Erf(), w2**0.5, B, (220, 300, 301), inputs=(kernel + kernel.T) / 2)
     slow = exact.conditioning(inputs, depths)
     shift = 1 if w2 > 1.3 else 0  # in the chaotic phase kappa goes to one
     for i in (0, 2, 4):
@@ -131,10 +131,13 @@ def test_the_rates_are_those_of_the_recursion(w2):
                 rates[: 1 + shift], np.log(factors)[: 1 + shift], rtol=0.02
             )  # else P is constant
     assert found.matched == 220
-    np.testing.assert_allclose(
-        deep.condition_predicted[1:] - shift, [slow[d][0] - shift for d in (300, 301)], rtol=1e-4
-    )
-    np.testing.assert_allclose(deep.mean_predictor_predicted[1:], [slow[d][1] for d in (300, 301)], rtol=1e-3)
+    block, points = block_of(so3ntk.Erf(), w2**0.5, B, "test"), points_of(so3ntk.Erf(), w2**0.5, B)
+    ((kernel, theta),) = kernels_at(block, (kernel + kernel.T) / 2, (220,))
+    deep = linearised(block, points, kernel, theta, np.array([80.0, 81.0]))
+    for beyond, values in zip(deep, (slow[300], slow[301]), strict=True):
+        np.testing.assert_allclose(
+            [beyond.condition - shift, beyond.centred], [values[0] - shift, values[1]], rtol=0.01
+        )
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if str(case) in ("Gelu", "Sin", "Relu")], ids=str)
