@@ -158,6 +158,12 @@ def main() -> int:
                 times[5::5], result["predicted"][part][5::5], result["left"]["parts"][part][5::5], strict=True
             )
             print(f"  {part:26s}" + "".join(f"  t={t:<7.3g}{p:6.3f}{m:6.3f}" for t, p, m in columns))
+    print("\nmean square of what is left of all four parts together (4 at the start), on training copies and on others")
+    for name, result in results.items():
+        columns = zip(
+            times[5::5], result["left"]["all"]["training"][5::5], result["left"]["all"]["others"][5::5], strict=True
+        )
+        print(f"  {name:26s}" + "".join(f"  t={t:<7.3g}{inside:6.3f}{outside:6.3f}" for t, inside, outside in columns))
     folder = output_folder(args.out)
     draw(results, times, folder / "spectral_bias.png")
     as_lists = jax.tree.map(lambda a: np.asarray(a).tolist(), results)

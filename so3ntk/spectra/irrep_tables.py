@@ -65,7 +65,7 @@ def picture(found: IrrepSpectrum, path: str | PathLike, title: str | None) -> Pa
         bottom = bottom + share
     left.set_xticks(np.arange(len(found.layers)), found.layers, rotation=45, ha="right", fontsize=8)
     left.set(ylabel="share of the power", ylim=(0, 1), title="Power of the features after each layer")
-    left.legend(fontsize=7, ncols=2, loc="lower left")
+    left.legend(fontsize=7, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
     for k, colour in zip(shown, colours, strict=False):
         values = found.eigenvalues[k][:MOST_EIGENVALUES]
         values = values[values > 1e-12 * max(float(values[0]), 1e-300)]

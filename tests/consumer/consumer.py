@@ -76,6 +76,18 @@ def kernels(net: so3ntk.Network) -> None:
     print(approximation, low, path, averaged(x), so3ntk.augment_dataset(x, diagonal, so3ntk.random_rotations(3)))
 
 
+def deep(net: so3ntk.Network, x: so3ntk.SphereSignal, y: Matrix) -> None:
+    """Depth, irreps, hyperparameters."""
+    found: spectra.Trainability = spectra.trainability(so3ntk.Erf(), 1.2, 0.2, depths=[1, 10, 100])
+    scale: float = found.depth_c
+    diagram: spectra.PhaseDiagram = spectra.phase_diagram(so3ntk.Relu(), [1.0, 1.5], [0.0, 0.1])
+    irreps: spectra.IrrepSpectrum = spectra.irrep_spectrum(net, x, kernel="nngp", degrees=3)
+    target: spectra.TargetParts = irreps.target(y)
+    left: Matrix = target.residual([1.0, 10.0], so3ntk.random_rotations(1))
+    slopes: spectra.Sensitivity = spectra.sensitivity(net, x, y, ridge=0.1)
+    print(scale, diagram.plot("phases.png"), irreps.kept_by("mlp"), left, slopes.by_likelihood().names)
+
+
 def maps(values: Matrix, lat: Matrix, lon: Matrix) -> so3ntk.SphereSignal:
     """Maps and pictures, healpy's and pyshtools' coefficients."""
     x = so3ntk.SphereSignal.from_map(values, lat=lat, lon=lon, bandlimit=8, mask=np.isnan(values))
