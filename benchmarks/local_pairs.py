@@ -103,8 +103,8 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", args.float64)
     from so3ntk import ProductGrid, SphereGrid
-    from so3ntk.sphere.global_support import Grid
     from so3ntk.sphere.local_support import Turn
+    from so3ntk.sphere.transforms.grid import Grid
 
     dtype = np.float64 if args.float64 else np.float32
     rotations = ProductGrid(16, 7)

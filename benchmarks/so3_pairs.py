@@ -106,8 +106,8 @@ def measure(runners: dict[str, tuple[Callable, int]], turns: int) -> dict[str, l
 
 def products_table(so3ntk, dtype, turns: int) -> None:
     """Microseconds per pair of polynomial towers on their exact grids beside one ReLU layer, with 1 and 80 channels."""
-    from so3ntk.sphere.global_support import Grid
     from so3ntk.sphere.quadrature import exact_grid
+    from so3ntk.sphere.transforms.grid import Grid
 
     pooled = so3ntk.GroupPool(), so3ntk.Dense()
     relu = so3ntk.serial(so3ntk.Lift(), so3ntk.Relu(), *pooled)
@@ -150,8 +150,8 @@ def main() -> None:
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", args.float64)
     import so3ntk
-    from so3ntk.sphere.global_support import Grid
     from so3ntk.sphere.haar import ProductGrid
+    from so3ntk.sphere.transforms.grid import Grid
 
     dtype = np.float64 if args.float64 else np.float32
     rotation_grid = ProductGrid(args.n, args.n_beta)

@@ -18,13 +18,15 @@ from so3ntk.engine.filters import within
 from so3ntk.engine.geometry import Point
 from so3ntk.engine.state import State
 from so3ntk.interop.covariances import Known, as_signals, first_state
-from so3ntk.sphere.global_support import HIGHEST, Blocks, Grid
+from so3ntk.sphere.global_support import Blocks
 from so3ntk.sphere.harmonics import real_harmonics
 from so3ntk.sphere.layers.flatten import Flatten
 from so3ntk.sphere.layers.lift import Lift
 from so3ntk.sphere.local_support import LocalSphereGeometry, Turn
 from so3ntk.sphere.rotations import block_indices
 from so3ntk.sphere.signals import SphereSignal
+from so3ntk.sphere.transforms.grid import Grid
+from so3ntk.sphere.transforms.images import HIGHEST
 
 
 @first_state.register

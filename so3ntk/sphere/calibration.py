@@ -27,8 +27,8 @@ from so3ntk.engine.layers.base import flatten
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 from so3ntk.engine.scaling import balance
 from so3ntk.engine.state import Pair
-from so3ntk.sphere.global_support import Blocks, walsh_hadamard
-from so3ntk.sphere.haar import ProductGrid, RotationGrid, columns_by_class, wigner_tables
+from so3ntk.sphere.global_support import Blocks
+from so3ntk.sphere.haar import ProductGrid, RotationGrid
 from so3ntk.sphere.motions import evaluation_on
 from so3ntk.sphere.positions import SphereGrid
 from so3ntk.sphere.quadrature import (
@@ -43,6 +43,7 @@ from so3ntk.sphere.quadrature import (
     position_rings,
 )
 from so3ntk.sphere.rotations import real_wigner_D
+from so3ntk.sphere.transforms.grid import sampler
 
 #: Points in alpha and gamma that ``calibrate`` tries.
 LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
@@ -294,19 +295,16 @@ def _on_grid(layers, sample: Sample, grid: RotationGrid | LocalGrid) -> Measured
     towers, blocks = _towers(layers[:span], f, g, sample.nodes)
     towers, blocks = jax.tree.map(np.asarray, towers), np.asarray(blocks, np.float64)
     readout: Any = readout_of(layers[:span])
-    tables = wigner_tables(grid, bandlimit)
-    columns = columns_by_class(bandlimit, grid.images)
+    sample_on_grid = sampler(grid, bandlimit)
     weights = _weights(readout, grid, len(blocks[0]))
     nngps, ntks, alignments = [], [], []
     for k in range(len(sample.i)):
         tower = jax.tree.map(lambda leaf, k=k: leaf[k].astype(np.float64), towers)
-        halves = [walsh_hadamard([half[c] @ t for c, t in zip(columns, tables, strict=True)]) for half in blocks[k]]
-        images = np.concatenate(halves)
-        c = images * tower.inverse_norm
+        c = np.concatenate([sample_on_grid(half) for half in blocks[k]]) * tower.inverse_norm
         t = from_s(np.sqrt(np.clip((1 - np.abs(c)) / 2, 0, 0.5)), sample.nodes.stretch, np.arcsinh)
         for kernels, branches in zip((nngps, ntks), tower.chebyshev, strict=True):
             positive, negative = (np.polynomial.chebyshev.chebval(t, p) for p in branches)
-            mean = weights @ np.where(c >= 0, positive, negative).ravel() * tower.scale
+            mean = weights @ np.where(c >= 0, positive, negative) * tower.scale
             kernels.append(np.asarray(readout.finish(np.asarray(mean))))
         alignments.append(c.max())
     return Measured(*(np.array(values) for values in (nngps, ntks, alignments)))

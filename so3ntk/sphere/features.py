@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from so3ntk.engine.features import HIGHEST, Components, Features, Vectors
-from so3ntk.sphere.global_support import Blocks, Grid, SphereGeometry
+from so3ntk.sphere.global_support import Blocks, SphereGeometry
 from so3ntk.sphere.irreps import Irrep, require_no_parity
+from so3ntk.sphere.transforms.grid import Grid
 
 #: Filters or features degree by degree: (2l + 1, 2l + 1, ...) or (n, 2l + 1, 2l + 1, ...).
 Degrees = tuple[Float[Array, "..."], ...]

@@ -15,63 +15,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float
 
 from so3ntk.engine.filters import Filter, Spectrum
 from so3ntk.engine.geometry import PositionFree
-from so3ntk.engine.plan import MANY
-from so3ntk.engine.sizes import on_gpu
 from so3ntk.sphere.coupling import coupled_count, coupled_squares
-from so3ntk.sphere.haar import RotationGrid, columns_by_class, wigner_tables
-from so3ntk.sphere.irreps import Irrep, require_no_parity, rows_by_class, start_of
+from so3ntk.sphere.irreps import Irrep, require_no_parity, start_of
 from so3ntk.sphere.rotations import block_indices
+from so3ntk.sphere.transforms.dense import channel_products
+from so3ntk.sphere.transforms.images import HIGHEST, images_of, walsh_hadamard
 
-HIGHEST = jax.lax.Precision.HIGHEST
-#: Values that processors compute at a time: faster programs end no loop with single ones.
-LANES = 8
 #: Multiplications in one product of large matrices that take as long as one in the program of pairs: measured, 3 to 6; and
 #: how many fewer there are where pairs are summed, at least.
 FASTER, SUMMED = 4, 4
-#: The bandlimit up to which a GPU multiplies faster than it reads and writes.
-DENSE = 6
-
-
-class Grid(eqx.Module):
-    """A rotation grid as arrays for JAX: Wigner tables by sign class, weights; cast from float64 to the data's dtype."""
-
-    tables: tuple[Float[Array, "_p q"], ...]
-    weights: Float[Array, " q"]
-    bandlimit: int = eqx.field(static=True)
-    unrolled: bool = eqx.field(static=True, default=False)
-    dense: bool = eqx.field(static=True, default=False)
-
-    @classmethod
-    def load(cls, grid: RotationGrid, bandlimit: int, dtype, pairs: int = 0) -> Grid:
-        """The tables of a grid for degrees below the bandlimit, and by the number of pairs whether to unroll.
-
-        Sums over the images of a rotation run faster unrolled, in a program that takes three times as long to compile.
-        There the last representative is repeated, with weight zero, up to a multiple of ``LANES``. On a GPU a low
-        bandlimit's rotations have one dense table: it multiplies sixteen times as much, and moves a third of the bytes.
-        """
-        tables, weights = wigner_tables(grid, bandlimit), grid.representative_weights
-        if bandlimit <= DENSE and len(tables) > 1 and on_gpu():
-            table = jnp.asarray(_dense_table(tables, bandlimit), dtype)
-            return cls((table,), jnp.asarray(np.tile(weights, len(tables)), dtype), bandlimit, dense=True)
-        unrolled = pairs * len(tables) * len(weights) >= MANY
-        padding = -len(weights) % LANES if unrolled else 0
-        tables = tuple(jnp.asarray(np.pad(table, ((0, 0), (0, padding)), "edge"), dtype) for table in tables)
-        return cls(tables, jnp.asarray(np.pad(weights, (0, padding)), dtype), bandlimit, unrolled)
-
-    @property
-    def images(self) -> int:
-        """How many rotations each representative stands for: 16 or 1."""
-        return len(self.tables)
-
-    @property
-    def size(self) -> int:
-        """The number of rotations."""
-        return self.images * len(self.weights)
 
 
 class Blocks(eqx.Module):
@@ -91,7 +47,7 @@ class SphereGeometry(PositionFree):
 
     def correlate(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Blocks:
         r"""K^l_mn = (1/C) (1/4 pi) sum_c a^c_lm b^c_ln."""
-        return Blocks(_channel_products(self._weighted(f), self._truncated(g)), self._bandlimit(f))
+        return Blocks(channel_products(self._weighted(f), self._truncated(g)), self._bandlimit(f))
 
     def variance(self, f: Float[Array, "p c"]) -> Float[Array, ""]:
         """(1/C) (1/4 pi) sum of the squared coefficients: the value of the correlation at the identity."""
@@ -112,7 +68,7 @@ class SphereGeometry(PositionFree):
         """int D^l(r) K_r dr."""
         side = 2 * degree + 1
         if not isinstance(field, Blocks):
-            return jnp.dot(self._moments(degree), field, precision=HIGHEST).reshape(side, side)
+            return self._moment(self.grid.transform.from_order(field), degree)
         if degree >= field.bandlimit:
             return jnp.zeros((side, side), field.values.dtype)
         start = start_of(degree)
@@ -133,23 +89,20 @@ class SphereGeometry(PositionFree):
         """
         if irrep is not None:
             require_no_parity(irrep)
-        bandlimit = self._bandlimit(f)
-        order = np.concatenate(columns_by_class(bandlimit, self.grid.images))
-        coefficients = _channel_products(self._weighted(f), self._truncated(g))
-        products = self._products(coefficients[order], bandlimit)
-
-        together = images_of(products)
-        images = walsh_hadamard(products) if self.grid.unrolled else [together]
+        transform = self.grid.transform
+        classes = transform.correlation(self._weighted(f), self._truncated(g))
+        together = images_of(classes)
+        images = walsh_hadamard(classes) if self.grid.unrolled else [together]
 
         def mean(p):
             values = [function(p, image) for image in images]
             total = sum(values) if self.grid.unrolled else jnp.sum(values[0], axis=0)
-            if self.grid.dense:  # a sum is one program with what is summed; a product of matrices has it written first
+            if self.grid.fused:
                 return jnp.sum(total * self.grid.weights)
             return jnp.dot(total, self.grid.weights, precision=HIGHEST)
 
         def moment(p, degree):
-            return self.moment(function(p, together).ravel(), degree)
+            return self._moment(function(p, together), degree)
 
         read = mean if irrep is None else functools.partial(moment, degree=irrep.degree)
         # A loop over kernels, not one fused evaluation of all: XLA would write the images to memory.
@@ -205,7 +158,7 @@ class SphereGeometry(PositionFree):
         weights = (self.channel_weights, self.degree_weights)
         if any(given is not None and not np.all(np.asarray(given) >= 0) for given in weights):
             return False
-        pair = f.shape[1] * _block_count(self._bandlimit(f)) + each * self.grid.size
+        pair = f.shape[1] * start_of(self._bandlimit(f)) + each * self.grid.size
         return products <= FASTER * pair * (SUMMED if summed else 1)
 
     def _scaled(self, f: Float[Array, "a p c"]) -> Float[Array, "a k c"]:
@@ -234,8 +187,8 @@ class SphereGeometry(PositionFree):
         """Values at all rotations of the grid."""
         if not isinstance(field, Blocks):
             return field
-        order = np.concatenate(columns_by_class(field.bandlimit, self.grid.images))
-        return images_of(self._products(field.values[order], field.bandlimit)).ravel()
+        transform = self.grid.transform
+        return transform.in_order(images_of(transform.synthesis(field.values, field.bandlimit)))
 
     def add(self, a: Blocks | Array, b: Blocks | Array) -> Blocks | Array:
         """The sum, as blocks if both are."""
@@ -253,6 +206,11 @@ class SphereGeometry(PositionFree):
         if isinstance(field, Blocks):
             return Blocks(field.values.at[0].add(constant), field.bandlimit)
         return field + constant
+
+    def _moment(self, images: Float[Array, "k q"], degree: int) -> Float[Array, "m m"]:
+        """Of values at the images."""
+        side = 2 * degree + 1
+        return self.grid.transform.moment(images, self.grid.weights, degree).reshape(side, side)
 
     def _bandlimit(self, f: Float[Array | np.ndarray, "p c"]) -> int:
         signal = int(np.sqrt(f.shape[0]) + 0.5)
@@ -272,82 +230,13 @@ class SphereGeometry(PositionFree):
             f = f * weights[:, None]
         return f
 
-    def _products(self, coefficients: Float[Array, " p"], bandlimit: int) -> list[Float[Array, " q"]]:
-        """For each sign class, its part of the function at the representatives; coefficients ordered by class."""
-        products, start = [], 0
-        for columns, table in zip(columns_by_class(bandlimit, self.grid.images), self._tables(bandlimit), strict=True):
-            products.append(jnp.dot(coefficients[start : start + len(columns)], table, precision=HIGHEST))
-            start += len(columns)
-        return products
-
     def _blocks(self, field: Blocks | Array, bandlimit: int) -> Blocks:
         """The coefficients below a bandlimit: truncated, or (2l + 1) times the mean of K_r D^l_mn(r) on the grid."""
         if isinstance(field, Blocks):
             bandlimit = min(bandlimit, field.bandlimit)
-            return Blocks(field.values[: _block_count(bandlimit)], bandlimit)
-        images = field.reshape(self.grid.images, -1) * self.grid.weights
-        by_class = walsh_hadamard(list(images))
-        sums = [jnp.dot(table, values, precision=HIGHEST)
-                for table, values in zip(self._tables(bandlimit), by_class, strict=True)]  # fmt: skip
-        inverse = np.argsort(np.concatenate(columns_by_class(bandlimit, self.grid.images)))
+            return Blocks(field.values[: start_of(bandlimit)], bandlimit)
+        transform = self.grid.transform
+        classes = walsh_hadamard(list(transform.from_order(field) * self.grid.weights))
         degrees, _, _ = block_indices(bandlimit)
         sizes = np.asarray(2 * degrees + 1, field.dtype)
-        return Blocks(jnp.concatenate(sums)[inverse] * sizes, bandlimit)
-
-    def _moments(self, degree: int) -> Float[Array, "p r"]:
-        """w_r D^l_mn(r) at all rotations of the grid, in the order of samples."""
-        tables, images = self.grid.tables, self.grid.images
-        parts, places, classes = [], [], []
-        for index, (rows, place) in enumerate(rows_by_class(degree, images)):
-            parts.append(tables[index][rows] * self.grid.weights)
-            places.append(place)
-            classes.append(np.full(len(place), index))
-        order = np.argsort(np.concatenate(places))
-        representatives = jnp.concatenate(parts)[order]
-        signs = np.array(walsh_hadamard(list(np.eye(images))))[np.concatenate(classes)[order]]
-        both = jnp.asarray(signs, representatives.dtype)[:, :, None] * representatives[:, None, :]
-        return both.reshape(len(both), -1)
-
-    def _tables(self, bandlimit: int) -> list[Float[Array, "_p q"]]:
-        """The rows of the tables below a bandlimit: degrees come first in every class."""
-        columns = columns_by_class(bandlimit, self.grid.images)
-        return [table[: len(c)] for c, table in zip(columns, self.grid.tables, strict=True)]
-
-
-def _dense_table(tables: tuple[np.ndarray, ...], bandlimit: int) -> Float[np.ndarray, "p r"]:
-    """D^l_mn at all rotations, image by image, in table order: what ``walsh_hadamard`` makes of the tables of the classes."""
-    signs = scipy.linalg.hadamard(len(tables))
-    dense = np.concatenate([np.kron(signs[:, i], table) for i, table in enumerate(tables)])
-    return dense[np.argsort(np.concatenate(columns_by_class(bandlimit, len(tables))))]
-
-
-def walsh_hadamard(values: list) -> list:
-    """out[i] = sum_j (-1)^(number of common bits of i and j) values[j], for a power of two of arrays."""
-    step = 1
-    while step < len(values):
-        out = list(values)
-        for i in range(len(values)):
-            if not i & step:
-                out[i], out[i + step] = values[i] + values[i + step], values[i] - values[i + step]
-        values, step = out, 2 * step
-    return values
-
-
-def images_of(values: list[Float[Array, " q"]]) -> Float[Array, "k q"]:
-    """``walsh_hadamard`` as one product of matrices, in one array: programs that read it stay short."""
-    signs = jnp.asarray(scipy.linalg.hadamard(len(values)), values[0].dtype)
-    return jnp.einsum("ij,jq->iq", signs, jnp.stack(values), precision=HIGHEST)
-
-
-def _block_count(bandlimit: int) -> int:
-    return start_of(bandlimit)
-
-
-def _channel_products(f: Float[Array, "p c"], g: Float[Array, "p c"]) -> Float[Array, " q"]:
-    """sum_c f_lm g_ln in table order: one product of matrices for each degree, for all pairs of a tile at once."""
-    bandlimit = round(np.sqrt(len(f)))
-    if f.shape[1] == 1:  # there is nothing to sum, and matrices of one column take up to four times as long
-        _, row, column = block_indices(bandlimit)
-        return f[row, 0] * g[column, 0]
-    degrees = [slice(degree**2, (degree + 1) ** 2) for degree in range(bandlimit)]
-    return jnp.concatenate([jnp.dot(f[part], g[part].T, precision=HIGHEST).ravel() for part in degrees])
+        return Blocks(transform.analysis(classes, bandlimit) * sizes, bandlimit)

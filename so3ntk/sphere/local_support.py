@@ -21,11 +21,11 @@ from jaxtyping import Array, Float
 
 from so3ntk.engine.filters import Cap, Everywhere, Filter
 from so3ntk.engine.geometry import Geometry
-from so3ntk.sphere.global_support import HIGHEST, walsh_hadamard
 from so3ntk.sphere.harmonics import real_harmonics
 from so3ntk.sphere.irreps import Irrep, require_no_parity, start_of
 from so3ntk.sphere.positions import SphereGrid, cap_blocks
 from so3ntk.sphere.rotations import euler_angles, real_wigner_table
+from so3ntk.sphere.transforms.images import HIGHEST, walsh_hadamard
 
 #: Columns (a pair at one rotation) of a step where there are few pairs, and the most numbers of one field that they make.
 COLUMNS, NUMBERS = 256, 2**17

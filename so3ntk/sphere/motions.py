@@ -12,10 +12,10 @@ from so3ntk.engine.evaluation.polynomial import collapse
 from so3ntk.engine.evaluation.tower import Nodes
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.layers.readout import Readout
-from so3ntk.sphere.global_support import Grid
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.local_support import Turn
 from so3ntk.sphere.quadrature import AdaptiveGrid, LocalGrid, SphereQuadrature, kept_bandlimit
+from so3ntk.sphere.transforms.grid import Grid
 
 
 def bandlimit_of(layers: tuple[Layer, ...], signals: int) -> int:

@@ -17,7 +17,6 @@ from so3ntk.engine.space import Sampled, Space
 from so3ntk.sphere import calibration
 from so3ntk.sphere.degrees import require_degrees
 from so3ntk.sphere.features import FeatureGrid
-from so3ntk.sphere.global_support import Grid
 from so3ntk.sphere.haar import ProductGrid, RotationGrid
 from so3ntk.sphere.layers.group_conv import GroupConv
 from so3ntk.sphere.motions import evaluation_on
@@ -32,6 +31,7 @@ from so3ntk.sphere.quadrature import (
     is_local,
     kept_bandlimit,
 )
+from so3ntk.sphere.transforms.grid import Grid
 
 
 class Sphere(Space):

@@ -6,8 +6,9 @@ import pytest
 from planar.geometry import GlobalGeometry, Tiles
 from so3ntk import ProductGrid
 from so3ntk.engine.filters import Cap, Everywhere, Spectrum
-from so3ntk.sphere.global_support import Grid, SphereGeometry
+from so3ntk.sphere.global_support import SphereGeometry
 from so3ntk.sphere.o3 import OrthogonalGeometry
+from so3ntk.sphere.transforms.grid import Grid
 from so3ntk.testing import check_geometry
 
 SPHERE = SphereGeometry(Grid.load(ProductGrid(8), 3, np.float64))

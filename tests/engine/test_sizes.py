@@ -9,8 +9,8 @@ from so3ntk.engine import sizes
 from so3ntk.engine.evaluation.sums import add_by_owner, add_mirror_image
 from so3ntk.engine.evaluation.tiles import bytes_of, make_tiling
 from so3ntk.engine.plan import make_plan
-from so3ntk.sphere import global_support
-from so3ntk.sphere.global_support import Grid
+from so3ntk.sphere.transforms import grid as grids
+from so3ntk.sphere.transforms.grid import Grid
 
 GRID = ProductGrid(8)
 SIGNALS = SphereSignal(np.random.default_rng(0).normal(size=(70, 9, 2)), 3)
@@ -36,16 +36,16 @@ def test_dense_tables_have_the_same_values(net, monkeypatch):
     """Sixteen tables and the signs of the images, or one table."""
     few = SIGNALS[:5]
     sparse = net.kernel_fn(few)
-    monkeypatch.setattr(global_support, "on_gpu", lambda: True)
-    assert Grid.load(GRID, 3, np.float64).dense
+    monkeypatch.setattr(grids, "on_gpu", lambda: True)
+    assert Grid.load(GRID, 3, np.float64).fused
     for found, expected in zip(net.kernel_fn(few), sparse, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13 * np.abs(expected).max())
 
 
 def test_large_bandlimits_keep_the_small_tables(monkeypatch):
     """There a dense product would be what takes the time."""
-    monkeypatch.setattr(global_support, "on_gpu", lambda: True)
-    assert Grid.load(GRID, global_support.DENSE + 1, np.float64).images == 16
+    monkeypatch.setattr(grids, "on_gpu", lambda: True)
+    assert Grid.load(GRID, grids.DENSE_ON_GPU + 1, np.float64).images == 16
 
 
 def test_sizes_follow_the_device(monkeypatch):

@@ -67,7 +67,7 @@ def test_the_program_for_many_pairs_has_the_same_kernels(net, monkeypatch):
     """Its sums are unrolled, and its grid padded to whole vectors with rotations of weight zero."""
     x = signals(6)
     expected = gram(net, x, progress=False)
-    for module in ("sphere.global_support", "engine.plan"):
+    for module in ("sphere.transforms.grid", "engine.plan"):
         monkeypatch.setattr(f"so3ntk.{module}.MANY", 1)
     grid = make_plan(net.layers, net.quadrature, net.rtol, x, None).evaluation.motions
     assert grid.unrolled

@@ -29,6 +29,7 @@ from so3ntk.molecules.forces.displacements import moving_environments
 from so3ntk.molecules.forces.kernels import Side, energy_force_gram
 from so3ntk.molecules.forces.pair_derivatives import PairDerivatives, TowerDerivatives, pair_derivatives
 from so3ntk.molecules.neighbours import Edges
+from so3ntk.sphere.transforms.grid import Grid
 
 SETTINGS = {"species": ("O", "H", "C", "N"), "powers": (1.0, 3.0), "bandlimit": 3}
 
@@ -151,7 +152,7 @@ def test_closed_form_equals_automatic_differentiation(name):
     net, kernel = CLOSED[name][0](), CLOSED[name][1]
     rng = np.random.default_rng(2)
     a, b, db = (jnp.asarray(rng.normal(size=s)) for s in ((9, 2), (3, 9, 2), (3, 9, 2, 17)))
-    grid = so3ntk.sphere.global_support.Grid.load(net.quadrature, net.layers[0].kept_bandlimit(3), np.float64)
+    grid = Grid.load(net.quadrature, net.layers[0].kept_bandlimit(3), np.float64)
     evaluation = Whole(net.layers[:-1], grid)
     closed = pair_derivatives(evaluation, kernel)
     assert isinstance(closed, TowerDerivatives)
@@ -200,7 +201,7 @@ def test_covariances_are_derivatives_in_the_positions(name):
 
 def test_towers_alone_have_a_closed_form():
     """A layer after pooling is none of the tower, though what comes before it collapses."""
-    grid = so3ntk.sphere.global_support.Grid.load(ProductGrid(4), 3, np.float64)
+    grid = Grid.load(ProductGrid(4), 3, np.float64)
     for layers, closed in (((Lift(), Erf(), GroupPool(), Erf()), False), ((Lift(), Erf(), GroupPool(), Dense()), True)):
         assert isinstance(pair_derivatives(Whole(layers, grid), "ntk"), TowerDerivatives) == closed
 

@@ -16,8 +16,9 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
-from so3ntk.sphere.global_support import HIGHEST, Grid
 from so3ntk.sphere.haar import columns_by_class
+from so3ntk.sphere.transforms.grid import Grid
+from so3ntk.sphere.transforms.images import HIGHEST
 
 
 class ClassTables(eqx.Module):
@@ -40,7 +41,7 @@ class ClassTables(eqx.Module):
     def of(cls, grid: Grid) -> ClassTables:
         """The tables of a grid, in its dtype; made on the host."""
         columns = columns_by_class(grid.bandlimit, grid.images)
-        tables, weights = [np.asarray(table) for table in grid.tables], np.asarray(grid.weights)
+        tables, weights = [np.asarray(table) for table in grid.transform.tables], np.asarray(grid.weights)
         members, own = _padded(columns)
         rows = np.concatenate([*tables, np.zeros((1, len(weights)), weights.dtype)])
         order = np.append(np.argsort(np.concatenate(columns)), len(rows) - 1)

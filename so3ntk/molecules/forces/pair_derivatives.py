@@ -22,6 +22,7 @@ from so3ntk.molecules.forces.class_tables import ClassTables
 from so3ntk.molecules.forces.tower_blocks import gradient_in_first, tower_function
 from so3ntk.sphere.layers.lift import Lift
 from so3ntk.sphere.o3 import OrthogonalGeometry, mirrored
+from so3ntk.sphere.transforms.dense import DenseTransform
 
 
 class PairDerivatives(eqx.Module):
@@ -79,6 +80,7 @@ class TowerDerivatives(PairDerivatives):
 def pair_derivatives(evaluation: Evaluation, kernel: str) -> PairDerivatives:
     """The cheapest way for the layers before the sum over atoms, on a grid."""
     evaluation, layers = evaluation.finest.by_layers, evaluation.layers
-    if isinstance(layers[0], Lift) and tower_span(layers) == len(layers):
+    tower = isinstance(layers[0], Lift) and tower_span(layers) == len(layers)
+    if tower and isinstance(evaluation.motions.transform, DenseTransform):
         return TowerDerivatives(evaluation, kernel, ClassTables.of(evaluation.motions))
     return PairDerivatives(evaluation, kernel)

@@ -29,8 +29,9 @@ from jaxtyping import Array, Float
 from so3ntk.engine.evaluation.evaluation import run_layers
 from so3ntk.engine.layers.group_pool import GroupPool
 from so3ntk.molecules.forces.class_tables import ClassTables
-from so3ntk.sphere.global_support import HIGHEST, SphereGeometry
+from so3ntk.sphere.global_support import SphereGeometry
 from so3ntk.sphere.rotations import block_indices
+from so3ntk.sphere.transforms.images import HIGHEST
 
 contract = partial(jnp.einsum, precision=HIGHEST)
 

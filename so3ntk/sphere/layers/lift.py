@@ -20,7 +20,7 @@ from so3ntk.engine.layers.source import Lifting
 from so3ntk.engine.parametrization import weights_of
 from so3ntk.engine.state import Pair, State
 from so3ntk.sphere.features import RotationFeatures, lift, synthesise
-from so3ntk.sphere.global_support import Grid, SphereGeometry
+from so3ntk.sphere.global_support import SphereGeometry
 from so3ntk.sphere.layers.support import check_support
 from so3ntk.sphere.local_filters import lifting_root, mix_degrees
 from so3ntk.sphere.local_support import LocalSphereGeometry, Turn
@@ -28,6 +28,7 @@ from so3ntk.sphere.o3 import OrthogonalGeometry, mirrored
 from so3ntk.sphere.rotations import check_bandlimit
 from so3ntk.sphere.signals import SphereSignal
 from so3ntk.sphere.space import Sphere
+from so3ntk.sphere.transforms.grid import Grid
 
 
 class Lift(Lifting):
