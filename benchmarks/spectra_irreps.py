@@ -114,7 +114,7 @@ def _size(key: Any) -> float:
 
 def rates() -> list[dict[str, Any]]:
     """At 60 digits, for the two networks of Xiao et al."""
-    import mpmath as mp
+    import mpmath as mp  # pyright: ignore[reportMissingImports]
 
     mp.mp.dps = 60
     depths, n, rows = (80, 120, 160, 200, 300), 8, []

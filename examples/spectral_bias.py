@@ -94,7 +94,7 @@ def what_is_left(
     spectrum: IrrepSpectrum, parts: dict[str, np.ndarray], kernel: np.ndarray, train: np.ndarray, times: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
     """For each part the share of its power that is left at each time, and mean squares on training copies and on others."""
-    target = sum(parts.values()).ravel()
+    target = np.sum(list(parts.values()), axis=0).ravel()
     outputs = so3ntk.predict.gradient_flow(kernel[np.ix_(train, train)], target[train], kernel[:, train], times)
     left = np.asarray(target - outputs)
     others = np.setdiff1d(np.arange(len(target)), train)
@@ -142,7 +142,7 @@ def main() -> int:
     print(spectrum)
     parts = parts_of(spectrum, args.pixels, rng)
     moved = spectrum.moved(images)
-    train = rng.choice(len(moved), round(args.share * len(moved)), replace=False)
+    train = rng.permutation(len(moved))[: round(args.share * len(moved))]
     times = np.geomspace(1, 1e5, 26)
     results: dict[str, Any] = {}
     for name, (keeps, kernel) in kernels_of(net, moved, args.images).items():

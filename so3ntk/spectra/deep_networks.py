@@ -39,6 +39,10 @@ MOST_LAYERS = 1_000_000
 DEPTHS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300)
 #: Condition numbers beyond which double precision does not hold the smallest eigenvalue; of kinks, whose angles are roots.
 MOST_CONDITION, MOST_CONDITION_OF_KINKS = 1e9, 1e6
+#: In depth scales: where a perturbation of the fixed point is linear to a thousandth, and beyond which double precision holds nothing.
+LINEAR, LONGEST = 7, 100
+#: What is not known.
+NOTHING = Conditioning(math.nan, math.nan, math.nan)
 #: Asymptotes are shown from this part of the depth on at which they are matched.
 EARLIEST = 4
 #: The least that a mean predictor on centred targets is told from rounding.
@@ -73,7 +77,7 @@ class Trainability:
     depths: blocks after the first kernel; condition: kappa(Theta) of the training inputs; mean_predictor: the norm of
     Theta_*X Theta_XX^-1 on centred targets; constant_predictor: its value on targets of one. NaN where double precision
     does not hold them. Those predicted are the recursion linearised about its fixed point, begun at ``matched``, the deepest depth
-    that is known, and shown from a quarter of it on; where that has no derivatives the leading terms of ``laws`` through that
+    that is known (at least seven depth scales, where one is asked for that is deeper), and shown from a quarter of it on; where that has no derivatives the leading terms of ``laws`` through that
     value.
     """
 
@@ -165,10 +169,12 @@ def trainability(
     count = _count(modes, where, "modes")
     points = fixed_points(block)
     kernel = _start(inputs, points, where)
-    recursion = kernels_at(block, kernel, checked)
-    found = [_reliable(conditioning(theta), block) for _, theta in recursion]
-    predicted, matched, leading = _predicted(block, points, recursion, found, checked)
-    known, asymptotes = (Conditioning(*map(np.array, zip(*values, strict=True))) for values in (found, predicted))
+    run = _worth_running(block, points, checked)
+    recursion = dict(zip(run, kernels_at(block, kernel, run), strict=True))
+    found = {depth: _reliable(conditioning(theta), block) for depth, (_, theta) in recursion.items()}
+    predicted, matched, leading = _predicted(block, points, recursion, found, checked, len(kernel) - 1)
+    values = [found.get(depth, NOTHING) for depth in checked]
+    known, asymptotes = (Conditioning(*map(np.array, zip(*rows, strict=True))) for rows in (values, predicted))
     return Trainability(
         block=block,
         **points._asdict(),
@@ -213,28 +219,40 @@ def _reliable(found: Conditioning, block: Block) -> Conditioning:
     """NaN in place of what is rounding."""
     most = MOST_CONDITION if block.smoothness >= 1 else MOST_CONDITION_OF_KINKS
     if not found.condition < most:
-        return Conditioning(math.nan, math.nan, math.nan)
+        return NOTHING
     return found if found.centred > LEAST_PREDICTOR else found._replace(centred=math.nan)
+
+
+def _worth_running(block: Block, points: FixedPoints, depths: tuple[int, ...]) -> tuple[int, ...]:
+    """Of all depths those that double precision can hold anything of, and one at which the recursion is linear."""
+    scale = max(abs(depth_scale(points.chi_1)), abs(depth_scale(points.chi_c)))
+    if block.homogeneity == 1.0 or points.phase not in ("ordered", "chaotic") or not math.isfinite(scale):
+        return tuple(sorted(set(depths)))
+    linear = math.ceil(LINEAR * scale)
+    return tuple(
+        sorted({d for d in depths if d <= LONGEST * scale + 10} | ({linear} if linear < max(depths) else set()))
+    )
 
 
 def _predicted(
     block: Block,
     points: FixedPoints,
-    recursion: list[tuple[np.ndarray, np.ndarray]],
-    found: list[Conditioning],
+    recursion: dict[int, tuple[np.ndarray, np.ndarray]],
+    found: dict[int, Conditioning],
     depths: tuple[int, ...],
+    inputs: int,
 ) -> tuple[list[Conditioning], int, Laws]:
     """The asymptotes at all depths, the depth that they are matched at (-1: none is known), and their leading terms."""
-    leading = laws(points, block, len(recursion[0][0]) - 1)
-    known = [i for i, values in enumerate(found) if not any(map(math.isnan, values)) and depths[i] >= 1]
+    leading = laws(points, block, inputs)
+    known = [depth for depth, values in found.items() if depth >= 1 and not any(map(math.isnan, values))]
     if not known:
-        return [Conditioning(math.nan, math.nan, math.nan)] * len(depths), -1, leading
-    last = max(known, key=lambda i: depths[i])
-    at = np.array([float(depth) if depth >= depths[last] / EARLIEST else math.nan for depth in depths])
+        return [NOTHING] * len(depths), -1, leading
+    last = max(known)
+    at = np.array([float(depth) if depth >= last / EARLIEST else math.nan for depth in depths])
     if is_linearised(points, block):
-        return linearised(block, points, *recursion[last], at - depths[last]), depths[last], leading
-    columns = [law.through(depths[last], value, at) for law, value in zip(leading, found[last], strict=True)]
-    return [Conditioning(*map(float, values)) for values in zip(*columns, strict=True)], depths[last], leading
+        return linearised(block, points, *recursion[last], at - last), last, leading
+    columns = [law.through(last, value, at) for law, value in zip(leading, found[last], strict=True)]
+    return [Conditioning(*map(float, values)) for values in zip(*columns, strict=True)], last, leading
 
 
 def modes_of(block: Block, points: FixedPoints, count: int) -> Modes | None:
@@ -310,7 +328,7 @@ def _notes(block: Block, points: FixedPoints) -> tuple[str, ...]:
         )
     if math.isnan(points.q_star):
         notes.append("Every variance stays as it is.")
-    if points.q_star == 0:
+    if points.q_star == 0 and block.homogeneity != 1.0:
         notes.append("Variances vanish, as chi_q^l: what is left is the linear part of the network.")
     if points.phase == "unbounded":
         notes.append("Variances grow without bound: no asymptotes. chi are those at a large variance.")

@@ -51,14 +51,24 @@ class ErfRecursion:
             c = self.kernel(c, self.q)
         return c / self.q
 
-    def conditioning(self, inputs, depths):
-        """kappa and the mean predictor on centred targets, of inputs of variance one."""
+    def thetas(self, inputs, depth):
+        """The tangent kernel of inputs of variance one after each layer."""
         kernel = inputs.astype(EXTENDED) * self.q
         np.fill_diagonal(kernel, self.q)
-        theta, found = kernel.copy(), {}
-        for depth in range(1, max(depths) + 1):
+        theta = kernel.copy()
+        for _ in range(depth):
             slope, kernel = self.slope(kernel, self.q), self.kernel(kernel, self.q)
             theta = kernel + slope * theta
+            yield theta
+
+    def theta(self, inputs, depth):
+        *_, last = self.thetas(inputs, depth)
+        return last
+
+    def conditioning(self, inputs, depths):
+        """kappa and the mean predictor on centred targets."""
+        found = {}
+        for depth, theta in enumerate(self.thetas(inputs, max(depths)), 1):
             if depth in depths:
                 weights = solve(theta[:-1, :-1], theta[:-1, -1])
                 found[depth] = condition(theta[:-1, :-1]), float(np.sqrt(np.sum((weights - weights.mean()) ** 2)))
@@ -325,6 +335,24 @@ def test_phase_diagram(tmp_path):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         trainability(*arguments)
+
+
+def test_very_deep_networks_are_predicted():
+    """From seven depth scales on by the linearised recursion; a million layers take no longer."""
+    found = trainability(so3ntk.Erf(), 1.25**0.5, B, depths=[1, 300, 10**6])
+    shallow = trainability(so3ntk.Erf(), 1.25**0.5, B, depths=[1, 300])
+    assert found.matched == shallow.matched == 300
+    assert np.isnan(found.condition[2])
+    assert found.condition_predicted[2] == np.inf
+    vectors = np.random.default_rng(6).normal(size=(5, 5))
+    inputs = vectors @ vectors.T / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors, axis=1)[:, None]
+    exact = ErfRecursion(1.25, 0.05)
+    jump = trainability(so3ntk.Erf(), 1.25**0.5, B, depths=[2, 800], inputs=(inputs + inputs.T) / 2 * float(exact.q))
+    assert jump.matched == math.ceil(7 * jump.depth_c)
+    theta = exact.theta(inputs, 800)[:-1, :-1]
+    centred = theta - theta.mean(axis=0) - theta.mean(axis=1)[:, None] + theta.mean()  # what the constant leaves
+    smallest = np.linalg.eigvalsh(centred.astype(float))[1]
+    np.testing.assert_allclose(jump.condition_predicted[1], float(theta.sum() / 4) / smallest, rtol=0.02)
 
 
 def test_bad_inputs():
