@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -63,6 +64,14 @@ def test_a_stored_matrix(stored, capsys):
     assert found["settings"]["ridge"] == 0.01
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures take longer than what they show."""
+    plot = "so3ntk.spectra.decomposition.GramSpectrum.plot"
+    monkeypatch.setattr(plot, lambda self, path, *arguments, **options: Path(path).touch())
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_sizes_by_default(stored):
     assert run(stored, "--test", "0")["predicted"]["sizes"] == [10, 20, 40, 80, 160, 320, 800]
 
@@ -83,6 +92,7 @@ def test_errors_of_one_line(stored, capsys, options, message):
     assert re.search(message, capsys_error), capsys_error
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images(monkeypatch, tmp_path, capsys):
     """Centred one-hot targets of the images drawn, and the kernel that is asked for."""
     asked = {}

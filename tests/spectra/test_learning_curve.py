@@ -179,10 +179,3 @@ def test_measured_errors_by_hand(sample):
 def test_sizes_and_ridges_that_are_none(found, sizes, ridge, message):
     with pytest.raises(ValueError, match=f"spectrum.learning_curve: .*{message}|{message}"):
         found.learning_curve(sizes, ridge)
-
-
-def test_pictures(found, tmp_path):
-    pytest.importorskip("matplotlib")
-    curve = found.learning_curve([64, 256, 1024], 1e-3)
-    assert curve.plot(tmp_path / "curve.png", [(64, 0.3)], unit="eV").stat().st_size > 10_000
-    assert found.plot(tmp_path / "spectrum.png", curve, [(64, 0.3)], title="known").stat().st_size > 20_000
