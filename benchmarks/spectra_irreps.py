@@ -41,7 +41,7 @@ from so3ntk.spectra.fixed_points import fixed_points
 
 ACTIVATIONS: dict[str, so3ntk.Layer] = {
     "relu": so3ntk.Relu(), "abs": so3ntk.Abs(), "erf": so3ntk.Erf(), "gelu": so3ntk.Gelu(), "sin": so3ntk.Sin(),
-    "tanh": so3ntk.Elementwise(jnp.tanh),
+    "cos": so3ntk.Cos(),
 }  # fmt: skip
 WEIGHTS: dict[str, Any] = {"W_std": 2**0.5, "b_std": 0.1}
 #: Rotations, and positions for caps: errors of a per cent of the smallest eigenvalues shown.
