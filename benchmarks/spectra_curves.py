@@ -175,7 +175,7 @@ def _dipoles(path: str) -> Read:
         net = dipoles.network(argparse.Namespace(group="O3", b_std=1.3))
         return net, dipoles._environments(every.atoms, every)
 
-    return problem, every.dipoles, None
+    return problem, every.dipoles[:, [1, 2, 0]], None  # y, z, x, as the harmonics of l = 1
 
 
 def _digits(path: None) -> Read:
@@ -247,7 +247,7 @@ def print_tables(records: list[Run]) -> None:
 
 def draw_curves(records: list[Run], folder: Path) -> None:
     """A panel for each data set: lines are predicted, dashed beyond the sample; points are measured."""
-    from so3ntk.basics.plots import require_matplotlib
+    from so3ntk.basics.plots import TICKS, require_matplotlib
 
     plt = require_matplotlib("benchmarks/spectra.py")
     names = list(dict.fromkeys(record["run"]["data"] for record in records))
@@ -262,7 +262,12 @@ def draw_curves(records: list[Run], folder: Path) -> None:
             axes.loglog(sizes, _mean(found["measured"])[index], "o", ms=4, color=line.get_color())
         axes.axvline(sample, color="gray", lw=0.8, ls=":")
         axes.set(title=f"{name}, predicted from {sample}", xlabel="training inputs", ylabel="root mean square error")
-        axes.grid(True, which="both", alpha=0.2)
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in TICKS if low < tick < high]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.grid(True, alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "learning_curves.png", dpi=150)

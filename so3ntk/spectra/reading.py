@@ -21,7 +21,7 @@ def spectrum(k: MatrixLike, y: ArrayLike | None = None) -> GramSpectrum:
     """The spectrum of a Gram matrix, in memory or stored, against targets.
 
     k: (n, n), anything with ``shape``, ``dtype`` and slices, as from ``gram`` or ``open_gram``; or blocks (n, n, M, M), as from ``irrep_grams``,
-    for vectors and tensors. y: (n,) or (n, k); (n, M) for blocks; None for the eigenvalues alone. In memory: 24 n^2 bytes, for blocks of the matrix
+    for vectors and tensors. y: (n,) or (n, k); for blocks (n, M), in the blocks' own basis (of ``irrep_grams`` with l = 1 that is y, z, x); None for the eigenvalues alone. In memory: 24 n^2 bytes, for blocks of the matrix
     (n M, n M). Decomposed in float64.
 
     Raises ValueError for fewer than ten samples, targets that are constant or not as many, matrices that are not square or not symmetric;
