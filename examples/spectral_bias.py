@@ -12,9 +12,10 @@ drawn at random, is for training. Three networks learn them, by gradient flow of
 * one that is equivariant under turns and shifts, and pooled.
 
 ``so3ntk.spectra.irrep_spectrum`` says beforehand, from the kernel of unmoved images with moved ones alone, which parts each can learn and how
-fast: all three have the same eigenvalues and differ in the functions they keep. The lines are that prediction, the points what is left of each
-part in predictions on all copies, those that were not trained on included: spectral bias outside of the training set (Bowman and
-Montufar, 2022). A part that a network cannot learn stays whole, and on the copies that are for training it stays an error.
+fast: all three have the same eigenvalues and differ in the functions they keep. The lines are that prediction, of gradient flow on all
+copies; the points what is left of each part, over all copies, after gradient flow on the share (Bowman and Montufar, 2022: the spectral bias is
+that of the whole distribution as long as the sample resolves what is learned). A part that a network cannot keep stays whole. The last table
+has the error on training copies and on others: beyond the times at which points leave their lines, only the former falls.
 
 Prints a table, writes spectral_bias.png and spectral_bias.json. The defaults take half a minute on one core.
 """
