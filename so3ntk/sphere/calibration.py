@@ -46,7 +46,9 @@ from so3ntk.sphere.rotations import real_wigner_D
 from so3ntk.sphere.transforms.grid import sampler
 
 #: Points in alpha and gamma that ``calibrate`` tries.
-LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+LEVELS = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+#: Rotations beyond which an estimate by refinement takes seconds for each pair: first a coarser grid is asked whether it would do.
+LARGE = 2**16
 #: Rotations at a time where fields are measured motion by motion; all product grids have a multiple of them.
 ROTATIONS = 32
 
@@ -123,7 +125,7 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> SphereQuadrature:
     collapses = sample.nodes is not None
     chosen: dict[bool, int] = {}
     results: list[Measured] = []
-    lowest = max(4, batch.bandlimit)
+    lowest = max(4, batch.bandlimit // 2)  # maps in nature have little power in the upper half of their degrees
     local = is_local(layers)
     levels = [n for n in LEVELS if n >= lowest] or [4 * -(-lowest // 4)]
     for n in levels:
@@ -192,7 +194,11 @@ def warn_if_coarse(net: Any, x: Any) -> None:
     _checked.add(key)
     if isinstance(grid, LocalGrid):
         _warn_of_small_caps(layers, grid.positions)
-    error = quadrature_error(net, x, signals=2 if is_local(layers) else 4)  # local filters cost much more
+    large = isinstance(grid, ProductGrid) and len(grid) > LARGE
+    few = 2 if is_local(layers) or large else 4  # local filters and large grids cost much more
+    if large and _half_as_fine_suffices(layers, batch, grid, net.rtol, few):
+        return
+    error = quadrature_error(net, x, signals=few)
     if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
         warn(
             f"the rotation grid ({grid}) leaves an error of about {error:.1e} on these signals, more than "
@@ -200,6 +206,14 @@ def warn_if_coarse(net: Any, x: Any) -> None:
             "raise rtol.",
             QuadratureWarning,
         )
+
+
+def _half_as_fine_suffices(layers: tuple, batch: Any, grid: ProductGrid, rtol: float, signals: int) -> bool:
+    """Whether a grid half as fine has no more than the error asked for: maps whose power falls with the degree."""
+    coarse = ProductGrid(4 * math.ceil(grid.n / 8), math.ceil(grid.n_beta / 2))
+    sample = _sample(layers, [batch], signals)
+    tried, now = (_on_grid(layers, sample, g) for g in (coarse, grid))
+    return bool(_relative_errors(tried, now, sample, "ntk").max() <= rtol)
 
 
 def is_ignored(category: type[Warning]) -> bool:
