@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import runpy
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -137,12 +136,13 @@ def test_traceback_on_request(tmp_path):
         main(["images", "--data", "absent", "--out", str(tmp_path), "--traceback"])
 
 
-@pytest.mark.slow
-def test_as_a_module(tmp_path):
-    command = [sys.executable, "-m", "so3ntk", "images", "--groups", "C5", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_as_a_module(tmp_path, monkeypatch, capsys):
+    """``python -m so3ntk``, in this process."""
+    monkeypatch.setattr(sys, "argv", ["so3ntk", "images", "--groups", "C5", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("so3ntk", run_name="__main__")
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line == "so3ntk images: planar.Lift: expected group to be one of C1, C2, C4, D4, got 'C5'."
 
 

@@ -16,7 +16,7 @@ from so3ntk.molecules import AtomSum, Environments
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = {
-    "tower": serial(Lift(b_std=0.5), Relu(), GroupPool(), Dense(), quadrature=ProductGrid(8), rtol=0.9),
+    "tower": serial(Lift(b_std=0.5), Relu(), GroupPool(), Dense(), quadrature=ProductGrid(4), rtol=0.9),
     "molecules": serial(Flatten(), Dense(b_std=0.5), Relu(), Dense(), AtomSum(match_species=True)),
 }
 CHILD = """
@@ -52,7 +52,7 @@ def batches():
 def test_four_devices(tmp_path):
     """The same kernels to rounding as on one, all four at work; double precision of the calling thread alone is kept."""
     pytest.importorskip("zarr")
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
                    "PYTHONPATH": str(ROOT), "JAX_ENABLE_X64": "0"}  # fmt: skip
     command = [sys.executable, "-c", CHILD, str(tmp_path), "local"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)

@@ -74,6 +74,7 @@ def methanol():
     return EnergyForceRegressor(environment=environment, selection=8).fit(frames, energies, forces)
 
 
+@pytest.mark.usefixtures("wrong_arguments")  # checking annotations takes half of two thousand steps
 def test_molecular_dynamics_conserves_energy(methanol):
     """One picosecond at 300 K in steps of half a femtosecond: to 1 meV for each atom, and without drift."""
     frame = molecule("CH3OH")
