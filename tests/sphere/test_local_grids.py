@@ -51,7 +51,7 @@ def test_positions_of_the_rule_leave_less_than_half_of_rtol(layers, angle):
     x = white_signals(2, 3, 1, seed=0)
     layers = (Lift(support=angle), *layers, *TAIL)
     grids = (SphereGrid(position_rings(3, layers, 1e-4)), SphereGrid(24))
-    coarse, fine = (kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(8), p)), x) for p in grids)
+    coarse, fine = (kernels(serial(*layers, quadrature=LocalGrid(ProductGrid(4), p)), x) for p in grids)
     assert relative(coarse, fine) < 5e-5
 
 
@@ -61,7 +61,7 @@ LAYERS = (Lift(support=0.8), Erf(), *TAIL)
 @pytest.fixture(scope="module")
 def fine():
     """The kernels of ``LAYERS`` on a grid much finer than those below."""
-    return kernels(serial(*LAYERS, quadrature=LocalGrid(ProductGrid(24), SphereGrid(14))), A)
+    return kernels(serial(*LAYERS, quadrature=LocalGrid(ProductGrid(20), SphereGrid(10))), A)
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_calibration_reaches_its_tolerance(fine):
     net = serial(*LAYERS, rtol=1e-3).calibrate(signal(A))
     assert isinstance(net.quadrature, LocalGrid)
     assert relative(kernels(net, A), fine) < 1e-3
-    assert net.quadrature.rotations.n < 24
+    assert net.quadrature.rotations.n < 20
 
 
 def test_warning_of_caps_below_the_resolution(monkeypatch):

@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 import so3ntk
 from so3ntk import Dense, Erf, ExplicitGrid, GroupConv, GroupPool, Lift, ProductGrid, Relu, SphereSignal
@@ -92,7 +91,6 @@ GRIDS = {
     "product, odd n_beta": ProductGrid(12, 5),
     "random": ExplicitGrid(so3ntk.random_rotations(50, seed=3)),
     "random, weighted": ExplicitGrid(so3ntk.random_rotations(3, seed=4), [0.2, 0.3, 0.5]),
-    "octahedral": ExplicitGrid(Rotation.create_group("O")),
 }
 MLPS = {
     "relu": [(1.3, 0.2), "relu", (0.7, 0.0)],
@@ -102,8 +100,7 @@ MLPS = {
 }
 #: Every network once, every grid at least once.
 COMBINATIONS = [
-    ("relu", "product"), ("erf twice", "product, odd n_beta"), ("relu three times", "random"),
-    ("relu three times", "octahedral"), ("gelu, erf", "random, weighted"),
+    ("relu", "product"), ("erf twice", "product, odd n_beta"), ("relu three times", "random"), ("gelu, erf", "random, weighted"),
 ]  # fmt: skip
 
 
