@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
@@ -121,9 +122,8 @@ def _filtered(field: np.ndarray, spectrum: np.ndarray, motions: Motions) -> np.n
 @_run.register
 def _(layer: Activation, state, motions):
     q1, q2 = state.own[..., -1:], state.other[..., -1:]
-    slope = _applied(layer.derivative_dual, state.pair, q1, q2)
-    pair = _applied(layer.dual, state.pair, q1, q2)
-    own, other = (_applied(layer.dual, field, q, q) for field, q in ((state.own, q1), (state.other, q2)))
+    pair, slope = _duals(layer, state.pair, q1, q2)
+    own, other = (_duals(layer, field, q, q)[0] for field, q in ((state.own, q1), (state.other, q2)))
     return Fields(pair, own, other, slope * state.tangent, state.width)
 
 
@@ -135,13 +135,18 @@ def _(layer: so3ntk.Products, state, motions):
     return Fields(pair, own, other, slope * state.tangent, state.width and state.width // (len(layer.coefficients) - 1))
 
 
-def _applied(function, *arguments) -> np.ndarray:
-    """A function of JAX on broadcast arrays, always with arrays of one size, so that it is compiled once for all grids."""
+def _duals(layer, *arguments) -> tuple[np.ndarray, ...]:
+    """Both duals on broadcast arrays, always with arrays of one size, so that they are compiled once for all grids."""
     arguments = np.broadcast_arrays(*arguments)
     size = arguments[0].size
     padded = (np.resize(a, (-(-size // 2048), 2048)) for a in arguments)
-    values = [np.asarray(function(*map(jnp.asarray, rows))) for rows in zip(*padded, strict=True)]
-    return np.concatenate(values)[:size].reshape(arguments[0].shape)
+    values = [_jitted(layer, *map(jnp.asarray, rows)) for rows in zip(*padded, strict=True)]
+    return tuple(np.concatenate(each)[:size].reshape(arguments[0].shape) for each in zip(*values, strict=True))
+
+
+@eqx.filter_jit
+def _jitted(layer, *triple):
+    return layer.dual(*triple), layer.derivative_dual(*triple)
 
 
 @_run.register
