@@ -1,4 +1,4 @@
-"""Saved models: the same after loading, in another process too; and files that are refused."""
+"""Saved models: the same after loading; and files that are refused. In another process: test_saving_vectors_forces."""
 
 import errno
 import json
@@ -6,8 +6,6 @@ import math
 import os
 import pickle
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 
@@ -142,23 +140,6 @@ def small(tmp_path, **options):
     model = KernelRegressor(MLP, ridge=0.1).fit(x, y)
     save(model, tmp_path / "model", **options)
     return model, x, tmp_path / "model"
-
-
-def test_another_process_and_single_precision(tmp_path):
-    model, x, path = small(tmp_path)
-    np.save(tmp_path / "x.npy", x.coefficients)
-    code = (
-        "import sys, jax, numpy as np; jax.config.update('jax_enable_x64', True);"
-        "import so3ntk; m = so3ntk.load(sys.argv[1], check=True);"
-        "print(m.predict(so3ntk.SphereSignal(np.load(sys.argv[2]), 2)).tolist());"
-        "jax.config.update('jax_enable_x64', False); print('single', file=sys.stderr); so3ntk.load(sys.argv[1], check=True)"
-    )
-    command = [sys.executable, "-c", code, path, tmp_path / "x.npy"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    np.testing.assert_array_equal(json.loads(done.stdout), model.predict(x))
-    double, single = done.stderr.split("single\n")
-    assert (double, done.returncode) == ("", 1)
-    assert "saved in double precision, but JAX is set to 32 bits" in single
 
 
 def test_several_models_and_without_the_spectrum(tmp_path):

@@ -27,6 +27,7 @@ from so3ntk.errors import ModelFileError, PrecisionError
 from so3ntk.molecules import AtomSum, EnergyForceRegressor, Shells, environments
 from tests.molecules.springs import SETTINGS, springs, waters
 from tests.oracles.harmonics import white_signals
+from tests.regression_cases import MLP, signals
 from tests.saved_files import rewritten, set_at
 
 X = SphereSignal(jnp.asarray(white_signals(8, 3, 2, seed=0)), 3)
@@ -112,21 +113,39 @@ def test_molecules_are_kept_as_they_were_fitted(tmp_path):
     assert np.abs(model.atoms_[0].positions - atoms[0].positions).min() > 0.9
 
 
+PROCESS = """
+import json, sys
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+import so3ntk
+folder = sys.argv[1]
+surface = so3ntk.load(folder + "/forces", check=True)  # nothing of what it needs is imported yet
+import ase
+found = surface.predict([ase.Atoms("OHH", positions) for positions in np.load(folder + "/positions.npy")])
+signals = so3ntk.SphereSignal(np.load(folder + "/signals.npy"), 2)
+values = so3ntk.load(folder + "/kernel", check=True).predict(signals)
+print(json.dumps([found.energies.tolist(), np.array(found.forces).tolist(), values.tolist()]))
+jax.config.update("jax_enable_x64", False)
+print("single", file=sys.stderr)
+so3ntk.load(folder + "/kernel", check=True)
+"""
+
+
 @pytest.mark.slow
-def test_another_process(forces, tmp_path):
-    test = waters(2, seed=1)
-    save(forces, tmp_path / "model")
+def test_another_process_and_single_precision(forces, tmp_path):
+    """The same bits of a surface and of a regressor of signals; a file in double precision is refused in single."""
+    test, (x, y) = waters(2, seed=1), signals(6)
+    model = KernelRegressor(MLP, ridge=0.1).fit(x, y)
+    save(forces, tmp_path / "forces")
+    save(model, tmp_path / "kernel")
     np.save(tmp_path / "positions.npy", [a.positions for a in test])
-    code = (
-        "import sys, json, jax, numpy as np; jax.config.update('jax_enable_x64', True); import so3ntk, ase\n"
-        "molecules = [ase.Atoms('OHH', positions) for positions in np.load(sys.argv[2])]\n"
-        "found = so3ntk.load(sys.argv[1], check=True).predict(molecules)\n"
-        "print(json.dumps([found.energies.tolist(), np.array(found.forces).tolist()]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "model", tmp_path / "positions.npy"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for found, own in zip(json.loads(done.stdout), forces.predict(test)[:2], strict=True):
+    np.save(tmp_path / "signals.npy", x.coefficients)
+    command = [sys.executable, "-c", PROCESS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    double, single = done.stderr.split("single\n")
+    assert (double, done.returncode) == ("", 1)
+    assert "saved in double precision, but JAX is set to 32 bits" in single
+    for found, own in zip(json.loads(done.stdout), (*forces.predict(test)[:2], model.predict(x)), strict=True):
         np.testing.assert_array_equal(found, own)
 
 
