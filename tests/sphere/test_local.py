@@ -15,6 +15,7 @@ from so3ntk import (
     Dense,
     Elementwise,
     Erf,
+    ExplicitGrid,
     FanInSum,
     FanOut,
     Gelu,
@@ -135,22 +136,24 @@ FIRST_RELU_ORACLE = [("lift", 0.8, 1.0, 0.0), "relu", ("conv", None, 1.0, 0.0)]
 
 
 def assert_falling(errors):
-    """As a grid is refined twice."""
-    assert errors[1] < errors[0] / 5
-    assert errors[2] < errors[1] / 5
-    assert errors[2] < 1e-5
+    """By a fifth and a fifth again, as a grid is refined twice."""
+    assert errors[1] < errors[0] / 25
+    assert errors[1] < 1e-5
+
+
+TWO = ExplicitGrid(FEW.rotations[:2])
 
 
 @pytest.mark.slow
 def test_nonlinear_layers_agree_as_the_grid_is_refined():
-    assert_falling([deviation(serial(*DEEP, quadrature=LocalGrid(FEW, SphereGrid(n))), DEEP_ORACLE, CHOSEN[-2:],
-                              local.Rule(), A[:1]) for n in (4, 8, 14)])  # fmt: skip
+    assert_falling([deviation(serial(*DEEP, quadrature=LocalGrid(TWO, SphereGrid(n))), DEEP_ORACLE, CHOSEN[-2:],
+                              local.Rule(), A[:1]) for n in (4, 14)])  # fmt: skip
 
 
 @pytest.mark.slow
 def test_after_a_global_convolution_all_positions_are_alike():
     """One of the coarsest grid is enough for the oracle."""
-    nets = [serial(*FIRST_RELU, quadrature=LocalGrid(FEW, SphereGrid(n))) for n in (4, 8, 14)]
+    nets = [serial(*FIRST_RELU, quadrature=LocalGrid(TWO, SphereGrid(n))) for n in (4, 14)]
     _, g, moved = pairs_at(nets[0], CHOSEN[-1:])
     slow = local.kernels(A[0], B[0], g, moved, FIRST_RELU_ORACLE, local.Rule(16, 24))
     expected = np.stack([slow.pair, slow.tangent])
@@ -182,9 +185,12 @@ def test_activations(activation):
     """One nonlinearity after lifting is pointwise, so the field has no grid error: rounding alone."""
     net = serial(Lift(support=0.9, b_std=0.3), activation, quadrature=LocalGrid(FEW, SphereGrid(6)))
 
-    def dual(c, q1, q2):
-        c, q1, q2 = jnp.broadcast_arrays(c, q1, q2)
-        return np.asarray(activation.dual(c, q1, q2)), np.asarray(activation.derivative_dual(c, q1, q2))
+    @jax.jit
+    def duals(c, q1, q2):
+        return activation.dual(c, q1, q2), activation.derivative_dual(c, q1, q2)
+
+    def dual(*triple):
+        return [np.asarray(values) for values in duals(*map(jnp.asarray, np.broadcast_arrays(*triple)))]
 
     assert deviation(net, [("lift", 0.9, 1.0, 0.3), dual], CHOSEN, EXACT) < 1e-10
 
