@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from so3ntk import Dense, GroupConv, GroupPool, IrrepPool, Lift, ProductGrid, Relu, SphereSignal, gram, serial
+from so3ntk import Dense, GroupConv, GroupPool, IrrepPool, Lift, Monomial, ProductGrid, Relu, SphereSignal, gram, serial
 from so3ntk.engine import plan as plans
 from so3ntk.engine import sizes
 from so3ntk.engine.evaluation.sums import add_by_owner, add_mirror_image
@@ -16,7 +16,7 @@ GRID = ProductGrid(8)
 SIGNALS = SphereSignal(np.random.default_rng(0).normal(size=(70, 9, 2)), 3)
 NETWORKS = {
     "tower": serial(Lift(), Relu(), GroupPool(), Dense(), quadrature=GRID),
-    "by layers": serial(Lift(), Relu(), GroupConv(bandlimit=3), Relu(), GroupPool(), quadrature=GRID),
+    "by layers": serial(Lift(), Relu(), GroupConv(bandlimit=3), Monomial(2), GroupPool(), quadrature=GRID),
     "irrep": serial(Lift(), Relu(), IrrepPool(1), quadrature=GRID),
 }
 

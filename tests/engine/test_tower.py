@@ -44,7 +44,7 @@ ANGLES = np.concatenate(
 )
 #: As many for all tests that need no more: layers are compiled for a number of angles.
 INSIDE = np.linspace(0.01, 3.13, 51)
-SMOOTH = {"erf": Erf(), "sine": Sin(), "tanh": Elementwise(jnp.tanh, nodes=20)}
+SMOOTH = {"erf": Erf(), "sine": Sin(), "tanh": Elementwise(jnp.tanh, nodes=8)}
 KINKED = {"relu": Relu()}
 #: An orbit-free copy of a product grid, as the slow evaluation wants it.
 GRID = ExplicitGrid(ProductGrid(8).rotations, ProductGrid(8).weights)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from so3ntk.engine.activations import Activation, Cos, Erf, LeakyRelu, Monomial, Sin
-from tests.engine.activations.cases import CASES, KINKED, SMOOTH, angle
+from tests.engine.activations.cases import CASES, FORMULAS, KINKED, SMOOTH, angle
 
 EPS = np.finfo(np.float64).eps
 VARIANCES = [(1.0, 1.0), (0.3, 2.5), (4.0, 0.05)]
@@ -203,7 +203,7 @@ def test_smoothness_is_the_exponent_at_aligned_inputs(case):
         assert abs(drop[1]) < 1e-4 * max(1, abs(aligned))
 
 
-@each_case
+@pytest.mark.parametrize("case", FORMULAS, ids=str)
 def test_jit_vmap_and_broadcasting(case):
     c, q1, q2 = arrays(*broadcast_points())
     functions = case.activation.dual, case.activation.derivative_dual
