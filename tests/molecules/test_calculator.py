@@ -70,7 +70,7 @@ def methanol():
         frames.append(frame)
         energies.append(5.0 * stretch @ stretch)
         forces.append(force)
-    environment = {"radial": Shells(4, width=0.1, growth=0.5), "bandlimit": 3, "species": ("H", "C", "O")}
+    environment = {"radial": Shells(4, width=0.1, growth=0.5), "bandlimit": 2, "species": ("H", "C", "O")}
     return EnergyForceRegressor(environment=environment, selection=8).fit(frames, energies, forces)
 
 

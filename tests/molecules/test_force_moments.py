@@ -36,8 +36,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+@pytest.mark.parametrize(("name", "kernel"), [*((name, "ntk") for name in NETWORKS), ("products", "nngp")])
 def test_covariances_are_those_of_pairs_of_atoms(name, kernel, monkeypatch):
     first, second = (
         Side(moving_environments(molecules, SHELLS), forces)

@@ -93,8 +93,8 @@ def test_some_of_the_shifts():
 
 @pytest.mark.slow
 def test_training_on_moved_copies_is_training_the_group_network():
-    """The theorem, at four times, on and off the manifold, with two outputs."""
-    group = "D4"
+    """The theorem, at four times, on and off the manifold, with two outputs; reflections are among the kernels above."""
+    group = "C4"
     x, y = images(2, 4), np.random.default_rng(3).normal(size=(2, 2))
     others = off_the_manifold(x)
     base = convolutional("C1").kernel_fn

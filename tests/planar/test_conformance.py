@@ -13,6 +13,7 @@ from tests.oracles.images import evaluate
 
 TURN = lambda image: np.rot90(image)  # noqa: E731
 MIRROR = lambda image: np.rot90(image[:, ::-1], 3)  # noqa: E731
+HALF_TURN = lambda image: np.rot90(image, 2)  # noqa: E731
 SHIFT = lambda image: np.roll(image, (1, 2), (0, 1))  # noqa: E731
 
 
@@ -64,8 +65,8 @@ SMALL = architecture(
     "small", Lift((3, 3), "SAME", "C1", W_std=1.2), Relu(), GroupPool(), depth=1, kinked=True, moved=TURN
 )
 #: Zero padding, then windows that leave fewer positions, then tiles; nonlinearities of two layers are in GLOBAL.
-WINDOWS = architecture("local", Lift((3, 3), "SAME", b_std=0.3), Relu(), GroupConv((3, 3), "VALID", W_std=1.2, b_std=0.2),
-                       AvgPool((2, 2)), GroupPool(), depth=1, kinked=True, moved=TURN)  # fmt: skip
+WINDOWS = architecture("local", Lift((3, 3), "SAME", "C2", b_std=0.3), Relu(), GroupConv((3, 3), "VALID", W_std=1.2, b_std=0.2),
+                       AvgPool((2, 2)), GroupPool(), depth=1, kinked=True, moved=HALF_TURN)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -101,8 +102,8 @@ def test_derivatives(subject):
     conformance.check_derivatives(subject)
 
 
-SHRINKING = architecture("shrinking", Lift((3, 3), "VALID", b_std=0.2), Relu(), AvgPool((2, 2)), GroupPool(), depth=1,
-                         kinked=True, moved=TURN)  # fmt: skip
+SHRINKING = architecture("shrinking", Lift((3, 3), "VALID", "C2", b_std=0.2), Relu(), AvgPool((2, 2)), GroupPool(), depth=1,
+                         kinked=True, moved=HALF_TURN)  # fmt: skip
 
 
 @pytest.mark.slow
