@@ -61,7 +61,6 @@ def signals(n, seed=0, dtype=np.float64):
     ],
     ids=["54 representatives", "irreps", "layer by layer"],
 )
-@pytest.mark.usefixtures("optimized")
 @PROCESSOR
 def test_the_program_for_many_pairs_has_the_same_kernels(net, monkeypatch):
     """Its sums are unrolled, and its grid padded to whole vectors with rotations of weight zero."""
