@@ -57,8 +57,7 @@ WHOLE = [
     architecture("residual block", Lift(), *block(), Relu(), GroupPool(), Dense(), depth=2, kinked=True),
     architecture("two lifts", FanOut(2),
                  parallel(Lift(), serial(Lift(bandlimit=2, variances=np.array([0.8, 1.7]), channel_weights=np.array([0.4, 1.6])),
-                                         Monomial(2), GroupConv(bandlimit=2))), FanInSum(), Relu(), GroupPool(), depth=2,
-                 kinked=True),
+                                         Erf(), GroupConv(bandlimit=2))), FanInSum(), Monomial(2), GroupPool(), depth=2),
     architecture("flattened", Flatten(), Dense(), Relu(), Dense(b_std=0.2), kinked=True),
     architecture("standard parametrisation", Lift(width=8, parametrization="standard"), Relu(),
                  GroupConv(width=16, b_std=0.3, parametrization="standard"), Erf(), GroupPool(),
@@ -69,7 +68,6 @@ WHOLE = [
 ]  # fmt: skip
 SHORT = [
     architecture("leaky relu and abs", Lift(), LeakyRelu(0.2), GroupConv(), Abs(), GroupPool(), depth=2, kinked=True),
-    architecture("gelu", Lift(), Gelu(), GroupPool()),
     architecture("sine and cosine", Lift(), Sin(1.2, 0.8, 0.3), GroupConv(), Cos(), GroupPool(), depth=2),
     architecture(
         "filters in a branch",

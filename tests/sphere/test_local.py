@@ -136,7 +136,7 @@ FIRST_RELU_ORACLE = [("lift", 0.8, 1.0, 0.0), "relu", ("conv", None, 1.0, 0.0)]
 
 
 def assert_falling(errors):
-    """By a fifth and a fifth again, as a grid is refined twice."""
+    """To a fifth and a fifth of that, as a grid is refined twice."""
     assert errors[1] < errors[0] / 25
     assert errors[1] < 1e-5
 

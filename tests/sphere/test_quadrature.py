@@ -18,7 +18,6 @@ from so3ntk import (
     GroupConv,
     GroupPool,
     Lift,
-    Monomial,
     ProductGrid,
     QuadratureWarning,
     Relu,
@@ -250,7 +249,7 @@ def test_estimate_is_near_the_error_and_falls_with_refinement(activation):
 
 
 def test_estimate_where_layers_do_not_collapse():
-    layers = (Lift(), Relu(), GroupConv(bandlimit=2), Monomial(2), GroupPool())
+    layers = (Lift(), Relu(), GroupConv(bandlimit=2), GroupPool())
     x, net = signal(batch(2)[:3]), serial(*layers, quadrature=ProductGrid(8))
     a, b = (np.asarray(n.kernel_fn(x).ntk) for n in (net, serial(*layers, quadrature=ProductGrid(16))))
     error = np.max(np.abs(a - b) / np.sqrt(np.outer(np.diag(b), np.diag(b))))
