@@ -57,7 +57,7 @@ WHOLE = [
     architecture("residual block", Lift(), *block(), Relu(), GroupPool(), Dense(), depth=2, kinked=True),
     architecture("two lifts", FanOut(2),
                  parallel(Lift(), serial(Lift(bandlimit=2, variances=np.array([0.8, 1.7]), channel_weights=np.array([0.4, 1.6])),
-                                         Erf(), GroupConv(bandlimit=2))), FanInSum(), Monomial(2), GroupPool(), depth=2),
+                                         Monomial(2), GroupConv(bandlimit=2))), FanInSum(), Monomial(2), GroupPool(), depth=2),
     architecture("flattened", Flatten(), Dense(), Relu(), Dense(b_std=0.2), kinked=True),
     architecture("standard parametrisation", Lift(width=8, parametrization="standard"), Relu(),
                  GroupConv(width=16, b_std=0.3, parametrization="standard"), Erf(), GroupPool(),

@@ -34,7 +34,12 @@ MIRRORED = SphereSignal(jnp.asarray(VALUES * SIGNS), 3)
 
 ARCHITECTURES = {
     "tower": lambda group: (Lift(group=group, b_std=0.2), Relu(), GroupConv(), Erf(), GroupPool(), Dense()),
-    "spectrum": lambda group: (Lift(group=group), Monomial(2), GroupConv(bandlimit=2), Monomial(3), GroupPool()),
+    "spectrum": lambda group: (
+        Lift(group=group),
+        GroupConv(variances=np.array([0.5, 1.5, 2.0])),
+        Monomial(3),
+        GroupPool(),
+    ),
     "caps": lambda group: (Lift(group=group, support=1.0), Erf(), GroupConv(support=0.8), GroupPool()),
 }
 
