@@ -11,8 +11,7 @@ from so3ntk.engine.network import Kernels
 from tests.oracles.harmonics import white_signals
 from tests.programs import optimized
 
-#: Draws: where a kernel would leave the bounds below by chance with fewer, and elsewhere.
-DRAWS, FEW = 256, 128
+DRAWS = 256
 
 
 def sphere_signals(bandlimit=2, count=2):
@@ -23,12 +22,12 @@ def images(count=2, size=4, channels=2, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(count, size, size, channels)) + 0.3)
 
 
-def average(net, x, seed=0, draws=DRAWS, **settings):
+def average(net, x, seed=0, **settings):
     """Monte-Carlo kernels in single precision, 1e-6, with the generator that compiles fastest, by programs as users' are."""
     x = jax.tree.map(lambda a: a.astype(jnp.float32), x)
     key = jax.random.key(seed, impl="unsafe_rbg")
     with optimized():
-        return empirical.monte_carlo(net, x, draws=draws, key=key, progress=False, **settings)
+        return empirical.monte_carlo(net, x, draws=DRAWS, key=key, progress=False, **settings)
 
 
 def compare(found: empirical.Average, kernels: Kernels) -> None:

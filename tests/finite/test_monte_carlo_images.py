@@ -1,4 +1,4 @@
-"""Kernels on images are the limits of finite networks: averages over draws, and planted faults.
+"""Kernels on images are the limits of finite networks: averages over 256 draws, and planted faults.
 
 The bias of a finite width, O(1 / width), of two hidden ReLU layers, estimated from widths 8 and 16 with 1024 draws each
 and scaled to the width used here: NNGP 0.2 and 0.5 %, NTK 0.3 and 0.5 %, to 0.4 %. One hidden layer has none at any width.
@@ -14,7 +14,7 @@ import pytest
 import planar
 from so3ntk import Dense, Erf, FanInSum, FanOut, Flatten, Gelu, GroupPool, Identity, Relu, parallel, serial
 from so3ntk.engine.network import Kernels
-from tests.finite.cases import DRAWS, FEW, average, compare, images
+from tests.finite.cases import average, compare, images
 
 pytestmark = pytest.mark.slow
 WIDTH = 64
@@ -61,7 +61,7 @@ def residual(width=WIDTH):
 def run(make):
     net = make()
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 2)) + 0.3) if make is everywhere else images()
-    return average(net, x, draws=DRAWS if make in (valid, residual) else FEW), net.kernel_fn(x)
+    return average(net, x), net.kernel_fn(x)
 
 
 @pytest.mark.parametrize("make", [shallow, linear, everywhere, valid, residual])
