@@ -12,6 +12,9 @@ A second table has networks that are polynomials in their kernel, Lift - Product
 grids that integrate them exactly, beside one ReLU layer on 12 x 6 x 12 rotations, the base grid of rtol = 1e-4 at L = 4,
 and on those of rtol = 1e-4 for aligned pairs, 20 x 10 x 20; with 1 and with 80 channels; and what ``gram`` does with squares:
 inner products of power spectra, of 1,024 signals with themselves. --only-products: it alone.
+
+--bandlimits 8 12 16 24 32 48 --picture cost.png: a table of its own, a ReLU layer on one channel on 2 L x L x 2 L rotations, by dense
+tables (up to L = 16), axis by axis, and by s2fft's inverse Wigner transform in JAX (the transform alone, of a batch); processor time of one core (XLA's threads switched off), the fastest turn, and the exponent of its growth.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ def white_signals(n: int, bandlimit: int, channels: int, dtype):
     return jax.numpy.asarray(values, dtype)
 
 
-def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
+def block_runner(net, grid, x, nodes: int, tile: int | None = None) -> tuple[Callable, int]:
     """A call that computes the NTK of all pairs of x, and their number; nodes = 0 goes layer by layer."""
     from so3ntk.engine.evaluation.evaluation import Whole
     from so3ntk.engine.evaluation.polynomial import collapse
@@ -49,7 +52,7 @@ def block_runner(net, grid, x, nodes: int) -> tuple[Callable, int]:
     from so3ntk.engine.evaluation.tower import Nodes
 
     evaluation = collapse(net.layers, grid, Nodes(nodes)) if nodes else Whole(net.layers, grid)
-    tile = 32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8
+    tile = tile or (32 if nodes and x.dtype.itemsize == 4 else 16 if nodes else 8)
     return lambda: jax.block_until_ready(batch_kernels(evaluation, x, x, ("ntk",), (tile, tile))), len(x) ** 2
 
 
@@ -137,6 +140,86 @@ def products_table(so3ntk, dtype, turns: int) -> None:
                       f"{statistics.median(times[key]):>13.2f}{ratio:>11.1f}", flush=True)  # fmt: skip
 
 
+def bandlimits_table(so3ntk, dtype, turns: int, bandlimits: list[int], picture: str | None) -> None:
+    """Microseconds per pair against the bandlimit, by each transform."""
+    from so3ntk.sphere.transforms import grid as grids
+
+    net, columns = relu_network(so3ntk, 1), ("dense", "axis by axis", "s2fft")
+    costs: dict[str, dict[int, float]] = {name: {} for name in columns}
+    print(f"{'L':>3}{'rotations':>11}" + "".join(f"{name:>14}" for name in columns))
+    chosen = grids.DENSE
+    for bandlimit in bandlimits:
+        grid = so3ntk.ProductGrid(4 * -(-bandlimit // 2))
+        side = 32
+        while side > 2 and side**2 * len(grid) * np.dtype(dtype).itemsize > 2**23:
+            side //= 2  # as plans do
+        x = white_signals(side, bandlimit, 1, dtype)
+        for name, limit in (("dense", 64), ("axis by axis", 0)):
+            if name == "dense" and bandlimit > DENSE_UP_TO:
+                continue
+            grids.DENSE = limit
+            motions = grids.Grid.load(grid, bandlimit, dtype, pairs=2**30)
+            run, pairs = block_runner(net, motions, x, 34 if np.dtype(dtype).itemsize == 8 else 16, side)
+            costs[name][bandlimit] = processor_time(run, turns) / pairs * 1e6
+        grids.DENSE = chosen
+        if bandlimit <= S2FFT_UP_TO:
+            run, count = s2fft_runner(bandlimit)
+            costs["s2fft"][bandlimit] = processor_time(run, turns) / count * 1e6
+        cells = (f"{costs[name][bandlimit]:.1f}" if bandlimit in costs[name] else "-" for name in columns)
+        print(f"{bandlimit:>3}{len(grid):>11}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+    separable = costs["axis by axis"]
+    if 16 in separable and 48 in separable:
+        print(f"axis by axis, from 16 to 48: L^{np.log(separable[48] / separable[16]) / np.log(3):.2f}")
+    if picture is not None:
+        draw_costs(costs, picture)
+
+
+#: Beyond these tables and transforms take gigabytes.
+DENSE_UP_TO, S2FFT_UP_TO = 16, 32
+
+
+def processor_time(run: Callable, turns: int) -> float:
+    """Seconds of the fastest turn."""
+    run()
+    times = []
+    for _ in range(turns):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def s2fft_runner(bandlimit: int) -> tuple[Callable, int]:
+    """Its precomputed inverse Wigner transform of functions of bandlimit L = N, a batch of four at once."""
+    from s2fft.precompute_transforms import construct
+    from s2fft.precompute_transforms.wigner import inverse_transform_jax
+
+    table = jax.numpy.asarray(construct.wigner_kernel(bandlimit, bandlimit, False, sampling="mw", forward=False))
+    shape = (4, 2 * bandlimit - 1, bandlimit, 2 * bandlimit - 1)
+    values = jax.numpy.asarray(np.random.default_rng(0).normal(size=shape) + 0j)
+    one = lambda flmn: inverse_transform_jax(flmn, table, bandlimit, bandlimit, "mw", False, 0)  # noqa: E731
+    transform = jax.jit(jax.vmap(one))
+    return lambda: transform(values).block_until_ready(), len(values)
+
+
+def draw_costs(costs: dict[str, dict[int, float]], path: str) -> None:
+    """A picture of the table."""
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    for name, points in costs.items():
+        axes.loglog(list(points), list(points.values()), "o-", label=name)
+    ends = np.array([16.0, 48.0])
+    if 16 in costs["axis by axis"]:
+        axes.loglog(ends, costs["axis by axis"][16] * (ends / 16) ** 4.3, "k:", label="L$^{4.3}$")
+    axes.set(xlabel="bandlimit L", ylabel="microseconds per pair, one core")
+    axes.set_xticks(list(costs["axis by axis"]), [str(limit) for limit in costs["axis by axis"]])
+    axes.minorticks_off()
+    axes.set_title("A pair of maps: one ReLU layer on 2L x L x 2L rotations")
+    axes.legend()
+    plt.savefig(path, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -144,6 +227,8 @@ def main() -> None:
     )
     parser.add_argument("--float64", action="store_true")
     parser.add_argument("--only-products", action="store_true")
+    parser.add_argument("--bandlimits", type=int, nargs="+", help="the table of large bandlimits alone")
+    parser.add_argument("--picture", help="of that table")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--n", type=int, default=16, help="points in alpha and gamma")
     parser.add_argument("--n-beta", type=int, default=7)
@@ -158,6 +243,9 @@ def main() -> None:
     print(f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].platform} device(s), Python "
           f"{platform.python_version()}, jax {jax.__version__}, {np.dtype(dtype).name}, {len(rotation_grid)} rotations, "
           f"10 channels; microseconds per pair")  # fmt: skip
+    if args.bandlimits:
+        bandlimits_table(so3ntk, dtype, args.turns, args.bandlimits, args.picture)
+        return
     if args.only_products:
         products_table(so3ntk, dtype, args.turns)
         return
