@@ -244,16 +244,16 @@ def assert_slope(difference, slope, gradients, dh, df, dg):
 # --- tiles, rotations
 
 
-def check_tiles(architecture: Architecture):
-    """19 signals in tiles of 1, 3, 7 and 19: symmetric to the bit, and equal to the whole to 8 eps of the scale."""
-    x = architecture.batch(architecture.domain.white(19, 4))
+def check_tiles(architecture: Architecture, n: int = 37):
+    """n signals in tiles of 1, 3, 7 and n: symmetric to the bit, and equal to the whole to 8 eps of the scale."""
+    x = architecture.batch(architecture.domain.white(n, 4))
     net = architecture.on()
     whole = net.kernel_fn(x)
-    for tile in (1, 3, 7, 19):
+    for tile in (1, 3, 7, n):
         tiled = so3ntk.gram(net, x, get=("nngp", "ntk"), tile=tile, progress=False)
         for kernel, expected in zip(tiled, whole, strict=True):
             np.testing.assert_array_equal(kernel, kernel.T)
-            off = ~np.eye(19, dtype=bool)
+            off = ~np.eye(n, dtype=bool)
             error = np.abs(kernel - np.asarray(expected)) / scale(expected)
             assert error[off].max() <= 8 * EPS[np.float64]
             assert error.max() <= max(8 * EPS[np.float64], architecture.ntk_error())

@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from so3ntk.cli.results import replace_file
-from so3ntk.learning.curves.curve import FEWEST, LearningCurve, mean_curve
+
+if TYPE_CHECKING:
+    from so3ntk.learning.curves.curve import LearningCurve
 
 
 def check_reach(args: argparse.Namespace) -> None:
     """ValueError, before anything is computed, for a --predict-to that is no prediction, or from too few molecules."""
-    largest = max(args.sizes)
     if args.predict_to is None:
         return
+    from so3ntk.learning.curves.curve import FEWEST  # not for --help
+
+    largest = max(args.sizes)
     if args.predict_to <= largest:
         raise ValueError(
             f"--predict-to: {args.predict_to} molecules are no more than the largest of --sizes, {largest}, where errors are measured. Pass a "
@@ -41,6 +45,7 @@ def report_predictions(
 ) -> LearningCurve:
     """Print the predicted errors beside the measured, means over draws, and draw them in the first unit. Returned in the data's unit."""
     from so3ntk.cli.molecules import units_of
+    from so3ntk.learning.curves.curve import mean_curve
 
     mean = mean_curve(curves)
     measured: dict[int, list[float]] = {}

@@ -194,10 +194,11 @@ def warn_if_coarse(net: Any, x: Any) -> None:
     _checked.add(key)
     if isinstance(grid, LocalGrid):
         _warn_of_small_caps(layers, grid.positions)
-    large = isinstance(grid, ProductGrid) and len(grid) > LARGE
-    few = 2 if is_local(layers) or large else 4  # local filters and large grids cost much more
-    if large and _half_as_fine_suffices(layers, batch, grid, net.rtol, few):
-        return
+    few = 2 if is_local(layers) else 4  # local filters cost much more
+    if isinstance(grid, ProductGrid) and len(grid) > LARGE:
+        few = 2
+        if _half_as_fine_suffices(layers, batch, grid, net.rtol, few):
+            return
     error = quadrature_error(net, x, signals=few)
     if error > 2 * net.rtol:  # the estimate itself is good to a factor of two
         warn(

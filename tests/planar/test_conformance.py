@@ -93,7 +93,7 @@ def test_linear_network_has_three_layers_to_train():
 
 @pytest.mark.usefixtures("optimized")
 def test_tiles():
-    conformance.check_tiles(SMALL)
+    conformance.check_tiles(SMALL, 19)
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def assert_recursion(net, x, y):
         assert relative(kernel, slow) < 100 * EPS
 
 
-@pytest.mark.parametrize("n", [5, 6])
+@pytest.mark.parametrize("n", [5, 6, 7, 8])
 @pytest.mark.parametrize("padding", ["CIRCULAR", "SAME", "VALID"])
 def test_turned_and_shifted_images(padding, n):
     """Quarter turns of either image leave the kernel of C4 as it is; so do shifts, where the image is a torus."""

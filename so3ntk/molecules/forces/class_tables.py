@@ -17,6 +17,7 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from so3ntk.sphere.haar import columns_by_class
+from so3ntk.sphere.transforms.dense import DenseTransform
 from so3ntk.sphere.transforms.grid import Grid
 from so3ntk.sphere.transforms.images import HIGHEST
 
@@ -40,6 +41,7 @@ class ClassTables(eqx.Module):
     @classmethod
     def of(cls, grid: Grid) -> ClassTables:
         """The tables of a grid, in its dtype; made on the host."""
+        assert isinstance(grid.transform, DenseTransform), "its tables are those of the classes"
         columns = columns_by_class(grid.bandlimit, grid.images)
         tables, weights = [np.asarray(table) for table in grid.transform.tables], np.asarray(grid.weights)
         members, own = _padded(columns)
