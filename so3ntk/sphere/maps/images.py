@@ -63,9 +63,8 @@ class Stereographic:
 
         A block's rows overlap with the next one's: a point between two rows of centres has a share of both.
         """
-        pixel = (
-            4 * math.tan(self.extent / 2) / math.hypot(height, width)
-        )  # in radians, in the middle; dx / du dv is as wavy as degree 4
+        # In radians, in the middle; dx / du dv is as wavy as degree 4
+        pixel = 4 * math.tan(self.extent / 2) / math.hypot(height, width)
         v, v_weights, down = _between_centres(height, (bandlimit + 4) * pixel)
         u, u_weights, across = _between_centres(width, (bandlimit + 4) * pixel)
         step = max(BLOCK // (bandlimit**2 * len(u)), 1)

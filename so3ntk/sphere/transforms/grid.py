@@ -1,8 +1,4 @@
-"""A grid of rotations as arrays for JAX, with the transform that measured fastest on it.
-
-Microseconds for a pair of signals of one channel on 2 L x L x 2 L rotations, a kinked tower of one layer, float32: see
-``benchmarks/RESULTS.md``, made by ``benchmarks/so3_pairs.py``.
-"""
+"""A grid of rotations as arrays for JAX, with the transform that measured fastest on it: ``benchmarks/so3_pairs.py --bandlimits``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ sums and differences. Degrees below max(mu, nu) do not exist: orders are taken i
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,19 +36,11 @@ from so3ntk.sphere.transforms.images import HIGHEST, walsh_hadamard
 BANDS = 8
 
 
-class Band(NamedTuple):
-    """Tables (sign, mu, nu, beta, l) of e+-: mu in [low, high) with nu < high, and mu < low with nu in [low, high)."""
-
-    low: int
-    high: int
-    rows: Any
-    columns: Any
-
-
 class SeparableTransform(eqx.Module):
     """The factors of D^l at the grid's angles.
 
-    wigner: for each band its rows and columns. fourier (type, parity, angle, order / 2): cosines and sines in a quadrant.
+    wigner: for each band (``bands_of``) tables (sign, mu, nu, beta, l) of e+-, those of mu in [low, high) with nu < high, and of
+    mu < low with nu in [low, high). fourier (type, parity, angle, order / 2): cosines and sines in a quadrant.
     """
 
     wigner: tuple[tuple[Array | np.ndarray, Array | np.ndarray], ...]
@@ -61,7 +53,7 @@ class SeparableTransform(eqx.Module):
     def load(cls, grid: ProductGrid, bandlimit: int, dtype) -> SeparableTransform:
         """For degrees below the bandlimit, in a dtype: of NumPy where none of JAX's is asked for."""
         as_array = np.asarray if dtype is None else lambda table: jnp.asarray(table, dtype)
-        bands = tuple((as_array(band.rows), as_array(band.columns)) for band in wigner_bands(grid.n_beta, bandlimit))
+        bands = tuple((as_array(rows), as_array(columns)) for rows, columns in wigner_bands(grid.n_beta, bandlimit))
         return cls(bands, as_array(fourier_table(grid.n, bandlimit)), bandlimit, grid.n_beta)
 
     def correlation(self, f: Float[Array, "p c"], g: Float[Array, "p c"]) -> list[Any]:
@@ -152,25 +144,26 @@ def bands_of(bandlimit: int) -> list[tuple[int, int]]:
     return [(low, min(low + width, orders)) for low in range(0, orders, width)]
 
 
-@lru_cache(maxsize=8)
-def wigner_bands(n_beta: int, bandlimit: int) -> tuple[Band, ...]:
-    """Tables of e+- for each band, zero where l < max(mu, nu); float64."""
-    beta = np.arccos(np.polynomial.legendre.leggauss(n_beta)[0])
-    bands = []
-    for low, high in bands_of(bandlimit):
-        degrees = bandlimit - low
-        rows = np.zeros((2, high - low, high, n_beta, degrees))
-        columns = np.zeros((2, low, high - low, n_beta, degrees))
-        bands.append(Band(low, high, rows, columns))
+@lru_cache(maxsize=4)
+def wigner_bands(n_beta: int, bandlimit: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The tables of e+- of each band, zero where l < max(mu, nu); float64, 100 MiB at L = n_beta = 64."""
+    beta, ranges = np.arccos(np.polynomial.legendre.leggauss(n_beta)[0]), bands_of(bandlimit)
+    bands = tuple(
+        (
+            np.zeros((2, high - low, high, n_beta, bandlimit - low)),
+            np.zeros((2, low, high - low, n_beta, bandlimit - low)),
+        )
+        for low, high in ranges
+    )
     for degree in range(bandlimit):
         both = _halves(degree, beta)  # (sign, mu, nu, beta), mu and nu up to the degree
-        for band in bands:
-            end = min(band.high, degree + 1)
-            if band.low > degree:
-                continue
-            band.rows[:, : end - band.low, :end, :, degree - band.low] = both[:, band.low : end, :end]
-            band.columns[:, :, : end - band.low, :, degree - band.low] = both[:, : band.low, band.low : end]
-    return tuple(bands)
+        for (rows, columns), (low, high) in zip(bands, ranges, strict=True):
+            if low > degree:
+                break
+            end = min(high, degree + 1)
+            rows[:, : end - low, :end, :, degree - low] = both[:, low:end, :end]
+            columns[:, :, : end - low, :, degree - low] = both[:, :low, low:end]
+    return bands
 
 
 def _halves(degree: int, beta: Float[np.ndarray, " b"]) -> Float[np.ndarray, "2 m n b"]:
