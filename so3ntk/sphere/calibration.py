@@ -103,8 +103,8 @@ def _refinements(grid: SphereQuadrature) -> tuple[SphereQuadrature, ...]:
 def calibrate(net: Any, x: Any, signals: int = 12) -> SphereQuadrature:
     """The coarsest grid that reaches ``net.rtol`` on the signals x, for NNGP and NTK.
 
-    Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If only pairs of a signal with
-    itself are aligned (beyond 0.9), these get a finer grid of their own where they need it. The error of a grid is its
+    Measured on all pairs of up to ``signals`` signals spread evenly over their norms. If a grid that serves the other pairs tells
+    those of a signal with itself by their alignment, these get a finer one of their own where they need it. The error of a grid is its
     difference from the grid two levels finer. Raises ValueError for signals that are all zero. Warns (QuadratureWarning) if
     the finest level does not reach the tolerance. Networks that are polynomials in their kernel (``Products``,
     ``Monomial``) have exact grids, of which the smallest is returned.
@@ -156,11 +156,13 @@ def calibrate(net: Any, x: Any, signals: int = 12) -> SphereQuadrature:
     fine = ProductGrid(chosen.get(True, levels[-1]))
     base = ProductGrid(min(chosen.get(False, fine.n), fine.n))  # unmeasured: the fine grid serves all
     quadrature = fine
-    others_aligned = bool(np.any(results[-1].alignment[sample.i != sample.j] > ALIGNED))
-    if base != fine and not others_aligned:  # else most rows of a tile would be computed twice
+    if base != fine:
         # The base grid misses peaks by what it misses of c = 1 for a signal with itself
-        own = results[levels.index(base.n)].alignment[sample.i == sample.j]
-        quadrature = AdaptiveGrid(base, fine, round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3))
+        seen = results[levels.index(base.n)].alignment
+        own, others = seen[sample.i == sample.j], seen[sample.i != sample.j]
+        threshold = round(ALIGNED - float(1 - own[own > 0].min(initial=1.0)), 3)
+        if not np.any(others > threshold):  # else most rows of a tile would be computed twice
+            quadrature = AdaptiveGrid(base, fine, threshold)
     _checked.add(_check_key(layers, quadrature, batch, net.rtol))
     return quadrature
 
