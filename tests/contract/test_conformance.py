@@ -111,9 +111,16 @@ def test_values(name):
         conformance.check_few_rows(subject)
 
 
-#: Each way to a derivative once: layers at each motion, with a head and self states; branches, with weights of degrees and
-#: channels and filters that couple motions; no group. What an activation's derivatives are, its own tests say.
-DIFFERENTIATED = ["linear", "nonlinearity after pooling", "two lifts", "flattened", "products"]
+#: Each way to a derivative once: layers at each motion, with a head and self states; a kink behind a filter that couples motions; branches,
+#: with weights of degrees and channels; no group. What an activation's derivatives are, its own tests say.
+DIFFERENTIATED = [
+    "linear",
+    "nonlinearity after pooling",
+    "band-limited convolution",
+    "two lifts",
+    "flattened",
+    "products",
+]
 
 
 @pytest.mark.slow
