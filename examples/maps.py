@@ -2,17 +2,17 @@
 
     python examples/maps.py
 
-Three questions on Gaussian random fields that are made here, each field isotropic, with a mask of its own that turns with it:
+Three questions on Gaussian random fields that are made here; none has a preferred direction, and gaps are anywhere:
 
 1. Classification. Half of the fields have C_l falling as (l + 1)^-2, half as (l + 1)^-2.6, with the same variance. Which is which?
-2. Regression. C_l falls as (l + 1)^-index, with an index from 1.5 to 3.5. Each map has noise, and a cap of a third of the sphere is missing:
-   coefficients are fitted to what is left by ``SphereSignal.from_map(mask=)`` with a ridge. Which index?
-3. Interpolation. The same cap is missing from fields without noise. What is the field's mean over the cap, and the mean of the field times the
+2. Regression. C_l falls as (l + 1)^-index, with an index from 1.5 to 3.5. Each map has noise, and a cap of a third of the sphere is missing,
+   somewhere else in each: coefficients are fitted to what is left by ``SphereSignal.from_map(mask=)`` with a ridge. Which index?
+3. Interpolation. Such a cap is missing from fields without noise. What is the field's mean over the cap, and the mean of the field times the
    direction away from the cap's centre, a vector? The input has two channels, the visible part and the mask; the vector is read by an
    equivariant readout, ``TensorKernelRegressor``.
 
-Compared are the kernel of a pooled SO(3) network (of products of two channels, whose kernel is an inner product of cross power spectra, and ReLU where
-phases matter), and a fully connected network's on the same coefficients. For the index also what one can do by hand: a line through the logarithm
+Compared are the kernels of SO(3) networks (products of two channels, which read power spectra, and ReLU for the mean over the gap) and of a fully
+connected one on the same coefficients. For the index also what one can do by hand: a line through the logarithm
 of the power spectrum. Everything is tested on fields that were not trained on. The defaults take a minute on one core. Prints a table,
 writes maps.png and maps.json.
 """

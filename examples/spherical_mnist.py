@@ -10,11 +10,11 @@ filters on caps ("caps": hundreds of times the cost, so ask for it at low bandli
 coefficients ("MLP"). Ridges are chosen by exact leave-one-out errors of the training pictures.
 
 A pooled kernel is nearly constant: what tells classes apart are eigenvalues of 10^-5 of the largest. So the grid of rotations is the rule's,
-2 L points in alpha and gamma, and matrices are in double precision unless --precision float32 is given, which is twice as fast.
+2 L points in alpha and gamma, and matrices are in double precision unless --precision float32 is given, which is faster.
 
 --data is an npz file with x_train, y_train, x_test, y_test (MNIST's), any other npz file, or a folder that ``planar.datasets.load_images`` reads, of
-which a part is kept for testing; default: scikit-learn's digits. The defaults take two minutes on one core. Prints a table, writes
-spherical_mnist.png and spherical_mnist.json. With published accuracies for rotated MNIST after training on 60,000 upright digits, S2CNN's, as a line.
+which a part is kept for testing; default: scikit-learn's digits. The defaults take half a minute on one core. Prints a table, writes
+spherical_mnist.png and spherical_mnist.json; of MNIST with a line at S2CNN's published accuracy, trained on 60,000 upright digits and tested on turned ones.
 """
 
 from __future__ import annotations
