@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from so3ntk.engine.plan import parse_memory
 from so3ntk.learning.curves.curve import LearningCurve, check_sample, learning_curve
 from so3ntk.learning.curves.estimate import Estimate
-from so3ntk.learning.curves.samples import FeatureSample, Sample, rebuilt
+from so3ntk.learning.curves.samples import FeatureSample, KernelSample, Sample
 from so3ntk.learning.feature_ridge import FeatureSpectrum
 from so3ntk.learning.inputs import is_stopped
 
@@ -44,7 +44,7 @@ def kernel_curve(estimator: Any, sizes: Iterable[int], ridge: float | None) -> L
     dual_coef = estimator.dual_coef_.reshape(len(estimator.dual_coef_), -1)
     along = spectrum.vectors.T @ dual_coef
     y = spectrum.vectors @ ((spectrum.values + estimator.ridge_)[:, None] * along)
-    return _curve(estimator, rebuilt(spectrum, y), sizes, ridge, where)
+    return _curve(estimator, KernelSample.of_spectrum(spectrum, y), sizes, ridge, where)
 
 
 def inducing_curve(estimator: Any, sizes: Iterable[int], ridge: float | None) -> LearningCurve:

@@ -79,20 +79,18 @@ class Sample(ABC):
             raise NotPositiveDefiniteError(where, smallest, largest, ridge, needed)
 
 
-class KernelSample(Sample):
-    """A kernel (n, n), with an unpenalised intercept or without one."""
+class MatrixSample(Sample):
+    """A kernel as a matrix, decomposed when it is asked for. An author says which rows are whose, and what leaving them out leaves."""
 
-    def __init__(self, kernel: Float[np.ndarray, "n n"], y: Float[np.ndarray, "n k"], intercept: bool = False):
-        self.kernel, self.y, self.intercept = kernel, y, intercept
+    intercept: bool = False
+
+    def __init__(self, kernel: Float[np.ndarray, "rows rows"], y: Float[np.ndarray, "n k"]):
+        self.kernel, self.y = kernel, y
 
     @cached_property
     def spectrum(self) -> Spectrum:
         """The decomposition."""
         return Spectrum.of(self.kernel, self.intercept)
-
-    def part(self, inputs: Int[np.ndarray, " m"]) -> KernelSample:
-        """See ``Sample``."""
-        return KernelSample(self.kernel[np.ix_(inputs, inputs)], self.y[inputs], self.intercept)
 
     @property
     def eigenvalues(self) -> Float[np.ndarray, " rows"]:
@@ -107,6 +105,26 @@ class KernelSample(Sample):
     def noise(self, eps: float) -> float:
         """Errors of the entries, independent of each other."""
         return max(eps * float(np.abs(self.eigenvalues).max(initial=0.0)) / np.sqrt(self.rows), self.rounding)
+
+
+class KernelSample(MatrixSample):
+    """A kernel (n, n), with an unpenalised intercept or without one."""
+
+    def __init__(self, kernel: Float[np.ndarray, "n n"], y: Float[np.ndarray, "n k"], intercept: bool = False):
+        super().__init__(kernel, y)
+        self.intercept = intercept
+
+    @classmethod
+    def of_spectrum(cls, spectrum: Spectrum, y: Float[np.ndarray, "n k"]) -> KernelSample:
+        """Of a kernel that is decomposed: with an intercept of K on vectors that sum to zero, which has the same regressions."""
+        kernel = (spectrum.vectors * spectrum.values) @ spectrum.vectors.T
+        found = cls((kernel + kernel.T) / 2, y, spectrum.row_means is not None)
+        found.spectrum = spectrum
+        return found
+
+    def part(self, inputs: Int[np.ndarray, " m"]) -> KernelSample:
+        """See ``Sample``."""
+        return KernelSample(self.kernel[np.ix_(inputs, inputs)], self.y[inputs], self.intercept)
 
     def left_out(self, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n k"]:
         """See ``Sample``; the formula of ``ridge``, for all ridges at once."""
@@ -121,16 +139,8 @@ class KernelSample(Sample):
         return np.sum((self.spectrum.vectors.T @ self.y) ** 2, axis=1) / self.y.size
 
 
-class BlockSample(Sample):
+class BlockSample(MatrixSample):
     """A kernel of vectors or tensors: a matrix (n M, n M), the M components of an input side by side; targets (n, M)."""
-
-    def __init__(self, kernel: Float[np.ndarray, "nm nm"], y: Float[np.ndarray, "n m"]):
-        self.kernel, self.y = kernel, y
-
-    @cached_property
-    def spectrum(self) -> Spectrum:
-        """The decomposition."""
-        return Spectrum.of(self.kernel, intercept=False)
 
     @property
     def components(self) -> int:
@@ -141,20 +151,6 @@ class BlockSample(Sample):
         """See ``Sample``."""
         rows = (inputs[:, None] * self.components + np.arange(self.components)).ravel()
         return BlockSample(self.kernel[np.ix_(rows, rows)], self.y[inputs])
-
-    @property
-    def eigenvalues(self) -> Float[np.ndarray, " rows"]:
-        """See ``Sample``."""
-        return self.spectrum.values
-
-    @property
-    def rounding(self) -> float:
-        """See ``Sample``."""
-        return self.spectrum.rounding
-
-    def noise(self, eps: float) -> float:
-        """Errors of the entries, independent of each other."""
-        return max(eps * float(np.abs(self.eigenvalues).max(initial=0.0)) / np.sqrt(self.rows), self.rounding)
 
     def left_out(self, ridges: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p n m"]:
         """See ``Sample``; the formula of ``block_ridge``, for all ridges at once."""
@@ -233,11 +229,3 @@ def _dual_coefs(
     """(K + ridge)^-1 y for all ridges, in one product."""
     scaled = inverse[:, :, None] * projected[:, None, :]
     return (vectors @ scaled.reshape(len(vectors.T), -1)).reshape(len(vectors), *scaled.shape[1:]).transpose(1, 0, 2)
-
-
-def rebuilt(spectrum: Spectrum, y: Float[np.ndarray, "n k"]) -> KernelSample:
-    """The sample of a decomposed kernel: with an intercept of K on vectors that sum to zero, which has the same regressions."""
-    kernel = (spectrum.vectors * spectrum.values) @ spectrum.vectors.T
-    found = KernelSample((kernel + kernel.T) / 2, y, spectrum.row_means is not None)
-    found.spectrum = spectrum
-    return found

@@ -5,7 +5,7 @@ import pytest
 
 from so3ntk import NotPositiveDefiniteError
 from so3ntk.learning.curves.resolvents import Resolvents, mean_of
-from so3ntk.learning.curves.samples import BlockSample, FeatureSample, KernelSample, rebuilt
+from so3ntk.learning.curves.samples import BlockSample, FeatureSample, KernelSample
 from so3ntk.learning.feature_ridge import FeatureSpectrum
 from so3ntk.learning.ridge import Spectrum
 from tests.spectra.populations import power_law
@@ -43,7 +43,7 @@ def of_decomposed_features():
 
 def of_decomposed_kernel():
     f = features()
-    return rebuilt(Spectrum.of(f @ f.T, True), targets()), f @ f.T, np.ones((N, 1))
+    return KernelSample.of_spectrum(Spectrum.of(f @ f.T, True), targets()), f @ f.T, np.ones((N, 1))
 
 
 KINDS = (of_kernel, with_intercept, of_features, of_decomposed_features, of_decomposed_kernel)
