@@ -112,7 +112,7 @@ def learning_curve(
     sample: Sample, sizes: Iterable[int], ridge: float | None, where: str, estimate: Estimate
 ) -> LearningCurve:
     """The curve of a sample at sizes and an absolute ridge; None for the best ridge of each size."""
-    columns = len(sample) * sample.components - sample.rows
+    columns = sample.unpenalised
     numbers = check_sizes(sizes, columns // sample.components + 1, where)
     if ridge is not None:
         check_ridge(ridge, where)
@@ -126,10 +126,8 @@ def learning_curve(
     mse, deviation, resolved = (np.array(values) for values in zip(*found, strict=True))
     spread = np.exp(DEVIATIONS * deviation)
     rows = numbers * sample.components - columns
-    plain = [
-        expected_error(sample.eigenvalues / sample.rows, sample.powers, 0.0, int(n), float(value))
-        for n, value in zip(rows, ridges, strict=True)
-    ]
+    values, powers = sample.eigenvalues / sample.rows, sample.powers
+    plain = [expected_error(values, powers, 0.0, int(n), float(value)) for n, value in zip(rows, ridges, strict=True)]
     return LearningCurve(
         numbers, mse, ridges, np.sqrt(mse) / spread, np.sqrt(mse) * spread, resolved, candidates[best], np.min(tried, axis=0),
         ErrorCurve(numbers, np.array(plain)), len(sample), estimate.population.dof_exponent,

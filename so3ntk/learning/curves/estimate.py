@@ -25,9 +25,9 @@ DEVIATIONS, FLOOR = 1.85, 0.02
 
 @dataclass(frozen=True)
 class Estimate:
-    """Resolvents of the sample, the population they point to, and those of its halves and quarters.
+    """Resolvents of the sample, the population they point to, and the populations that its halves and its quarters do.
 
-    growth: of each doubling what they missed of the whole sample's errors, see ``deviation``.
+    levels: means of the resolvents of whole, halves, quarters and so on, as many as there are.
     """
 
     whole: Resolvents
@@ -38,7 +38,7 @@ class Estimate:
     @classmethod
     def of(cls, sample: Sample, seed: int) -> Estimate:
         """Of a shuffled sample, halved while its parts are large enough."""
-        columns = len(sample) * sample.components - sample.rows
+        columns = sample.unpenalised
         decades = np.log10(LARGEST * sample.rows / SMALLEST)
         ridges = sample.scale * np.geomspace(SMALLEST, LARGEST * sample.rows, int(decades * PER_DECADE) + 1)
         order = np.random.default_rng(seed).permutation(len(sample))

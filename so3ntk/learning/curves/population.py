@@ -61,11 +61,10 @@ class Population:
         log_kappa, log_dof = np.log(whole.kappa), np.log(whole.dof)
         if len(levels) > 1:
             log_dof = 2 * log_dof - _at(levels[1], log_kappa)
-        kept = (whole.dof < RESOLVED * whole.rows) & np.isfinite(log_dof) & (whole.missed > 0)
-        kept &= np.concatenate([[True], np.diff(log_kappa) > 1e-6])
+        apart = np.concatenate([[True], np.diff(log_kappa) > 1e-6])
+        kept = (whole.dof < RESOLVED * whole.rows) & np.isfinite(log_dof) & (whole.missed > 0) & apart
         if np.count_nonzero(kept) < 4:
-            kept = np.concatenate([[True], np.diff(log_kappa) > 1e-6])
-            log_dof = np.log(whole.dof)
+            kept, log_dof = apart, np.log(whole.dof)
         x, dof, missed = log_kappa[kept], log_dof[kept], np.log(whole.missed[kept])
         near = np.exp(dof) > WINDOW * whole.rows
         near = near if np.count_nonzero(near) >= 4 else np.arange(len(x)) < 4
@@ -134,10 +133,9 @@ class Population:
         """Of all sizes whose errors are known."""
         sizes, ridges, left = [], np.log(levels[0].ridges), []
         for level in reversed(levels):
-            known = np.isfinite(level.errors) & (level.errors > 0)
-            if known.any():
+            if level.known.any():
                 sizes.append(np.log(level.inputs - 1.0))
-                left.append(np.interp(ridges, np.log(level.ridges[known]), self._against(level)[1]))
+                left.append(np.interp(ridges, np.log(level.ridges[level.known]), self._against(level)[1]))
         return Rest(np.array(sizes), ridges, np.array(left)) if sizes else None
 
     def _with_exponent(self, p: float) -> Population:
@@ -145,9 +143,8 @@ class Population:
         return replace(self, missed_exponent=p, log_missed=self.log_missed + (p - self.missed_exponent) * below)
 
     def _against(self, level: Resolvents) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """D / N, log of leave-one-out over predicted error, and log kappa at a level's ridges."""
-        found = self.errors(level.inputs - 1.0, level.ridges)
-        known = np.isfinite(level.errors) & (level.errors > 0)
+        """D / N, log of leave-one-out over predicted error, and log kappa at a level's ridges that have such an error."""
+        found, known = self.errors(level.inputs - 1.0, level.ridges), level.known
         return found.share[known], np.log(level.errors[known] / found.mse[known]), found.log_kappa[known]
 
 

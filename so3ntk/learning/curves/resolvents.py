@@ -57,9 +57,14 @@ class Resolvents:
         """B."""
         return self.errors * (self.rows - self.dof2) / self.rows
 
+    @property
+    def known(self) -> np.ndarray:
+        """At which ridges there are leave-one-out errors that have a logarithm."""
+        return np.isfinite(self.errors) & (self.errors > 0)
+
 
 def mean_of(parts: list[Resolvents]) -> Resolvents:
-    """Of parts of one size: geometric means of what is positive, means of errors, at the ridges that all admit."""
+    """Of parts of one size, at the ridges that all admit: the geometric mean of kappa, means of the others."""
     ridges = parts[0].ridges
     for part in parts[1:]:
         ridges = ridges[np.isin(ridges, part.ridges)]

@@ -58,6 +58,11 @@ class Sample(ABC):
         """See the class."""
         return len(self.eigenvalues)
 
+    @property
+    def unpenalised(self) -> int:
+        """How many rows the unpenalised columns take."""
+        return len(self) * self.components - self.rows
+
     def __len__(self) -> int:
         return len(self.y)
 
