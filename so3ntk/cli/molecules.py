@@ -110,10 +110,13 @@ def run(args: argparse.Namespace) -> int:
         data = load_molecules(args, max(args.sizes) + args.test, args.seed + draw)
         atoms = sum(map(len, data.atoms))
         say(args, f"draw {draw + 1}: {len(data)} molecules, {atoms} atoms, target {data.target} ({data.unit})")
-        found, grid = _curves(args, data, draw, curves)
+        found, predictions, grid = _curves(args, data, draw)
         points += found
+        curves += predictions
     picture = _report(points, data, args, out)
-    predicted = None if args.predict_to is None else report_predictions(args, curves, points, data, out)
+    predicted = None
+    if args.predict_to is not None:
+        predicted = report_predictions(args, curves, points, units_of(data.unit), out)
     results = {
         "settings": settings(args),
         "unit": data.unit,
@@ -129,8 +132,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _curves(args: argparse.Namespace, data: Any, draw: int, curves: list[Any]) -> tuple[list[Any], str]:
-    """The learning curves of one draw, and the rotation grid. curves: that predicted from the largest training set is appended."""
+def _curves(args: argparse.Namespace, data: Any, draw: int) -> tuple[list[Any], list[Any], str]:
+    """The points of one draw, the curve that its largest training set predicts, if that is asked for, and the rotation grid."""
     from so3ntk.learning.inducing.regressor import InducingRegressor
     from so3ntk.molecules.energies import learning_curve, mlp_network
 
@@ -139,6 +142,7 @@ def _curves(args: argparse.Namespace, data: Any, draw: int, curves: list[Any]) -
     options = {"kernel": args.kernel, "inducing": args.inducing, "memory": args.memory, "progress": not args.quiet}
     mlp = mlp_network(args.depth, make_activation(args.activation), bias_of(args))
     models = {name: InducingRegressor(net, **options) for name, net in (("mlp", mlp), ("so3", so3))}
+    predictions: list[Any] = []
 
     def report(point: Any) -> None:
         if point.method != "composition":
@@ -149,10 +153,10 @@ def _curves(args: argparse.Namespace, data: Any, draw: int, curves: list[Any]) -
 
     def predict(point: Any, model: Any) -> None:
         if args.predict_to is not None and point.method == "so3" and point.size == max(args.sizes):
-            curves.append(model.learning_curve(predicted_sizes(args)))
+            predictions.append(model.learning_curve(predicted_sizes(args)))
 
     points = learning_curve(models, x, data.atoms, data.targets, args.sizes, args.test, report, draw, predict)
-    return points, str(so3.quadrature)
+    return points, predictions, str(so3.quadrature)
 
 
 def network_of(args: argparse.Namespace, x: Any) -> Any:

@@ -41,10 +41,13 @@ def predicted_sizes(args: argparse.Namespace) -> list[int]:
 
 
 def report_predictions(
-    args: argparse.Namespace, curves: Sequence[LearningCurve], points: Sequence[Any], data: Any, out: Path
-) -> LearningCurve:
-    """Print the predicted errors beside the measured, means over draws, and draw them in the first unit. Returned in the data's unit."""
-    from so3ntk.cli.molecules import units_of
+    args: argparse.Namespace, curves: Sequence[LearningCurve], points: Sequence[Any], units: Sequence[tuple[str, float]],
+    out: Path,
+) -> LearningCurve:  # fmt: skip
+    """Print the predicted errors beside the measured, means over draws, and draw them in the first unit. Returned in the data's unit.
+
+    units: of the tables, with what numbers in the data's unit are multiplied by.
+    """
     from so3ntk.learning.curves.curve import mean_curve
 
     mean = mean_curve(curves)
@@ -53,10 +56,10 @@ def report_predictions(
         if point.method == "so3":
             measured.setdefault(point.size, []).append(point.rmse)
     errors = {size: float(np.sqrt(np.mean(np.square(values)))) for size, values in measured.items()}
-    for unit, factor in units_of(data.unit):
+    for unit, factor in units:
         print(_table(mean.scaled(factor), {size: value * factor for size, value in errors.items()}, unit))
     print(f"Predicted for the SO(3) kernel from {mean.inputs} molecules. {mean.statement}")
-    unit, factor = units_of(data.unit)[0]
+    unit, factor = units[0]
     title = f"SO(3) kernel, predicted from {mean.inputs} molecules, {args.test} test molecules"
     points_of_picture = [(size, value * factor) for size, value in sorted(errors.items())]
     picture = replace_file(out / "predicted_curve.png", lambda path: mean.scaled(factor).plot(

@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from so3ntk.cli import build_parser, main
+from so3ntk.cli.molecules import units_of
 from so3ntk.cli.predictions import check_reach, predicted_sizes, report_predictions
 from so3ntk.molecules.energies import CurvePoint, learning_curve
 from so3ntk.spectra import measured_errors, spectrum
@@ -140,7 +140,7 @@ def test_predictions_beside_what_is_measured(tmp_path, capsys):
         curves.append(spectrum(features @ features.T, y).learning_curve([20, 40, 80], 0.1))
     points = [CurvePoint("so3", size, 0.0, rmse, 0.1, 0.0, 0.0) for size, rmse in ((20, 3.0), (20, 4.0), (40, 2.0))]
     points.append(CurvePoint("mlp", 40, 0.0, 9.0, 0.1, 0.0, 0.0))
-    found = report_predictions(reach("--test", "7"), curves, points, SimpleNamespace(unit="kcal/mol"), tmp_path)
+    found = report_predictions(reach("--test", "7"), curves, points, units_of("kcal/mol"), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[-3:] == ["20", "40", "80"]
     assert lines[1].split() == ["measured", f"{12.5**0.5:.2f}", "2.00"]
