@@ -57,7 +57,7 @@ class GramSpectrum:
     def alignment(self) -> float:
         """<K, Y Y^T> / |K| |Y Y^T| in Frobenius norms: 1 where the kernel is that of the targets. Source: Cristianini et al. (2001)."""
         self._require_targets("alignment")
-        y = self._sample.y.reshape(self._sample.rows, -1) if self._sample.components > 1 else self._sample.y
+        y = self._sample.y.reshape(len(self), -1)
         inside = y.size * float(self.eigenvalues @ self.target_powers)
         return inside / float(np.linalg.norm(self.eigenvalues) * np.linalg.norm(y.T @ y))
 
