@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     out = output_folder(args.out)
     started, points, curves = time.perf_counter(), [], []
     for draw in range(args.draws):
-        data = load_molecules(args, max(args.sizes) + args.test, args.seed + draw)
+        data = load_molecules(args, "--sizes", max(args.sizes), args.seed + draw)
         atoms = sum(map(len, data.atoms))
         say(args, f"draw {draw + 1}: {len(data)} molecules, {atoms} atoms, target {data.target} ({data.unit})")
         found, predictions, grid = _curves(args, data, draw)
@@ -223,16 +223,16 @@ def read_environments(args: argparse.Namespace, atoms: Sequence[Any]) -> Any:
     return environments(atoms, species=species, bandlimit=args.bandlimit, **settings)
 
 
-def load_molecules(args: argparse.Namespace, needed: int, seed: int) -> Any:
-    """So many molecules, drawn at random."""
+def load_molecules(args: argparse.Namespace, option: str, training: int, seed: int) -> Any:
+    """Molecules drawn at random: as many to train on as the option (--sizes, --sample) asks for, and ``args.test`` more."""
     from so3ntk.molecules import load_qm9, read_molecules
 
+    needed = training + args.test
     if is_qm9(args):
         return load_qm9(needed, seed=seed, target=args.target, path=args.data)
     data = read_molecules(args.data, target_key=args.target, unit=_unit(args))
     if needed > len(data):
-        training = "--sample" if hasattr(args, "sample") else "--sizes"
-        raise ValueError(f"{training} and --test ask for {needed} molecules, {args.data} holds {len(data)}.")
+        raise ValueError(f"{option} and --test ask for {needed} molecules, {args.data} holds {len(data)}.")
     to_angstrom(data.atoms, args.length_unit)
     _check_forces(data, args)
     return data[np.random.default_rng(seed).permutation(len(data))[:needed]]

@@ -143,7 +143,7 @@ def _of_molecules(args: argparse.Namespace) -> Problem:
     from so3ntk.matrices.gram import gram
     from so3ntk.molecules.baseline import CompositionBaseline
 
-    data = load_molecules(args, args.sample + args.test, args.seed)
+    data = load_molecules(args, "--sample", args.sample, args.seed)
     baseline = CompositionBaseline().fit(data.atoms[: args.sample], data.targets[: args.sample])
     x = read_environments(args, data.atoms)
     net = network_of(args, x)
