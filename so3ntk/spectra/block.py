@@ -88,8 +88,7 @@ class Block:
                 f"{where}: the hyperparameters are traced by JAX, but fixed points are found on this machine, outside of jit "
                 "and grad. Pass numbers."
             )
-        self.affine = [layer for layer in inside if isinstance(layer, Affine)]
-        for layer in self.affine:
+        for layer in (layer for layer in inside if isinstance(layer, Affine)):
             for name in ("W_std", "b_std"):
                 check_deviation(getattr(layer, name), where, name)
         # Arrays, not numbers of Python, which a program would be compiled for one by one

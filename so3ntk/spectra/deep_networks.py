@@ -28,7 +28,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jaxtyping import Float
 
+from planar.windows import Window
 from so3ntk.basics.arrays import refuse_masked
+from so3ntk.engine.filters import Everywhere
 from so3ntk.spectra.asymptotes import Conditioning, Laws, conditioning, is_linearised, laws, linearised
 from so3ntk.spectra.block import Block, block_of
 from so3ntk.spectra.fixed_points import FixedPoints, fixed_points
@@ -260,7 +262,7 @@ def modes_of(block: Block, points: FixedPoints, count: int) -> Modes | None:
     labels = next(filter(None, (mode_labels(filter, count) for filter in block.filters)), ())
     if not labels or not 0 < points.q_star < math.inf:
         return None
-    if any(not mode_labels(filter, count) and type(filter).__name__ != "Everywhere" for filter in block.filters):
+    if any(not mode_labels(filter, count) and not isinstance(filter, Everywhere) for filter in block.filters):
         return None
     weights = [multipliers(filter, labels, count) for filter in block.filters]
     kernel, variance = block.mode_slopes(points.c_star * points.q_star, points.q_star, weights)
@@ -334,7 +336,7 @@ def _notes(block: Block, points: FixedPoints) -> tuple[str, ...]:
         notes.append("Variances grow without bound: no asymptotes. chi are those at a large variance.")
     if math.isinf(points.chi_1):
         notes.append("The kernel has a root at correlation one: chi_1 is infinite, and layers before do not train.")
-    if any(filter.__class__.__name__ == "Window" and not mode_labels(filter, 4) for filter in block.filters):
+    if any(isinstance(filter, Window) and not mode_labels(filter, 4) for filter in block.filters):
         notes.append(
             "Windows that are not circular have no Fourier modes: fields depend on the distance to the border."
         )

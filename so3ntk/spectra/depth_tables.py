@@ -66,7 +66,7 @@ def picture(found: Trainability, path: str | PathLike, title: str | None) -> Pat
         ("centred targets", found.mean_predictor[order], found.mean_predictor_predicted[order], "C1"),
         ("constant targets", found.constant_predictor[order], found.constant_predictor_predicted[order], "C2"),
     ])  # fmt: skip
-    axes[1].set(title=f"Mean predictor: P {found.laws.centred.text}", ylabel="size of P(Θ)")
+    axes[1].set(title=f"Mean predictor, centred targets: P {found.laws.centred.text}", ylabel="size of P(Θ)")
     for panel in axes[:2]:
         if 0 < found.depth_c < depths[-1]:
             panel.axvline(found.depth_c, color="0.5", lw=0.8, ls=":", label=f"depth scale {found.depth_c:.3g}")

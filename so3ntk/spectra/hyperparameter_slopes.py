@@ -76,11 +76,11 @@ class Sensitivity:
         figure, panels = plt.subplots(1, 2, sharey=True, figsize=(9, 1.2 + 0.3 * count), constrained_layout=True)
         places = np.arange(count)[::-1]
         columns = (
-            (self.error_slopes, "of the leave-one-out error"),
-            (self.likelihood_slopes, "of the marginal likelihood"),
+            (self.error_slopes, -1, "of the leave-one-out error"),
+            (self.likelihood_slopes, 1, "of the marginal likelihood"),
         )
-        for axes, (slopes, label) in zip(panels, columns, strict=True):
-            better = slopes[:count] * (-1 if "error" in label else 1) > 0
+        for axes, (slopes, good, label) in zip(panels, columns, strict=True):
+            better = good * slopes[:count] > 0
             axes.barh(places, slopes[:count], color=np.where(better, "C0", "C3"))
             axes.axvline(0, color="k", lw=0.8)
             axes.set(xlabel=f"logarithmic slope {label}")
@@ -133,8 +133,9 @@ def sensitivity(
         return found, [pull(jnp.eye(2, dtype=dtype)[i]) for i in range(2)]
 
     found, slopes = both(start, jnp.asarray(ridge, dtype), jnp.asarray(values, dtype))
-    numbers = np.concatenate([*(np.ravel(leaf) for leaf in start), [ridge]])
-    columns = [np.concatenate([*(np.ravel(g) for g in of_leaves), [of_ridge]]) for of_leaves, of_ridge in slopes]
+    numbers, *columns = (
+        np.concatenate([*map(np.ravel, of_leaves), [of_ridge]]) for of_leaves, of_ridge in [(start, ridge), *slopes]
+    )
     if not (np.isfinite(found).all() and np.isfinite(columns).all()):
         raise PrecisionError(
             f"{where}: the losses or their derivatives are not finite: K + ridge I is not positive definite to this precision. "

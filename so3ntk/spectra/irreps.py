@@ -200,7 +200,7 @@ def irrep_spectrum(
     power, elements, element_power = _powers(orbit, diagonals)
     values, vectors = _spectra(orbit, final)
     names = tuple(_name(layers) for layers in prefixes)
-    kept = tuple(round(k) for k in _kept(orbit, readout, moves))
+    kept = tuple(_kept(kind, readout, moves) for kind in orbit.kinds)
     rest = _rest(orbit, prefixes, power, kernel, moves, getattr(x, "bandlimit", 0))
     return IrrepSpectrum(
         kernel, orbit, count, names, power.mean(axis=1), rest, elements, element_power, values, vectors, kept
@@ -330,19 +330,15 @@ def _spectra(orbit: Orbit, field: np.ndarray) -> tuple[tuple[np.ndarray, ...], t
     return tuple(values), tuple(vectors)
 
 
-def _kept(orbit: Orbit, readout: Readout | None, moves: bool) -> list[float]:
+def _kept(kind: Kind, readout: Readout | None, moves: bool) -> int:
     """Functions of the motion that the readout keeps; all of them where the kernel says it itself."""
     if readout is None or moves:
-        return [kind.copies * kind.size for kind in orbit.kinds]
+        return kind.copies * kind.size
     irrep: Any = readout.irrep
     if irrep is None:
-        return [float(kind.trivial) for kind in orbit.kinds]
-    return [float(kind.copies * kind.size * _same(kind.key, irrep, orbit)) for kind in orbit.kinds]
-
-
-def _same(own: Any, irrep: Any, orbit: Orbit) -> bool:
-    mirrored = any(kind.key.parity is not None for kind in orbit.kinds)
-    return own.degree == irrep.degree and (not mirrored or own.sign == irrep.sign)
+        return int(kind.trivial)
+    same = kind.key.degree == irrep.degree and (kind.key.parity is None or kind.key.sign == irrep.sign)
+    return kind.copies * kind.size * same
 
 
 def _rest(orbit: Orbit, prefixes: list, power: np.ndarray, kernel: str, moves: bool, bandlimit: int) -> np.ndarray:
@@ -364,8 +360,7 @@ def _rest(orbit: Orbit, prefixes: list, power: np.ndarray, kernel: str, moves: b
     states: Any = [State(Probe(), q, q, q, q, width=lift.width)]
     for layer in others:
         states.append(layer(states[-1]))
-    totals = {len(layers): states[len(layers) - 1] for layers in prefixes}
-    found = np.array([np.asarray(getattr(totals[len(layers)], kernel), np.float64) for layers in prefixes])
+    found = np.array([np.asarray(getattr(states[len(layers) - 1], kernel), np.float64) for layers in prefixes])
     return (found - power.sum(axis=2)).mean(axis=1)
 
 

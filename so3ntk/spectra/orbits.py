@@ -155,19 +155,14 @@ class RotoTranslations(Orbit):
                 continue
             orbit = {self._turned(element, wave) for element in self._elements}
             seen |= orbit
-            centred = tuple(min(k, k - n, key=abs) for k, n in zip(wave, size, strict=True))
-            kinds.append(Kind(str(centred), len(self._elements), len(orbit), wave, wave == (0, 0)))
+            kinds.append(Kind(str(self._centred(wave)), len(self._elements), len(orbit), wave, wave == (0, 0)))
         self.kinds = tuple(kinds)
 
     def matrices(self, kind: Kind) -> Complex[np.ndarray, "r d d"]:
         """The formula; motions in the order (element, displacement)."""
-        order, n = len(self._elements), np.array(self.size)
-        found = np.zeros((order, len(self._displacements), order, order), complex)
-        for (h, element), (k_before, before) in product(enumerate(self._elements), enumerate(self._elements)):
-            k = self._elements.index(_product(element, before))
-            wave = np.array(self._turned(self._elements[k], kind.key))
-            found[h, :, k, k_before] = np.exp(2j * np.pi * (self._displacements * (wave / n)).sum(axis=1))
-        return found.reshape(-1, order, order)
+        waves = self._waves(kind)
+        phases = np.exp(2j * np.pi * (self._displacements * waves[:, None]).sum(axis=2))  # (k, d)
+        return np.concatenate([phases.T[:, :, None] * self._permutation(element) for element in self._elements])
 
     def moved(self, x: Any) -> jax.Array:
         """Turned or reflected, then shifted by -d."""
@@ -190,30 +185,37 @@ class RotoTranslations(Orbit):
 
     def row_projection(self, kind: Kind, subgroup: Any) -> Complex[np.ndarray, "d d"]:
         """Of ``planar.motions``, a group of shifts, turns and reflections."""
-        total = np.zeros((kind.size, kind.size), complex)
-        n = np.array(self.size)
+        total, waves = np.zeros((kind.size, kind.size), complex), self._waves(kind)
         for turns, mirrored, shift in subgroup.motions:
-            element = (turns % 4, bool(mirrored))
-            for before, k_before in ((e, i) for i, e in enumerate(self._elements)):
-                k = self._elements.index(_product(element, before))
-                wave = np.array(self._turned(self._elements[k], kind.key)) / n
-                total[k, k_before] += np.exp(-2j * np.pi * float(np.dot(wave, shift)))  # a shift by s is d = -s
+            phases = np.exp(-2j * np.pi * (waves @ np.array(shift)))  # a shift by s is d = -s
+            total += phases[:, None] * self._permutation((turns % 4, bool(mirrored)))
         return total / len(subgroup.motions)
 
     def element_projections(self) -> dict[str, Complex[np.ndarray, "d d"]]:
         """For each irrep of the group of turns and reflections, on functions of its elements, the projection on it."""
-        order = len(self._elements)
-        found = {}
+        order, found = len(self._elements), {}
         for name, (dimension, character) in _characters(self.group).items():
-            projection = np.zeros((order, order), complex)
-            for element, (k_before, before) in product(self._elements, enumerate(self._elements)):
-                k = self._elements.index(_product(element, before))
-                projection[k, k_before] += dimension / order * np.conj(character(*element))
-            found[name] = projection
+            parts = [np.conj(character(*element)) * self._permutation(element) for element in self._elements]
+            found[name] = dimension / order * np.sum(parts, axis=0).astype(complex)
         return found
 
+    def _permutation(self, h: tuple[int, bool]) -> Float[np.ndarray, "d d"]:
+        """[k = h k']."""
+        found = np.zeros((len(self._elements), len(self._elements)))
+        for k_before, before in enumerate(self._elements):
+            found[self._elements.index(_product(h, before)), k_before] = 1
+        return found
+
+    def _waves(self, kind: Kind) -> Float[np.ndarray, "d 2"]:
+        """k w for each element k, in periods a pixel."""
+        return np.array([self._turned(element, kind.key) for element in self._elements]) / np.array(self.size)
+
+    def _centred(self, wave: tuple[int, int]) -> tuple[int, ...]:
+        """The smallest in size of the same numbers modulo the image's sides."""
+        return tuple(min(k, k - n, key=abs) for k, n in zip(wave, self.size, strict=True))
+
     def _length(self, wave: tuple[int, int]) -> tuple:
-        centred = [min(k, k - n, key=abs) for k, n in zip(wave, self.size, strict=True)]
+        centred = self._centred(wave)
         return sum((k / n) ** 2 for k, n in zip(centred, self.size, strict=True)), tuple(-k for k in centred)
 
     def _turned(self, element: tuple[int, bool], wave: tuple[int, int]) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from so3ntk.spectra.fixed_points import CRITICAL, fixed_points
 
 #: Factors of W_std among which the edge of chaos is looked for.
 FACTORS = np.geomspace(1e-2, 1e2, 33)
+#: chi_1 is taken for no more, so that infinite ones can be bracketed.
+STEEPEST = 1e6
 
 
 def edge_of_chaos(block: Block) -> float:
@@ -38,10 +40,13 @@ def edge_of_chaos(block: Block) -> float:
 def _gap(block: Block, factor: float) -> float:
     """chi_1 - 1 with all W_std times a factor; NaN where no variance attracts."""
     try:
-        chi = fixed_points(block.scaled(factor), False).chi_1
+        return _excess(block.scaled(factor))
     except ValueError:
         return math.nan
-    return min(chi, 1e6) - 1
+
+
+def _excess(block: Block) -> float:
+    return min(fixed_points(block, False).chi_1, STEEPEST) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +131,7 @@ def phase_diagram(activation: Any, W_std: Any = None, b_std: Any = None) -> Phas
 
 def _edge(activation: Any, weights: np.ndarray, chi_1: np.ndarray, b: float) -> float:
     """The first W_std between two of the grid where chi_1 passes one."""
-    gaps = np.minimum(chi_1, 1e6) - 1
+    gaps = np.minimum(chi_1, STEEPEST) - 1
     critical = np.flatnonzero(np.abs(gaps) <= CRITICAL)
     crossing = np.flatnonzero(gaps[:-1] * gaps[1:] < 0)
     if len(critical) and (not len(crossing) or critical[0] <= crossing[0]):
@@ -134,11 +139,8 @@ def _edge(activation: Any, weights: np.ndarray, chi_1: np.ndarray, b: float) -> 
     if not len(crossing):
         return math.nan
     low, high = weights[crossing[0]], weights[crossing[0] + 1]
-
-    def gap(w: float) -> float:
-        return min(fixed_points(block_of(activation, w, b, "phase_diagram"), False).chi_1, 1e6) - 1
-
-    return float(scipy.optimize.brentq(gap, low, high, xtol=1e-9))  # pyright: ignore[reportArgumentType]
+    root = scipy.optimize.brentq(lambda w: _excess(block_of(activation, w, b, "phase_diagram")), low, high, xtol=1e-9)
+    return float(root)  # pyright: ignore[reportArgumentType]
 
 
 def _grid(values: Any, where: str, name: str) -> Float[np.ndarray, " n"]:

@@ -17,10 +17,12 @@ NET = so3ntk.serial(
 )
 
 
+@eqx.filter_jit
 def losses(net, ridge):
+    """One program for all values where they are arrays."""
     gram = net.kernel_fn(X, None, "ntk")
-    error = float(leave_one_out_loss(gram, jnp.asarray(Y), ridge)) ** 0.5
-    return np.array([np.log(error), -float(marginal_likelihood_loss(gram, jnp.asarray(Y), ridge))])
+    error = leave_one_out_loss(gram, jnp.asarray(Y), ridge) ** 0.5
+    return jnp.array([jnp.log(error), -marginal_likelihood_loss(gram, jnp.asarray(Y), ridge)])
 
 
 def test_slopes_are_differences(tmp_path):
@@ -30,14 +32,14 @@ def test_slopes_are_differences(tmp_path):
         "layers[1].b_std (Dense)": lambda net: net.layers[1].b_std,
         "layers[2].b (Erf)": lambda net: net.layers[2].b,
     }
-    h = 1e-5
+    h, net, ridge = 1e-5, jax.tree.map(jnp.asarray, NET), jnp.asarray(RIDGE)
     for name, place in places.items():
-        ends = [losses(eqx.tree_at(place, NET, place(NET) * np.exp(step)), RIDGE) for step in (h, -h)]
+        ends = [losses(eqx.tree_at(place, net, place(net) * np.exp(step)), ridge) for step in (h, -h)]
         at = found.names.index(name)
         np.testing.assert_allclose(
             [found.error_slopes[at], found.likelihood_slopes[at]], (ends[0] - ends[1]) / (2 * h), rtol=1e-6
         )
-    ends = [losses(NET, RIDGE * np.exp(step)) for step in (h, -h)]
+    ends = [losses(net, ridge * np.exp(step)) for step in (h, -h)]
     at = found.names.index("ridge")
     np.testing.assert_allclose(
         [found.error_slopes[at], found.likelihood_slopes[at]], (ends[0] - ends[1]) / (2 * h), rtol=1e-6
