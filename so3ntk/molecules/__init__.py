@@ -1,5 +1,7 @@
 """Molecules: the environments of their atoms as signals on the sphere, and data sets. Files need ase."""
 
+from typing import TYPE_CHECKING
+
 from so3ntk.molecules.atom_sum import AtomSum
 from so3ntk.molecules.baseline import CompositionBaseline
 from so3ntk.molecules.coefficients import environment_coefficients
@@ -15,9 +17,12 @@ from so3ntk.molecules.forces.regressor import EnergyForceRegressor
 from so3ntk.molecules.lazy import LazyEnvironments
 from so3ntk.molecules.radial import Powers, Shells
 
+if TYPE_CHECKING:
+    from so3ntk.molecules.forces.calculator import Calculator
+
 __all__ = [
     "AtomSum",
-    "Calculator",  # pyright: ignore[reportUnsupportedDunderAll]
+    "Calculator",
     "CompositionBaseline",
     "EnergyForceRegressor",
     "Environments",
