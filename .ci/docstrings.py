@@ -44,36 +44,42 @@ def with_formulas(text: str) -> list[str]:
     return done
 
 
-def with_items(lines: list[str]) -> list[str]:
-    """Lines ``name: text`` as items of a list, sentences that open with one word as paragraphs of their own."""
-    done, in_item, in_formula = [], False, False
+def split_sentences(text: str, arguments: list[str]) -> str:
+    """The text with a new line before each argument, and a new paragraph before Raises, Returns and Source."""
+    text = re.sub(r"(?<=[.:;])\s+(?=(?:Raises|Returns|Source:|Shapes:)\s)", "\n\n", text)
+    if arguments:
+        name = "|".join(map(re.escape, arguments))
+        text = re.sub(rf"(?<=[.:;]) +(?=(?:{name})(?:, (?:{name}))*: )", "\n", text)
+    return text
+
+
+def with_items(lines: list[str], arguments: list[str]) -> list[str]:
+    """Lines ``name: text`` of arguments, or of what is named at the beginning of a sentence, as items of a list."""
+    done, in_item, in_formula, ended = [], False, False, True
     for line in lines:
         in_formula ^= line == "$$"
         found = None if in_formula else ITEM.match(line)
-        if found and found[1] not in SENTENCES:
-            if not in_item:
-                done.append("")
-            names = ", ".join(f"`{name}`" for name in found[1].split(", "))
-            done.append(f"- {names}: {found[2]}")
+        names = found[1].split(", ") if found else []
+        if found and found[1] not in SENTENCES and (ended or set(names) <= set(arguments)):
+            done += [""] * (not in_item)
+            done.append(f"- {', '.join(f'`{name}`' for name in names)}: {found[2]}")
             in_item = True
-        elif (found or re.match(r"(Raises|Returns|[A-Z]\w*Error (for|where|if)) ?", line)) and not in_formula:
-            done += ["", line]
-            in_item = False
         else:
             in_item = in_item and bool(line.strip())
             done.append(f"  {line}" if in_item else line)
+        ended = not line.strip() or line.rstrip().endswith((".", ":", ";"))
     return done
 
 
-def to_markdown(text: str, package: str, names: list[str]) -> str:
-    """The docstring of an object of this package (so3ntk, planar)."""
+def to_markdown(text: str, package: str, names: list[str], arguments: list[str]) -> str:
+    """The docstring of an object of this package (so3ntk, planar) with these arguments or fields."""
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = re.sub(r":(?:class|func|mod|meth):`([^`]+)`", r"``\1``", text)
     text = re.sub(r"::\n\n(?=    )", ":\n\n", text).replace("](", "]\\(")  # a bracket and a parenthesis are no link
     links = {name.rsplit(".", 1)[-1]: name for name in names if "." in name and not name.startswith(package)}
     links |= {name.rsplit(".", 1)[-1]: name for name in reversed(names) if "." in name and name.startswith(package)}
     links |= {name: name for name in names}
-    lines = with_items(with_formulas(text))
+    lines = with_items(with_formulas(split_sentences(text, arguments)), arguments)
     linked = [
         re.sub(r"``([\w.]+)``", lambda m: f"[`{m[1]}`][{links[m[1]]}]" if m[1] in links else m[0], line)
         if not line.startswith("    ")
@@ -92,4 +98,6 @@ class Markdown(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: object) -> None:
         """Called for each object after its members are known."""
         if obj.docstring and obj.package.path in ("so3ntk", "planar"):
-            obj.docstring.value = to_markdown(obj.docstring.value, obj.package.path, self.names)
+            held = obj.parameters if obj.is_function else obj.members
+            arguments = [getattr(name, "name", name) for name in held]
+            obj.docstring.value = to_markdown(obj.docstring.value, obj.package.path, self.names, arguments)
