@@ -76,9 +76,9 @@ def to_markdown(text: str, package: str, names: list[str], arguments: list[str])
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)
     text = re.sub(r":(?:class|func|mod|meth):`([^`]+)`", r"``\1``", text)
     text = re.sub(r"::\n\n(?=    )", ":\n\n", text).replace("](", "]\\(")  # a bracket and a parenthesis are no link
-    links = {name.rsplit(".", 1)[-1]: name for name in names if "." in name and not name.startswith(package)}
-    links |= {name.rsplit(".", 1)[-1]: name for name in reversed(names) if "." in name and name.startswith(package)}
-    links |= {name: name for name in names}
+    own = [name for name in reversed(names) if name.startswith(package + ".")]
+    links = {name.rsplit(".", 1)[-1]: name for name in own} | {name: name for name in names}
+    links = {word: name for word, name in links.items() if word not in arguments}
     lines = with_items(with_formulas(split_sentences(text, arguments)), arguments)
     linked = [
         re.sub(r"``([\w.]+)``", lambda m: f"[`{m[1]}`][{links[m[1]]}]" if m[1] in links else m[0], line)

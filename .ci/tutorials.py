@@ -2,6 +2,8 @@
 
     python .ci/tutorials.py                  # runs all pages under docs/ that are Python files, one process for each
     python .ci/tutorials.py sphere images    # these
+    python .ci/tutorials.py --try start      # runs one here, and keeps nothing
+    python .ci/tutorials.py --stale          # runs none: exits with 1 if a page was changed and not run
 
 A page is a Python file in cells, as editors and Jupytext read it: ``# %% [markdown]`` opens text, ``# %%`` code,
 ``# %% tags=["hide"]`` code that is run and not shown, ``# %% tags=["shell"]`` commands of a shell, as comments. What cells
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +89,15 @@ def run_cell(cell: Cell, namespace: dict) -> str:
     return printed.getvalue()
 
 
+def try_page(page: Path) -> None:
+    """Run a page in an empty folder and show what it prints."""
+    os.environ["MPLBACKEND"] = "agg"
+    namespace: dict = {"__name__": "__main__"}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for cell in cells_of(page):
+            print(run_cell(cell, namespace) if cell.kind != "text" else "", end="", flush=True)
+
+
 def run(page: Path) -> None:
     """Run a page in an empty folder and write its outputs."""
     os.environ.setdefault("MPLBACKEND", "agg")
@@ -137,19 +149,24 @@ def markdown(page: Path) -> tuple[str, bool]:
 def main(names: list[str]) -> int:
     """Run the pages of these names, or all, each in a process of its own."""
     found = [page for page in pages() if not names or page.stem in names]
-    failed = []
-    for page in found:
+
+    def run_apart(page: Path) -> int:
         began = time.time()
-        done = subprocess.run([sys.executable, __file__, "--run", str(page)], check=False)
-        print(
-            f"{page.relative_to(DOCS)}: {'failed' if done.returncode else f'{time.time() - began:.0f} s'}", flush=True
-        )
-        failed += [page.name] * bool(done.returncode)
-    return len(failed)
+        status = subprocess.run([sys.executable, __file__, "--run", str(page)], check=False).returncode
+        print(f"{page.relative_to(DOCS)}: {'failed' if status else f'{time.time() - began:.0f} s'}", flush=True)
+        return status
+
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as two:  # of one core each, nearly
+        return int(any(list(two.map(run_apart, found))))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
         run(Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["--try"]:
+        try_page(next(page for page in pages() if page.stem == sys.argv[2]))
+    elif sys.argv[1:2] == ["--stale"]:
+        stale = [page.name for page in pages() if not markdown(page)[1]]
+        sys.exit(f"changed and not run: {', '.join(stale)}" if stale else 0)
     else:
         sys.exit(main(sys.argv[1:]))
