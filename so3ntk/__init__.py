@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from so3ntk.basics.namesake import warn_of_namesake
 from so3ntk.basics.version import __version__ as __version__
 from so3ntk.engine.activations import (
     Abs,
@@ -168,6 +169,9 @@ __all__ = [
     "spectra",
     "training",
 ]
+
+
+warn_of_namesake()
 
 
 def __getattr__(name: str) -> Any:
