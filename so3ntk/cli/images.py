@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from so3ntk.basics.namesake import require_planar
 from so3ntk.cli.results import (
     HelpFormatter,
     add_shared_options,
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_enable_x64", args.precision == "float64")
+    require_planar("so3ntk images")
     from planar.datasets import quarter_turns
     from planar.datasets.source import load_images
     from planar.experiments import LABELS, compare, draw, image_network
