@@ -33,7 +33,7 @@ import planar
 import so3ntk
 from planar.datasets import ImageData, load_images, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
 
 FINITE = ("CNN, augmented", "C4")
 #: Times of the table and the picture, as shares of all.
@@ -46,7 +46,7 @@ def read_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", metavar="PATH", help="npz file, MNIST's folder of idx files, or folder of images; default: digits")
     add("--pixels", type=positive, default=7, help="along a side (7)")
-    add("--train", type=positive, default=20, help="training images (20)")
+    add("--sizes", "--train", type=positive, default=20, metavar="N", help="training images, one number (20)")
     add("--test", type=positive, default=20, help="test images, and images of each other set (20)")
     add("--depth", type=positive, default=2, help="convolutions (2)")
     add("--width", type=positive, default=32, help="channels of the finite networks (32)")
@@ -56,7 +56,7 @@ def read_arguments() -> argparse.Namespace:
     add("--seed", type=not_negative, default=0, help="of the draw of images and of the networks (0)")
     add("--checkpoints", action="store_true", help="keep the trained ensembles in the folder of the results")
     add("--out", default="so3ntk-results/augmentation", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"sizes": 10, "test": 10, "depth": 1, "width": 8, "members": 4, "steps": 30})
 
 
 def network(group: str, depth: int, width: int | None = None, outputs: int | None = None) -> so3ntk.Network:
@@ -75,7 +75,7 @@ def input_sets(data: ImageData, args: argparse.Namespace) -> tuple[np.ndarray, d
 
     Pixels are shifted and scaled to mean 0 and variance 1 over the training images.
     """
-    train, rest = stratified_split(data, args.train, 2 * args.test, args.seed)
+    train, rest = stratified_split(data, args.sizes, 2 * args.test, args.seed)
     test, other = stratified_split(rest, args.test, args.test, args.seed)
     noise = np.random.default_rng(args.seed).uniform(size=test.images.shape)
     turned = scipy.ndimage.rotate(test.images, 45, axes=(1, 2), reshape=False, order=1)
@@ -242,7 +242,7 @@ def run(args: argparse.Namespace) -> None:
     found = train_ensembles(sets, y, times, rate, args, out)
     results = compare(found, sets, theory)
     print_tables(results, times)
-    title = f"CNN on turned copies and C4 network: {args.train} images, {args.depth} convolutions of width {args.width}"
+    title = f"CNN on turned copies and C4 network: {args.sizes} images, {args.depth} convolutions of width {args.width}"
     picture = replace_file(out / "augmentation.png", lambda path: draw_picture(results, times, title, path))
     seconds = time.perf_counter() - started
     file = write_json(out / "augmentation.json", {"settings": settings(args), "learning_rate": rate, "seconds": seconds,

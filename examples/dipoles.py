@@ -1,5 +1,6 @@
 """Learning dipole vectors: a kernel whose predictions turn with the molecule.
 
+    python examples/dipoles.py --quick
     python examples/dipoles.py --data amons_forces.npz
     python examples/dipoles.py --data molecules.xyz --key dipole --sizes 100 200 --test 100 --seeds 0
     python examples/dipoles.py --data many.xyz --sizes 5000 --inducing 2000
@@ -38,12 +39,23 @@ import numpy as np
 
 import so3ntk
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import format_table, not_negative, output_folder, positive, replace_file, settings, write_json
-from so3ntk.molecules import AtomSum, Environments, environments
+from so3ntk.cli.results import (
+    format_table,
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    settings,
+    write_json,
+)
+from so3ntk.molecules import AtomSum, Environments, environments, load_qm9
 from so3ntk.molecules.energies import ENERGY_COEFFICIENTS, ENERGY_ENVIRONMENTS
 
 #: Candidates for the ridge, relative to the kernel's diagonal.
 RIDGES = np.logspace(-8, 0, 17)
+#: Pauling's, for the rule that makes dipoles where there is no file.
+ELECTRONEGATIVITY = {"H": 2.20, "C": 2.55, "N": 3.04, "O": 3.44, "F": 3.98}
 
 
 class Molecules(NamedTuple):
@@ -57,12 +69,23 @@ def read_arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", metavar="PATH", required=True, help="npz file, or a file of molecules with dipoles that ase reads")
+    add(
+        "--data",
+        metavar="PATH",
+        help="npz file, or a file of molecules with dipoles that ase reads; default: a rule's, on QM9",
+    )
     add("--key", default="dipole", help="of the vector in atoms.info (dipole)")
     add("--unit", default="Debye", help="of the dipoles, for the labels (Debye)")
     add("--sizes", type=positive, nargs="+", default=[50, 100, 250, 500, 800], help="training molecules")
     add("--test", type=positive, default=150, help="test molecules (150)")
-    add("--seeds", type=not_negative, nargs="+", default=[0, 1, 2], help="choices of training molecules (0 1 2)")
+    add(
+        "--seed",
+        "--seeds",
+        type=not_negative,
+        nargs="+",
+        default=[0, 1, 2],
+        help="choices of training molecules (0 1 2)",
+    )
     add("--bandlimit", type=positive, default=4, help="of the environments (4)")
     add("--b-std", type=float, default=1.3, help="of the biases, which mix terms of fewer bodies in (1.3)")
     add("--places", type=float, default=20.0, help="weight of the channel of atoms' places; 0 for none (20)")
@@ -75,11 +98,25 @@ def read_arguments() -> argparse.Namespace:
         help="span functions by so many atoms (all molecules, as they are)",
     )
     add("--out", default="so3ntk-results/dipoles", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"sizes": [25, 50, 100], "test": 30, "seed": [0]})
 
 
-def read_data(path: str, key: str, test: int) -> tuple[Molecules, Molecules]:
+def made() -> Molecules:
+    """Molecules of QM9 with the dipoles of a rule: charge moves along each pair of atoms to the more electronegative one."""
+    molecules, dipoles = load_qm9(260, seed=0).atoms, []
+    for atoms in molecules:
+        distances = atoms.get_all_distances() + 1e9 * np.eye(len(atoms))
+        pulls = np.array([ELECTRONEGATIVITY[symbol] for symbol in atoms.get_chemical_symbols()])
+        charges = np.sum((pulls - pulls[:, None]) * np.exp(-((distances / 1.4) ** 4)), axis=1)
+        dipoles.append(charges @ atoms.positions)
+    return Molecules(molecules, np.array(dipoles))
+
+
+def read_data(path: str | None, key: str, test: int) -> tuple[Molecules, Molecules]:
     """Molecules to train and to test on. ValueError where there are no dipoles."""
+    if path is None:
+        every = made()
+        return _some(every, np.arange(test, len(every.atoms))), _some(every, np.arange(test))
     if not Path(path).is_file():
         raise ValueError(f"--data: there is no file {path}.")
     if Path(path).suffix == ".npz":
@@ -223,13 +260,14 @@ def main() -> None:
     args = read_arguments()
     require_matplotlib("dipoles.py")  # now, not after minutes of work
     out, started = output_folder(args.out), time.perf_counter()
+    args.unit = args.unit if args.data else "arbitrary units"
     train, test = read_data(args.data, args.key, args.test)
     if max(args.sizes) > len(train.atoms):
         raise ValueError(f"--sizes: {max(args.sizes)} training molecules were asked for, there are {len(train.atoms)}.")
     if args.bandlimit < 2:
         raise ValueError("--bandlimit: expected at least 2, degrees 0 and 1, of which vectors are made.")
     OPTIONS.update(ENERGY_ENVIRONMENTS, bandlimit=args.bandlimit, places=args.places)
-    choices = [np.random.default_rng(seed).permutation(len(train.atoms))[: max(args.sizes)] for seed in args.seeds]
+    choices = [np.random.default_rng(seed).permutation(len(train.atoms))[: max(args.sizes)] for seed in args.seed]
     needed = np.unique(np.concatenate(choices))
     x, x_test = _environments(_some(train, needed).atoms, train), _environments(test.atoms, train)
     net = network(args)
@@ -242,7 +280,7 @@ def main() -> None:
     dipoles, zero = train.dipoles[needed], float(np.abs(test.dipoles).mean())
     errors: dict[int, list[float]] = {size: [] for size in args.sizes}
     points, last = [], None
-    for seed, choice in zip(args.seeds, choices, strict=True):
+    for seed, choice in zip(args.seed, choices, strict=True):
         places = np.searchsorted(needed, choice)
         for size in sorted(args.sizes):
             rows = places[:size]
@@ -264,7 +302,7 @@ def main() -> None:
         + ", ".join(f"{k} {v:.1e}" for k, v in check.items())
     )
     assert last is not None
-    title = f"{args.group}, {args.kernel.upper()}, {len(args.seeds)} seeds"
+    title = f"{args.group}, {args.kernel.upper()}, {len(args.seed)} seeds"
     picture = replace_file(out / "dipoles.png", lambda p: draw_picture(errors, zero, last, test, title, args.unit, p))
     results = {"settings": settings(args), "unit": args.unit, "zero": zero,
                "points": points, "rotation check": check, "gram_seconds": gram_seconds,

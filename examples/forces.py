@@ -1,5 +1,6 @@
 """Forces of molecules: learned from energies alone, and from energies and forces together.
 
+    python examples/forces.py --quick
     python examples/forces.py --data amons_forces.npz
     python examples/forces.py --data frames.extxyz --energy-key energy --forces-key forces --unit eV
 
@@ -27,7 +28,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from so3ntk.basics.plots import plot_learning_curves, plot_parity, require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, Frames, read_forces, read_frames
 from so3ntk.molecules.energies import covering_order
 from so3ntk.molecules.forces.regressor import FORCE_ENVIRONMENTS
@@ -39,20 +40,43 @@ def read_arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", required=True, metavar="PATH", help="npz file, or any file with energies and forces that ase reads")
+    add(
+        "--data",
+        metavar="PATH",
+        help="npz file, or any file with energies and forces that ase reads; default: ase's EMT",
+    )
     add("--energy-key", default="energy", help="of files that ase reads (energy)")
     add("--forces-key", default="forces", help="of files that ase reads (forces)")
     add("--unit", default="eV", help="of energies in files that ase reads (eV); npz files are in kcal/mol")
-    add("--train", type=positive, nargs="+", default=[15, 30, 60], help="training sizes (15 30 60)")
-    add("--valid", type=positive, default=40, help="validation molecules (40)")
-    add("--seeds", type=not_negative, nargs="+", default=[0], help="one split for each (0)")
+    add("--sizes", "--train", type=positive, nargs="+", default=[15, 30, 60], help="training sizes (15 30 60)")
+    add("--test", "--valid", type=positive, default=40, help="validation molecules (40)")
+    add("--seed", "--seeds", type=not_negative, nargs="+", default=[0], help="one split for each (0)")
     add("--kernel", choices=("ntk", "nngp"), default="ntk", help="which kernel (ntk)")
     add("--out", default="so3ntk-results/forces", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"sizes": [8, 16], "test": 10})
+
+
+def made() -> ForceData:
+    """Ethanol, rattled, with the energies and forces of ase's effective medium: to try it, not to learn from."""
+    from ase.build import molecule
+    from ase.calculators.emt import EMT
+
+    frames = []
+    for seed in range(100):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = EMT()
+        frames.append(atoms)
+    return ForceData(
+        frames, np.array([a.get_potential_energy() for a in frames]), [a.get_forces() for a in frames], "eV"
+    )
 
 
 def read_pools(args: argparse.Namespace) -> tuple[ForceData | Frames, ForceData | Frames]:
     """Molecules to draw training and validation sets from."""
+    if args.data is None:
+        data = made()
+        return data[:60], data[60:]
     if Path(args.data).suffix != ".npz":
         data = read_forces(args.data, args.energy_key, args.forces_key, args.unit)
         order = np.random.default_rng(0).permutation(len(data))
@@ -140,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     require_matplotlib("forces.py")  # now, not after minutes of work
     started, out = time.perf_counter(), output_folder(args.out)
     pools = read_pools(args)
-    if max(args.train) > len(pools[0]) or args.valid > len(pools[1]):
+    if max(args.sizes) > len(pools[0]) or args.test > len(pools[1]):
         raise ValueError(
             f"--train, --valid: the file has {len(pools[0])} molecules to train on and {len(pools[1])} others."
         )
@@ -149,12 +173,12 @@ def run(args: argparse.Namespace) -> None:
     print(", ".join(f"{name} {value:.4g}" for name, value in checks.items()), flush=True)
     species = tuple(sorted({z for pool in pools for atoms in pool.atoms for z in atoms.numbers.tolist()}))
     points, valid, predicted = [], pools[1], None
-    for seed in args.seeds:
+    for seed in args.seed:
         rng = np.random.default_rng(seed)
-        train = pools[0][rng.permutation(len(pools[0]))[: max(args.train)]]
+        train = pools[0][rng.permutation(len(pools[0]))[: max(args.sizes)]]
         train = train[covering_order(train.atoms, len(train))]
-        valid = pools[1][rng.permutation(len(pools[1]))[: args.valid]]
-        for size in sorted(args.train):
+        valid = pools[1][rng.permutation(len(pools[1]))[: args.test]]
+        for size in sorted(args.sizes):
             found, predicted = experiment(train[:size], valid, args, species)
             points += [{"seed": seed, **point} for point in found]
             print(f"seed {seed}: " + "; ".join(f"{p['method']} {p['force_mae']:.2f} ({p['seconds']:.0f} s)" for p in found)
@@ -163,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
     print_table(points, unit)
     curve = [(p["method"], p["size"], p["force_mae"]) for p in points]
     picture = plot_learning_curves(curve, out / "forces.png", ylabel=f"mean absolute error of a force component [{unit}/Å]",
-                                   xlabel="training molecules", title=f"{args.valid} validation molecules", labels=METHODS)  # fmt: skip
+                                   xlabel="training molecules", title=f"{args.test} validation molecules", labels=METHODS)  # fmt: skip
     parity = replace_file(out / "parity.png", lambda path: draw_parity(valid, predicted, unit, path))
     seconds = time.perf_counter() - started
     file = write_json(out / "forces.json", {"settings": settings(args), "unit": unit, "data": checks, "seconds": seconds,

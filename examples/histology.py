@@ -22,14 +22,18 @@ from planar.datasets.source import load_images
 from planar.experiments import LABELS, compare, draw, image_network
 from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.images import describe, write_accuracies
-from so3ntk.cli.results import not_negative, output_folder, positive
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options
 
 
 def read_arguments() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", required=True, metavar="PATH", help="npz file, or folder with a sub-folder for each class")
+    add(
+        "--data",
+        metavar="PATH",
+        help="npz file, or folder with a sub-folder for each class; default: digits, to try it",
+    )
     add("--pixels", type=positive, default=16, help="along a side")
     add("--per-class", type=positive, help="tiles of each class to read from a folder; default: all")
     add("--sizes", type=positive, nargs="+", default=[25, 50, 100], help="training tiles")
@@ -38,7 +42,7 @@ def read_arguments() -> argparse.Namespace:
     add("--groups", nargs="+", default=["C1", "C4"], help="C1 (the CNN), C2, C4, D4, which costs twice C4")
     add("--depth", type=positive, default=2, help="nonlinearities before pooling")
     add("--out", default="so3ntk-results/histology", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"pixels": 8, "sizes": [20, 40], "test": 40, "depth": 1})
 
 
 def run(args: argparse.Namespace) -> None:

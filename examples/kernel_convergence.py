@@ -25,7 +25,7 @@ import numpy as np
 import planar
 import so3ntk
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import output_folder, positive, read_options, replace_file, settings, write_json
 
 KERNELS = ("nngp", "ntk")
 
@@ -130,16 +130,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=positive, nargs="+", default=[8, 16, 32, 64, 128], help="channels")
     parser.add_argument("--draws", type=positive, default=48, help="networks of the largest width (48)")
-    parser.add_argument("--signals", type=positive, default=3, help="inputs (3)")
+    parser.add_argument("--sizes", "--signals", type=positive, default=3, metavar="N", help="inputs, one number (3)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="convergence-results", help="folder of the results")
-    args = parser.parse_args()
+    parser.add_argument("--out", default="so3ntk-results/convergence", help="folder of the results")
+    args = read_options(parser, {"widths": [8, 16, 32], "draws": 8, "sizes": 2})
     out, started = output_folder(args.out), time.perf_counter()
     rng = np.random.default_rng(args.seed)
     widths = sorted(set(args.widths))
-    coefficients = rng.normal(size=(args.signals, 9, 2)) * np.sqrt(4 * np.pi / 9)
+    coefficients = rng.normal(size=(args.sizes, 9, 2)) * np.sqrt(4 * np.pi / 9)
     sphere = so3ntk.SphereSignal(jax.numpy.asarray(coefficients, jax.numpy.float32), 3)
-    images = jax.numpy.asarray(rng.normal(size=(args.signals, 5, 5, 1)), jax.numpy.float32)
+    images = jax.numpy.asarray(rng.normal(size=(args.sizes, 5, 5, 1)), jax.numpy.float32)
     points = measure("SO(3)", sphere_network, sphere, widths, args.draws, args.seed)
     points += measure("C4", image_network, images, widths, args.draws, args.seed)
     print(table(points))

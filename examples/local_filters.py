@@ -33,7 +33,16 @@ import numpy as np
 
 import so3ntk
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import format_table, not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    format_table,
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    settings,
+    write_json,
+)
 
 TITLES = {"near": "near: mean of f(x)³", "far": "far: mean of f(x)² f(−x)"}
 
@@ -43,7 +52,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--angles", type=float, nargs="+", default=[0.5, 1.0, 1.6], help="half-angles of caps, radians (0.5 1 1.6)")
-    add("--train", type=positive, default=64, help="functions of the largest training set (64)")
+    add("--sizes", "--train", type=positive, nargs="+", default=[8, 16, 32, 64], help="training functions (8 16 32 64)")
     add("--test", type=positive, default=32, help="test functions (32)")
     add("--divisions", type=positive, default=20, help="into training and test functions, to average over (20)")
     add("--bandlimit", type=positive, default=3, help="of the functions (3)")
@@ -51,7 +60,7 @@ def read_arguments() -> argparse.Namespace:
     add("--rings", type=positive, default=10, help="of positions on the sphere, an even number (10)")
     add("--seed", type=not_negative, default=0, help="of functions and divisions (0)")
     add("--out", default="so3ntk-results/local-filters", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"angles": [1.0], "sizes": [4, 8, 16], "test": 8, "rotations": 8, "rings": 6})
 
 
 def random_functions(n: int, bandlimit: int, seed: int) -> so3ntk.SphereSignal:
@@ -120,16 +129,16 @@ def draw_picture(curves: dict[str, dict[str, np.ndarray]], sizes: list[int], pat
 def run(args: argparse.Namespace) -> None:
     """Make functions, compute a kernel for each angle, learn both targets, write."""
     require_matplotlib("local_filters.py")  # now, not after minutes of work
-    if args.bandlimit < 2 or args.train < 8 or args.test < 2:
-        raise ValueError("expected --bandlimit >= 2, for functions that vary, --train >= 8 and --test >= 2.")
+    if args.bandlimit < 2 or min(args.sizes) < 2 or args.test < 2:
+        raise ValueError("expected --bandlimit >= 2, for functions that vary, --sizes and --test >= 2.")
     started = time.perf_counter()
     out = output_folder(args.out)
     grid = so3ntk.LocalGrid(so3ntk.ProductGrid(args.rotations), so3ntk.SphereGrid(args.rings))
     nets = {f"caps of {angle:g} ({math.degrees(angle):.0f}°)": network(angle, grid) for angle in args.angles}
     nets["the whole sphere (π)"] = network(None, grid)
-    x = random_functions(args.train + args.test, args.bandlimit, args.seed)
+    x = random_functions(max(args.sizes) + args.test, args.bandlimit, args.seed)
     y = targets(x)
-    sizes = [args.train // 8, args.train // 4, args.train // 2, args.train]
+    sizes = sorted(args.sizes)
     curves: dict[str, dict[str, np.ndarray]] = {target: {} for target in y}
     seconds = {}
     for name, net in nets.items():

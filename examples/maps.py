@@ -30,7 +30,7 @@ import numpy as np
 
 import so3ntk
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
 
 #: Half-angle of a cap of a third of the sphere.
 CAP = float(np.arccos(1 / 3))
@@ -46,7 +46,7 @@ def read_arguments() -> argparse.Namespace:
     add("--test", type=positive, default=200, help="test fields (200)")
     add("--seed", type=not_negative, default=0, help="of the fields (0)")
     add("--out", default="so3ntk-results/maps", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"bandlimit": 5, "sizes": [50, 100], "test": 50})
 
 
 def fields(indices: np.ndarray, bandlimit: int, rng: np.random.Generator) -> so3ntk.SphereSignal:

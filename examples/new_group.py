@@ -12,6 +12,7 @@ a cyclic correlation: by FFT. Run the file for a check and a small regression; d
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import so3ntk
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, settings, write_json
 from so3ntk.engine.evaluation.collapsed import Collapsed
 from so3ntk.engine.evaluation.evaluation import Evaluation, Whole
 from so3ntk.engine.filters import Cap, Everywhere, Filter, within
@@ -225,9 +227,9 @@ def compare_with_explicit_mean(n: int = 12) -> dict[str, float]:
     return {name: float(np.abs(getattr(kernels, name) / mean - 1).max()) for name, mean in means.items()}
 
 
-def regression_errors(train: int, n: int = 24) -> dict[str, float]:
+def regression_errors(train: int, n: int = 24, test: int = 200, seed: int = 0) -> dict[str, float]:
     """The mean absolute test errors, in degrees, of the angle between two hits, for both kernels."""
-    (x, y), (x_test, y_test) = two_hits(train, n, seed=0), two_hits(200, n, seed=1)
+    (x, y), (x_test, y_test) = two_hits(train, n, seed), two_hits(test, n, seed + 1)
     errors = {}
     for name, net, read in (("invariant", invariant_network(), np.asarray), ("plain", plain_network(), rows)):
         model = so3ntk.KernelRegressor(net).fit(read(x), y)
@@ -235,17 +237,32 @@ def regression_errors(train: int, n: int = 24) -> dict[str, float]:
     return errors
 
 
+def read_arguments() -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--sizes", type=positive, nargs="+", default=[25, 50, 100], help="training signals (25 50 100)")
+    add("--test", type=positive, default=200, help="test signals (200)")
+    add("--seed", type=not_negative, default=0, help="of the signals (0)")
+    add("--out", default="so3ntk-results/new_group", help="folder of the results")
+    return read_options(parser, {"sizes": [25, 50], "test": 50})
+
+
 def main() -> None:
     """Print both."""
+    args = read_arguments()
     jax.config.update("jax_enable_x64", True)
     differences = compare_with_explicit_mean()
     print("largest relative difference from the mean over all rotations and reflections of the plain kernel:")
     print("  " + ", ".join(f"{name} {value:.0e}" for name, value in differences.items()))
     print("the angle between two flashes on a ring of detectors, mean absolute error [degrees]:")
     print(f"  {'training signals':>16} {'plain':>10} {'invariant':>10}")
-    for train in (25, 50, 100):
-        errors = regression_errors(train)
+    results = {}
+    for train in args.sizes:
+        errors = results[str(train)] = regression_errors(train, test=args.test, seed=args.seed)
         print(f"  {train:>16} {errors['plain']:>10.1f} {errors['invariant']:>10.1f}")
+    found = {"settings": settings(args), "differences": differences, "errors": results}
+    print(write_json(output_folder(args.out) / "new_group.json", found))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Spectral bias: which part of a target three kinds of networks learn, and when, on training images and on others.
 
     python examples/spectral_bias.py
-    python examples/spectral_bias.py --data mnist.npz --pixels 6 --images 6 --share 0.8
+    python examples/spectral_bias.py --data mnist.npz --pixels 6 --sizes 6 --share 0.8
 
 The inputs are some images, turned by quarter turns and shifted (cyclically) in all ways. The target is a sum of four parts: one that is
 the same for all copies of an image, one that depends on the turn, and two waves in the shift, slow and fast. A share of the copies,
@@ -33,7 +33,7 @@ import planar
 import so3ntk
 from planar.datasets import load_images
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, settings, write_json
 from so3ntk.spectra import IrrepSpectrum, irrep_spectrum
 
 
@@ -43,11 +43,11 @@ def read_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", metavar="PATH", help="npz file, MNIST's folder, or folder of images; default: digits")
     add("--pixels", type=positive, default=6, help="along a side, at least 5 (6)")
-    add("--images", type=positive, default=4, help="how many are moved (4)")
+    add("--sizes", "--images", type=positive, default=4, metavar="N", help="how many images are moved, one number (4)")
     add("--share", type=float, default=0.7, help="of all copies, for training (0.7)")
     add("--seed", type=not_negative, default=0, help="of images, targets and training copies (0)")
     add("--out", default="so3ntk-results/spectral_bias", help="folder of the results")
-    args = parser.parse_args()
+    args = read_options(parser, {"sizes": 2, "pixels": 5})
     if not 0 < args.share < 1:
         parser.error(f"--share: expected a number between 0 and 1, got {args.share}")
     if args.pixels < 5:
@@ -141,7 +141,7 @@ def main() -> int:
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(args.seed)
     data = load_images(args.data, args.pixels)
-    images = data.images[rng.choice(len(data), args.images, replace=False)].astype(np.float64)
+    images = data.images[rng.choice(len(data), args.sizes, replace=False)].astype(np.float64)
     images = images - images.mean(axis=(1, 2, 3), keepdims=True)
     images = images / np.sqrt((images**2).mean(axis=(1, 2, 3), keepdims=True))
     net = network()
@@ -152,7 +152,7 @@ def main() -> int:
     train = rng.permutation(len(moved))[: round(args.share * len(moved))]
     times = np.geomspace(1, 1e5, 26)
     results: dict[str, Any] = {}
-    for name, (keeps, kernel) in kernels_of(net, moved, args.images).items():
+    for name, (keeps, kernel) in kernels_of(net, moved, args.sizes).items():
         predicted = {part: spectrum.target(values).residual(times, keeps).sum(axis=1) for part, values in parts.items()}
         results[name] = {"predicted": predicted, "left": what_is_left(spectrum, parts, kernel, train, times)}
     print(

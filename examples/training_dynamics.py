@@ -30,7 +30,7 @@ import planar
 import so3ntk
 from planar.datasets import load_images, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
 
 #: Test inputs of which the picture shows the outputs.
 SHOWN = 4
@@ -56,7 +56,7 @@ def read_arguments() -> argparse.Namespace:
     add("--classes", nargs=2, default=["3", "8"], help="of images: the two to tell apart (3 8)")
     add("--pixels", type=positive, default=7, help="of images: along a side (7)")
     add("--bandlimit", type=positive, default=3, help="of functions on the sphere (3)")
-    add("--train", type=positive, default=12, help="training signals (12)")
+    add("--sizes", "--train", type=positive, default=12, metavar="N", help="training signals, one number (12)")
     add("--test", type=positive, default=12, help="test signals (12)")
     add("--width", type=positive, help="channels of the finite networks (sphere: 64, images: 32)")
     add("--members", type=positive, default=32, help="networks of the ensemble (32)")
@@ -64,20 +64,20 @@ def read_arguments() -> argparse.Namespace:
     add("--rate", type=float, default=0.1, help="learning rate, as a share of the largest stable one (0.1)")
     add("--seed", type=not_negative, default=0, help="of the signals and of the networks (0)")
     add("--out", default="so3ntk-results/dynamics", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"sizes": 6, "test": 6, "width": 16, "members": 4, "steps": 50})
 
 
 def sphere_task(args: argparse.Namespace) -> Task:
     """Random functions f whose square has the mean 1, with the mean of f^3 as target, scaled."""
     rng = np.random.default_rng(args.seed)
-    coefficients = rng.normal(size=(args.train + args.test, args.bandlimit**2, 1))
+    coefficients = rng.normal(size=(args.sizes + args.test, args.bandlimit**2, 1))
     coefficients *= np.sqrt(4 * np.pi / (coefficients**2).sum(axis=1, keepdims=True))
     signals = so3ntk.SphereSignal(jnp.asarray(coefficients), args.bandlimit)
     fine = 3 * args.bandlimit  # where the cube is integrated exactly
     weights = np.polynomial.legendre.leggauss(fine)[1][:, None] / (2 * (2 * fine - 1))
     cubes = (signals.to_samples("gl", bandlimit=fine)[..., 0] ** 3 * weights).sum(axis=(1, 2))
-    y = cubes / cubes[: args.train].std()
-    n = args.train
+    y = cubes / cubes[: args.sizes].std()
+    n = args.sizes
 
     def network(points, width=None, outputs=None):
         # Filters keep the signals' degrees: the finite network is then the kernel's own, not one cut by its grid.
@@ -100,7 +100,7 @@ def image_task(args: argparse.Namespace) -> Task:
     if unknown or args.classes[0] == args.classes[1]:
         raise ValueError(f"--classes: expected two of {', '.join(data.classes)}, got {' '.join(args.classes)}.")
     places = [data.classes.index(name) for name in args.classes]
-    train, test = stratified_split(data[np.isin(data.labels, places)], args.train, args.test, args.seed)
+    train, test = stratified_split(data[np.isin(data.labels, places)], args.sizes, args.test, args.seed)
     mean, deviation = train.images.mean(), train.images.std()
     x, x_test = ((part.images.astype(np.float64) - mean) / deviation for part in (train, test))
     y, y_test = (np.where(part.labels == places[0], 1.0, -1.0) for part in (train, test))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,10 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[Any, ...]]] = MappingProxyType({
     "relu": ("Relu", ()), "erf": ("Erf", ()), "gelu": ("Gelu", ()), "abs": ("Abs", ()), "sin": ("Sin", ()),
     "leaky_relu": ("LeakyRelu", (0.01,)), "products": ("Products", ((0.0, 0.0, 1.0),)),
 })  # fmt: skip
+
+
+#: Of the JSON files of commands and examples: a new number where what is there changes its name or its meaning.
+SCHEMA = 1
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -107,11 +112,37 @@ def format_table(title: str, rows: Iterable[tuple[str, int, float]], digits: int
 
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:
-    """The results and the versions they came from, as one file."""
+    """The results as one file, below what they are: the schema, the data by checksum, the versions that computed them."""
     from so3ntk.matrices.fingerprint import versions
 
-    text = json.dumps({**results, "versions": versions()}, indent=1) + "\n"
+    data = results.get("settings", {}).get("data")
+    head = {"schema": SCHEMA, "versions": versions(), "data_sha256": checksums(data)}
+    text = json.dumps({**head, **results}, indent=1) + "\n"
     return replace_file(path, lambda temporary: Path(temporary).write_text(text))
+
+
+def checksums(data: str | Sequence[str] | None) -> dict[str, str]:
+    """SHA-256 of each file of ``--data``, by name; of a folder that of the names and contents of its files."""
+    found = {}
+    for path in map(Path, [data] if isinstance(data, str) else data or ()):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        elif path.is_dir():
+            digest = hashlib.sha256()
+            for part in sorted(part for part in path.rglob("*") if part.is_file()):
+                digest.update(part.relative_to(path).as_posix().encode() + b"\0" + part.read_bytes())
+            found[path.name] = digest.hexdigest()
+    return found
+
+
+def read_options(parser: argparse.ArgumentParser, quick: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of an example, which has --quick: other defaults, with which it takes less than a minute."""
+    said = ", ".join(f"{name} {value}" for name, value in quick.items())
+    parser.add_argument("--quick", action="store_true", help=f"less than a minute: {said}; what is given counts first")
+    if parser.parse_args().quick:
+        parser.set_defaults(**quick)
+    return parser.parse_args()
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
