@@ -42,7 +42,9 @@ def example_page(path: Path) -> str:
 
 def gallery() -> str:
     """All pictures of the pages that compute, each a link to its page."""
-    blocks = ['# Gallery\n\nEvery picture was drawn by the page it links to.\n\n<div class="gallery" markdown>\n']
+    blocks = [
+        '---\nhide: [navigation, toc]\n---\n\n# Gallery\n\nEvery picture was drawn by the page it links to.\n\n<div class="gallery" markdown>\n'
+    ]
     for page in tutorials.pages():
         title = next(line for line in tutorials.cells_of(page)[0].source.split("\n") if line.startswith("# "))[2:]
         target = page.relative_to(tutorials.DOCS).with_suffix(".md")

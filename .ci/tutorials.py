@@ -106,13 +106,15 @@ def run(page: Path) -> None:
     sys.path.insert(0, str(DOCS.parent))
     for folder in (OUTPUTS, PICTURES):
         folder.mkdir(parents=True, exist_ok=True)
-    for old in PICTURES.glob(f"{page.stem}-*.webp"):
-        old.unlink()
     cells, namespace, results = cells_of(page), {"__name__": "__main__"}, []
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for number, cell in enumerate(cells, 1):
             text = "" if cell.kind == "text" else run_cell(cell, namespace)
             results.append({"text": text.rstrip(), "pictures": save_pictures(page.stem, number)})
+    drawn = {name for cell in results for name in cell["pictures"]}
+    for picture in PICTURES.glob(f"{page.stem}-*.webp"):
+        if picture.name not in drawn:
+            picture.unlink()
     found = {"checksum": checksum(cells), "seconds": round(sum(os.times()[:4])), "cells": results}
     (OUTPUTS / f"{page.stem}.json").write_text(json.dumps(found, indent=1) + "\n")
 
