@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.network import Network
-from so3ntk.learning.fitting import fit_columns, means, training_inputs
+from so3ntk.learning.fitting import checked_weights, fit_columns, means, training_inputs
 from so3ntk.learning.inputs import ColumnEstimator, check_inputs, untyped
 from so3ntk.learning.solvers import Solver
 from so3ntk.matrices.kernel_matrix import MatrixLike
@@ -39,6 +41,8 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
     leave-one-out error of the regression, which is exact and needs no refits.
     ridge_path: the candidates, absolute; None for 45 values from 1e-10 to 10 times the mean of K's diagonal.
     memory, progress, solver: as for ``KernelRegressor``.
+    class_weight: a dict from labels to weights of their rows, 1 for others, or "balanced": n / (k n_c) for the n_c rows of a class;
+    a weight w divides the row's ridge. None for ones.
     t, learning_rate: the time at which gradient flow from zero is stopped, as in ``predict.gradient_flow`` on the n k
     entries of Y; None or inf for the end, the solution above. At a finite t b is at its optimum at all times,
     ridge=None means 0, and leave-one-out results are NaN.
@@ -67,6 +71,7 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         t: float | None = None,
         learning_rate: float = 1.0,
         solver: str | Solver | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
     ):
         self.net = net
         self.kernel = kernel
@@ -77,11 +82,15 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         self.t = t
         self.learning_rate = learning_rate
         self.solver = solver
+        self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, gram: MatrixLike | None = None) -> KernelClassifier:
+    def fit(
+        self, X: Any, y: Any, gram: MatrixLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> KernelClassifier:
         """Fit to n inputs X, or their kernel (n, n), and labels y (n,), numbers or text, of two or more classes.
 
-        gram: the kernel of X where it is there already, in memory or stored, as for ``KernelRegressor.fit``.
+        gram: the kernel of X where it is there already, in memory or stored; sample_weight: (n,), the rows' weights, times
+        those of their classes: both as for ``KernelRegressor.fit``.
         Raises ValueError and TypeError for wrong inputs, and for labels of which some are text and some numbers,
         NotPositiveDefiniteError if K + ridge I is not, PrecisionError if the network's kernel is NaN or infinite. Warns
         (RidgePathWarning) if the best ridge is at an end of the path.
@@ -89,10 +98,21 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         X = training_inputs(self, X)
         self.classes_, labels = classes_of(y, len(X), type(self).__name__)
         targets = centred_one_hot(labels, len(self.classes_))
-        found = fit_columns(self, X, targets, gram, intercept=True).solution
+        weights = self._weights(labels, sample_weight)
+        found = fit_columns(self, X, targets, gram, True, weights).solution
         self.dual_coef_, self.intercept_ = found.dual_coef, found.intercept
-        self.loo_accuracy_ = left_out_accuracy(targets, found.loo, labels)
+        self.loo_accuracy_ = left_out_accuracy(targets, found.loo, labels, weights)
         return self
+
+    def _weights(self, labels: Int[np.ndarray, " n"], sample_weight: ArrayLike | None) -> np.ndarray | None:
+        """Those of the rows times those of their classes; None where all are one."""
+        weights = checked_weights(self, sample_weight, len(labels))
+        if self.class_weight is not None:
+            of_classes = compute_sample_weight(self.class_weight, self.classes_[labels])
+            weights = checked_weights(self, of_classes if weights is None else of_classes * weights, len(labels))
+        if weights is not None and len(np.unique(labels[weights > 0])) < 2:
+            raise ValueError(f"{type(self).__name__}.fit: rows of a single class have weights above zero.")
+        return weights
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "m ..."]:
         """The outputs at m inputs X: (m, k), close to 1 - 1/k for the class and to -1/k for the others.
@@ -152,11 +172,15 @@ def refuse_mixed(y: Any, where: str) -> None:
         )
 
 
-def left_out_accuracy(targets: np.ndarray, loo: np.ndarray, labels: np.ndarray) -> float:
-    """The share of right classes when each row is predicted from all others; NaN where that is not known."""
-    if np.isnan(loo).any():
+def left_out_accuracy(
+    targets: np.ndarray, loo: np.ndarray, labels: np.ndarray, weights: Float[np.ndarray, " n"] | None = None
+) -> float:
+    """The share of right classes, weighted, when each row is predicted from all others; NaN where that is not known."""
+    kept = slice(None) if weights is None else weights > 0
+    if np.isnan(loo[kept]).any():
         return float("nan")
-    return float(np.mean(decide(scores_of(targets - loo)) == labels))
+    right = decide(scores_of((targets - loo)[kept])) == labels[kept]
+    return float(np.average(right, weights=None if weights is None else weights[kept]))
 
 
 def scores_of(outputs: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m ..."]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from so3ntk.basics.arrays import ArrayLike, refuse_masked
@@ -23,13 +24,14 @@ from so3ntk.learning.inputs import (
     is_precomputed,
     is_stopped,
     network_of,
+    training_kernel,
     untyped,
 )
 from so3ntk.learning.inputs import default_network as default_network
-from so3ntk.learning.ridge import posterior_variance, warn_if_flat
+from so3ntk.learning.ridge import posterior_covariance, posterior_variance, warn_if_flat
 from so3ntk.learning.solvers import Solver
 from so3ntk.matrices.diagonal import kernel_diagonal
-from so3ntk.matrices.kernel_matrix import MatrixLike
+from so3ntk.matrices.kernel_matrix import MatrixLike, kernel_matrix
 
 
 class KernelRegressor(RegressorMixin, ColumnEstimator):
@@ -95,11 +97,16 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any, gram: MatrixLike | None = None) -> KernelRegressor:
+    def fit(
+        self, X: Any, y: Any, gram: MatrixLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> KernelRegressor:
         """Fit to n inputs X, or their kernel (n, n), and targets y (n,) or (n, k).
 
         gram: the kernel of X with itself where it is there already, in memory or stored: anything with ``shape``,
         ``dtype`` and slices. Not together with "precomputed".
+        sample_weight: w (n,), at least zero: row i has the noise ridge / w_i. A row of weight 2 predicts as two equal rows do
+        (at one ridge: left out is a row with its weight, so the best of a path may differ), one of weight zero is not
+        there. Leave-one-out errors are weighted means; ``amplitude_`` counts rows. Only with solver=None and t=None.
 
         Raises ValueError and TypeError for wrong inputs, NotPositiveDefiniteError if K + ridge I is not,
         PrecisionError if the network's kernel is NaN or infinite, NotConvergedError if an iteration did not. Warns
@@ -108,7 +115,7 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         X = training_inputs(self, X)
         targets = check_targets(y, len(X), type(self).__name__)
         columns = targets.reshape(len(targets), -1)
-        found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept))
+        found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept), sample_weight)
         self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
         self.intercept_ = like_targets(found.intercept, targets)
         self.amplitude_ = like_targets(found.amplitude, targets)
@@ -125,13 +132,28 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
     ) -> tuple[np.ndarray, np.ndarray]: ...
     @overload
     def predict(
-        self, X: Any, return_std: bool, diagonal: ArrayLike | None = None
+        self, X: Any, *, return_cov: Literal[True], gram: MatrixLike | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(
+        self,
+        X: Any,
+        return_std: bool,
+        diagonal: ArrayLike | None = None,
+        return_cov: bool = False,
+        gram: MatrixLike | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
 
     def predict(
-        self, X: Any, return_std: bool = False, diagonal: ArrayLike | None = None
+        self,
+        X: Any,
+        return_std: bool = False,
+        diagonal: ArrayLike | None = None,
+        return_cov: bool = False,
+        gram: MatrixLike | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        r"""The posterior mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation.
+        r"""The posterior mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation, with ``return_cov``
+        the covariance (m, m) or (m, m, k).
 
         .. math:: s\,\bigl(K(x, x) - k^T A^{-1} k + (1 - 1^T A^{-1} k)^2 / 1^T A^{-1} 1\bigr)^{1/2}, \qquad
                   s^2 = y^T \alpha / (n - 1), \quad A = K + \lambda I
@@ -141,17 +163,26 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         absent and s^2 is y^T alpha / n. The noise is not added. ``amplitude_`` s, one per output, maximises the
         marginal likelihood under s^2 (K + ridge I) of what the intercept leaves of y (NaN for one row, of which it
         leaves nothing), and brings the result to the units of y. diagonal: K(x, x) (m,), needed with "precomputed"
-        and ``return_std``, else computed.
+        and ``return_std``, else computed; gram: K(x, x') (m, m), likewise for ``return_cov``, the covariance of the same process.
 
         Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit``. Warns that deviations are
         zero where the targets were constant.
         """
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
-        if not return_std:
+        if return_std and return_cov:
+            raise ValueError(
+                f"{type(self).__name__}.predict: ask for return_std or return_cov, whose diagonal it squares."
+            )
+        if not (return_std or return_cov):
             return means(self, X)
         self._require_posterior()
         warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
+        if return_cov:
+            cross = cross_kernel(self, X)
+            covariance = posterior_covariance(self.spectrum_, self.ridge_, cross, _prior_covariance(self, X, gram))
+            scaled = np.multiply.outer(covariance, np.square(self.amplitude_))
+            return cross @ self.dual_coef_ + self.intercept_, scaled
         prior, outputs, variances, done = _prior(self, X, diagonal), [], [], 0
         for part in batches(self, X):
             cross = cross_kernel(self, part)
@@ -159,6 +190,25 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
             variances.append(posterior_variance(self.spectrum_, self.ridge_, cross, prior[done : done + len(part)]))
             done += len(part)
         return np.concatenate(outputs), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def sample_y(
+        self, X: Any, n_samples: int = 1, random_state: Any = 0, gram: MatrixLike | None = None
+    ) -> Float[np.ndarray, "m ..."]:
+        """Functions drawn from the posterior at m inputs X: (m, n_samples), for targets (n, k) (m, k, n_samples).
+
+        Their mean and covariance are those of ``predict``, so without the noise: targets are y + amplitude_ ridge_^(1/2) z, with z
+        normal. random_state: a seed or a generator of NumPy's, as scikit-learn takes it. gram: as for ``predict``, which raises
+        the same.
+        """
+        mean, covariance = self.predict(X, return_cov=True, gram=gram)
+        amplitude = np.atleast_1d(self.amplitude_)
+        scale = np.max(amplitude) or 1.0
+        unit = covariance.reshape(len(mean), len(mean), -1)[..., np.argmax(amplitude)] / scale**2
+        values, vectors = np.linalg.eigh(unit)
+        factor = vectors * np.sqrt(np.maximum(values, 0))
+        random = check_random_state(random_state).standard_normal((len(amplitude), len(mean), n_samples))
+        samples = mean.reshape(len(mean), -1)[..., None] + np.einsum("ij,kjs,k->iks", factor, random, amplitude)
+        return samples if mean.ndim == 2 else samples[:, 0]
 
     def learning_curve(self, sizes: Iterable[int], ridge: float | None = None) -> LearningCurve:
         """The errors to expect from training on other numbers of such inputs, by the decomposition of the fit.
@@ -181,6 +231,21 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
                 f"{where}: return_std needs the eigenvectors of the kernel, which solver={self.solver!r} does not compute "
                 "or which were left out of the saved file. Fit with solver=None."
             )
+
+
+def _prior_covariance(estimator: ColumnEstimator, X: Any, gram: MatrixLike | None) -> Float[np.ndarray, "m m"]:
+    """K(x, x') of test inputs, given or computed, in float64."""
+    where = f"{type(estimator).__name__}.predict"
+    if gram is None:
+        if is_precomputed(estimator.net):
+            raise ValueError(
+                f'{where}: return_cov with net="precomputed" needs gram=, the kernel (m, m) of the test inputs with each other.'
+            )
+        return training_kernel(estimator, X)
+    values = kernel_matrix(gram, where).whole(where)
+    if values.shape != (len(X), len(X)) or not np.all(np.isfinite(values)):
+        raise ValueError(f"{where}: expected gram to be {len(X)} x {len(X)} finite numbers, got shape {values.shape}.")
+    return values
 
 
 def check_targets(y: Any, n: int, where: str) -> Float[np.ndarray, "n ..."]:

@@ -23,6 +23,10 @@ The targets' scale under covariance s^2 (K + lambda I) is estimated from the r e
 .. math:: s^2 = y^T \alpha / r,
 
 the maximiser of the likelihood of what the intercept leaves, the restricted likelihood; for such targets its mean is s^2.
+
+Weights w_i of the rows divide the noise, lambda / w_i, so that a row of weight 2 is as good as two equal rows, and one of weight
+zero is not there. With W = diag(w) and Q diag(v) Q^T the decomposition of W^{1/2} K W^{1/2} (with an intercept on vectors that are
+orthogonal to the diagonal of W^{1/2}) the formulas hold for the columns of W^{1/2} Q in place of Q, and weighted means.
 """
 
 from __future__ import annotations
@@ -45,26 +49,61 @@ EPS = float(np.finfo(np.float64).eps)
 class Spectrum:
     """K = vectors diag(values) vectors^T, values ascending; with an intercept on vectors that sum to zero.
 
-    row_means: of K, None without an intercept. rounding: how large the errors of the eigenvalues can be.
+    row_means: of K, None without an intercept. rounding: how large the errors of the eigenvalues can be. weights: of the
+    rows, None for ones; else values are those of the weighted matrix and vectors its eigenvectors times the weights' roots.
     """
 
     values: Float[np.ndarray, " r"]
     vectors: Float[np.ndarray, "n r"]
     row_means: Float[np.ndarray, " n"] | None
     rounding: float
+    weights: Float[np.ndarray, " n"] | None = None
 
     @classmethod
-    def of(cls, kernel: Float[np.ndarray, "n n"], intercept: bool) -> Spectrum:
-        """Of a finite symmetric matrix."""
+    def of(
+        cls, kernel: Float[np.ndarray, "n n"], intercept: bool, weights: Float[np.ndarray, " n"] | None = None
+    ) -> Spectrum:
+        """Of a finite symmetric matrix; weights: at least zero, and one above."""
         kernel = np.asarray(kernel, np.float64)
+        if weights is not None:
+            return cls._weighted(kernel, intercept, weights)
         rounding = len(kernel) * EPS * float(np.abs(kernel).max())
         if not intercept:
             return cls(*_eigh(kernel), None, rounding)
-        mirror = _mirror(len(kernel))
-        values, vectors = _eigh(_reflect_both_sides(kernel, mirror)[1:, 1:])
-        vectors = np.concatenate([np.zeros((1, len(values))), vectors])
-        vectors -= np.outer(2 * mirror, mirror @ vectors)
+        values, vectors = _orthogonal_to(np.full(len(kernel), len(kernel) ** -0.5), kernel)
         return cls(values, vectors, kernel.mean(axis=1), rounding)
+
+    @classmethod
+    def _weighted(cls, kernel: Float[np.ndarray, "n n"], intercept: bool, weights: Float[np.ndarray, " n"]) -> Spectrum:
+        kept = np.flatnonzero(weights)
+        roots = np.sqrt(weights[kept])
+        matrix = roots[:, None] * kernel[np.ix_(kept, kept)] * roots
+        values, inner = _orthogonal_to(roots / np.linalg.norm(roots), matrix) if intercept else _eigh(matrix)
+        vectors = np.zeros((len(kernel), len(values)))
+        vectors[kept] = roots[:, None] * inner
+        row_means = kernel @ weights / weights.sum() if intercept else None
+        return cls(values, vectors, row_means, len(kept) * EPS * float(np.abs(matrix).max()), weights)
+
+    @property
+    def shares(self) -> Float[np.ndarray, " n"]:
+        """What the rows have in weighted means."""
+        if self.weights is None:
+            return np.full(len(self.vectors), 1 / len(self.vectors))
+        return self.weights / self.weights.sum()
+
+    def mean(self, y: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
+        """The weighted mean of each output; of equal targets their value, as ``mean_of``."""
+        if self.weights is None:
+            return mean_of(y)
+        kept = y[self.weights > 0]
+        return np.where(np.ptp(kept, axis=0) == 0, kept[0], self.shares @ y)
+
+    def error_of(self, residuals: Float[np.ndarray, "n ..."]) -> float:
+        """The root mean square of residuals, weighted."""
+        if self.weights is None:
+            return rms(residuals)
+        kept = self.weights > 0
+        return float(np.sqrt(np.average(residuals[kept] ** 2, axis=0, weights=self.weights[kept]).mean()))
 
     @property
     def smallest(self) -> float:
@@ -108,7 +147,7 @@ def solve(spectrum: Spectrum, y: Float[np.ndarray, "n k"], ridge: float) -> Ridg
     vectors = spectrum.vectors
     inverse = 1 / (spectrum.values + ridge)
     # Q^T annihilates the mean only to rounding, which a small ridge amplifies: total energies have a large one.
-    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else mean_of(y)
+    mean = np.zeros(y.shape[1]) if spectrum.row_means is None else spectrum.mean(y)
     projected = vectors.T @ (y - mean)
     dual_coef = vectors @ (inverse[:, None] * projected)
     diagonal = np.einsum("ik,ik,k->i", vectors, vectors, inverse)[:, None]
@@ -141,7 +180,7 @@ def loo_path(
     """Root mean square leave-one-out error over rows and outputs, for each ridge; NaN where not admitted."""
     errors = np.full(len(ridges), np.nan)
     for index in np.flatnonzero(spectrum.admits(ridges)):
-        errors[index] = rms(solve(spectrum, y, ridges[index]).loo)
+        errors[index] = spectrum.error_of(solve(spectrum, y, ridges[index]).loo)
     return errors
 
 
@@ -207,7 +246,7 @@ def solve_best(
     ridge = float(ridge)
     spectrum.require(ridge, where)
     solution = solve(spectrum, y, ridge)
-    return PathFit(solution, ridge, np.array([ridge]), np.array([rms(solution.loo)]))
+    return PathFit(solution, ridge, np.array([ridge]), np.array([spectrum.error_of(solution.loo)]))
 
 
 def posterior_variance(
@@ -224,7 +263,7 @@ def posterior_variance(
     if spectrum.row_means is None:
         variance = np.array(prior, np.float64)
     else:  # the same in terms of f(x) - mean_i f(x_i): K is needed on vectors that sum to zero only
-        variance = prior - 2 * cross.mean(axis=1) + spectrum.row_means.mean() + ridge / cross.shape[1]
+        variance = prior - 2 * cross @ spectrum.shares + _variance_of_mean(spectrum, ridge)
         cross = cross - spectrum.row_means
     variance -= (cross @ spectrum.vectors) ** 2 @ (1 / (spectrum.values + ridge))
     lowest = float(np.min(variance, initial=0.0))
@@ -235,6 +274,26 @@ def posterior_variance(
             RuntimeWarning,
         )
     return np.maximum(variance, 0.0)
+
+
+def posterior_covariance(
+    spectrum: Spectrum, ridge: float, cross: Float[np.ndarray, "m n"], prior: Float[np.ndarray, "m m"]
+) -> Float[np.ndarray, "m m"]:
+    """The covariances of which ``posterior_variance`` has the diagonal, to rounding; prior: K(x, x')."""
+    covariance = np.array(prior, np.float64)
+    if spectrum.row_means is not None:
+        means = cross @ spectrum.shares
+        covariance += _variance_of_mean(spectrum, ridge) - means[:, None] - means
+        cross = cross - spectrum.row_means
+    projected = (cross @ spectrum.vectors) / np.sqrt(spectrum.values + ridge)
+    return covariance - projected @ projected.T
+
+
+def _variance_of_mean(spectrum: Spectrum, ridge: float) -> float:
+    """That of the weighted mean of the rows' targets, in units of K, beside that of b."""
+    assert spectrum.row_means is not None
+    total = len(spectrum.vectors) if spectrum.weights is None else spectrum.weights.sum()
+    return float(spectrum.shares @ spectrum.row_means + ridge / total)
 
 
 def rms(values: np.ndarray) -> float:
@@ -248,11 +307,17 @@ def _eigh(matrix: Float[np.ndarray, "r r"]) -> tuple[np.ndarray, np.ndarray]:
     return scipy.linalg.eigh(matrix, driver="evd", check_finite=False)
 
 
-def _mirror(n: int) -> Float[np.ndarray, " n"]:
-    """The unit vector v whose reflection I - 2 v v^T maps the constant vector onto the first axis."""
-    v = np.full(n, n**-0.5)
-    v[0] += 1
-    return v / np.linalg.norm(v)
+def _orthogonal_to(unit: Float[np.ndarray, " n"], kernel: Float[np.ndarray, "n n"]) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and vectors on vectors that are orthogonal to a unit vector.
+
+    By the reflection I - 2 v v^T that maps it onto the first axis.
+    """
+    mirror = np.array(unit)
+    mirror[0] += 1
+    mirror /= np.linalg.norm(mirror)
+    values, vectors = _eigh(_reflect_both_sides(kernel, mirror)[1:, 1:])
+    vectors = np.concatenate([np.zeros((1, len(values))), vectors])
+    return values, vectors - np.outer(2 * mirror, mirror @ vectors)
 
 
 def _reflect_both_sides(kernel: Float[np.ndarray, "n n"], v: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:

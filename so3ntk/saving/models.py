@@ -28,6 +28,10 @@ logger = logging.getLogger("so3ntk")
 FORMAT, VERSION = "so3ntk model", 1
 
 
+#: Parameters that files from before there were any do not hold: they have their defaults.
+LATER = {"class_weight"}
+
+
 def save(model: Any, path: str | PathLike, *, spectrum: bool = True, about: Mapping[str, Any] | None = None) -> None:
     """Write an estimator, a ``Network`` or a ``CompositionBaseline`` to one file; or a dict of them, under names.
 
@@ -159,7 +163,7 @@ def _decode_model(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     if (
         cls is None
         or record is None
-        or set(parameters) != set(cls._get_param_names())
+        or not set(parameters) | LATER >= set(cls._get_param_names()) >= set(parameters)
         or not set(spec["fitted"]) <= set(record.names)
     ):
         raise ModelFileError(f"the estimator {spec['estimator']!r:.40} or one of its attributes is not known")

@@ -41,6 +41,8 @@ def kernel_curve(estimator: Any, sizes: Iterable[int], ridge: float | None) -> L
             "of the saved file. Fit with solver=None, or call so3ntk.spectra.spectrum(k, y) with a part of the kernel."
         )
     spectrum = estimator.spectrum_
+    if spectrum.weights is not None:
+        raise ValueError(f"{where}: it is that of rows that weigh the same. Fit without sample_weight.")
     dual_coef = estimator.dual_coef_.reshape(len(estimator.dual_coef_), -1)
     along = spectrum.vectors.T @ dual_coef
     y = spectrum.vectors @ ((spectrum.values + estimator.ridge_)[:, None] * along)
