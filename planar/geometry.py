@@ -113,9 +113,11 @@ class LocalGeometry(Geometry):
 
     def average_variance(self, variance: Float[Array, "y x"], filter: Filter) -> Float[Array, "a b"]:
         """The same of a variance: the kernel of an image with itself at no displacement."""
-        return self._averaged(variance, filter, jnp.zeros(2, int))
+        return self._averaged(variance, filter, np.zeros(2, int))
 
-    def _averaged(self, field: Float[Array, "y x"], filter: Filter, displacement: Int[Array, 2]) -> Float[Array, "a b"]:
+    def _averaged(
+        self, field: Float[Array, "y x"], filter: Filter, displacement: Int[Array | np.ndarray, 2]
+    ) -> Float[Array, "a b"]:
         if isinstance(filter, Everywhere):
             return jnp.broadcast_to(jnp.mean(field), field.shape)
         if isinstance(filter, Window):

@@ -46,7 +46,7 @@ class Window(Filter):
 
 
 def window_mean(
-    field: Float[Array, "y x"], window: Window, displacement: Int[Array, 2], pixels: tuple[int, int]
+    field: Float[Array, "y x"], window: Window, displacement: Int[Array | np.ndarray, 2], pixels: tuple[int, int]
 ) -> Float[Array, "a b"]:
     """The sum over the window of the field at one displacement, divided by the number of pixels of a whole window.
 
@@ -62,13 +62,16 @@ def window_mean(
     return jnp.matmul(rows, jnp.matmul(field, columns.T, precision=HIGHEST), precision=HIGHEST)
 
 
-def _band(positions: int, window: Window, shift: Array, n: int, dtype: Any) -> Float[Array, "k m"]:
-    """1 where position y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis."""
+def _band(positions: int, window: Window, shift: Any, n: int, dtype: Any) -> Float[Array | np.ndarray, "k m"]:
+    """1 where position y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis.
+
+    A constant for a shift that is one.
+    """
     left = window.count(positions)
     x, y = np.arange(left)[:, None], np.arange(positions)[None, :]
     first, last = window.offsets[0], window.offsets[-1]
     if window.padding == "CIRCULAR":
-        return jnp.asarray((y - x - first) % n < window.size, dtype)
+        return ((y - x - first) % n < window.size).astype(dtype)
 
     def seen(x: Any, y: Any) -> Any:
         return (x < left) & (y < positions) & (y - x >= first) & (y - x <= last)
