@@ -1,5 +1,7 @@
 """Products of channels are the limits of finite networks: averages over draws, and planted faults.
 
+On images what multiplies channels is the same; kernels there: tests/planar/test_conformance.py.
+
 h has heavy tails, so the draws scatter more than those of activations of the same width. One hidden layer has no bias at any
 width; with a second one it is that of h not being Gaussian, O(1 / width).
 """
@@ -10,10 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-import planar
 from so3ntk import Dense, Flatten, GroupConv, GroupPool, Lift, ProductGrid, Products, Relu, serial
 from so3ntk.engine.network import Kernels
-from tests.finite.cases import average, compare, images, sphere_signals
+from tests.finite.cases import average, compare, sphere_signals
 from tests.oracles import field
 
 pytestmark = pytest.mark.slow
@@ -40,10 +41,6 @@ def deep(first=192, second=128, bandlimit: int | None = 2, grid=None):
                   Dense(1))  # fmt: skip
 
 
-def pictures():
-    return serial(planar.Lift((3, 3), "SAME", "C4", width=512, b_std=0.4), SQUARE, GroupPool(), Dense(1))
-
-
 def perceptron():
     return serial(Flatten(), Dense(384, b_std=0.3), SQUARE, Dense(192, b_std=0.2), Relu(), Dense(1, b_std=0.1))
 
@@ -51,11 +48,11 @@ def perceptron():
 @lru_cache
 def run(make, *arguments):
     net = make(*arguments)
-    x = images() if make is pictures else sphere_signals()
+    x = sphere_signals()
     return average(net, x), net.kernel_fn(x)
 
 
-@pytest.mark.parametrize("make", [shallow, cubes, deep, pictures, perceptron])
+@pytest.mark.parametrize("make", [shallow, cubes, deep, perceptron])
 def test_network(make):
     compare(*run(make))
 

@@ -139,8 +139,8 @@ def _slopes_in_strains(cell, edges, coefficients, positions):
 
 CLOSED = {
     "two layers": (lambda: network(Erf(), GroupConv(b_std=0.2), Monomial(2), n=4), "ntk"),
-    "nngp, weights": (lambda: network(Erf(), n=4, bandlimit=2, variances=(1.0, 0.5), channel_weights=(1.0, 0.2)), "nngp"),
-    "O3": (lambda: network(Monomial(3), n=4, group="O3"), "ntk"),
+    "O3, nngp, weights": (lambda: network(Monomial(3), n=4, bandlimit=2, variances=(1.0, 0.5), channel_weights=(1.0, 0.2),
+                                          group="O3"), "nngp"),
     "standard": (lambda: serial(Lift(width=7, parametrization="standard", W_std=0.3, b_std=0.5), Erf(), GroupPool(),
                                 AtomSum(), quadrature=so3ntk.ExplicitGrid(random_rotations(40, seed=0))), "ntk"),
 }  # fmt: skip

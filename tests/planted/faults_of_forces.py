@@ -8,6 +8,8 @@ TESTS = ("tests/molecules/test_force_inducing.py",)
 FORCE_FAULTS: tuple[Fault, ...] = (
     Fault("strains-sheared-twice", FORCES + "displacements.py", "from_voigt(unit) / (1 if place < 3 else 2)", "from_voigt(unit)",
           ("tests/molecules/test_forces.py::test_tangents_are_the_derivatives_of_the_coefficients", *TESTS)),
+    Fault("mirror-images-move-as-themselves", FORCES + "pair_derivatives.py", "(mirrored(b), flipped)", "(mirrored(b), db)",
+          ("tests/molecules/test_forces.py::test_closed_form_equals_automatic_differentiation",)),
     Fault("stress-with-the-sign-of-the-virial", FORCES + "regressor.py", "sign * from_voigt(own) / frame.get_volume()",
           "-sign * from_voigt(own) / frame.get_volume()", TESTS),
     Fault("stresses-not-times-the-volume", FORCES + "known.py", "-frame.get_volume() * voigt(stress)", "-voigt(stress)", TESTS),
