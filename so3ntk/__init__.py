@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from so3ntk.finite import empirical, training
     from so3ntk.learning import hyperparameters, predict, solvers
     from so3ntk.learning.classifier import KernelClassifier
+    from so3ntk.learning.distillation import distill
     from so3ntk.learning.hyperparameters import fit_hyperparameters
     from so3ntk.learning.inducing.classifier import InducingClassifier
     from so3ntk.learning.inducing.regressor import InducingRegressor
@@ -86,6 +87,7 @@ _LATER = {
     "KernelClassifier": "learning.classifier",
     "KernelRegressor": "learning.regressor",
     "TensorKernelRegressor": "learning.tensors",
+    "distill": "learning.distillation",
     "fit_hyperparameters": "learning.hyperparameters",
     "irrep_grams": "learning.tensors",
     "load": "saving",
@@ -144,6 +146,7 @@ __all__ = [
     "augment_dataset",
     "augmented",
     "concatenate",
+    "distill",
     "empirical",
     "estimate",
     "fit_hyperparameters",

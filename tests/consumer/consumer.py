@@ -74,6 +74,7 @@ def kernels(net: so3ntk.Network) -> None:
     path: Matrix = solvers.loo_path(stored, diagonal, [0.1, 1.0])
     averaged = so3ntk.augmented(net.kernel_fn, so3ntk.random_rotations(3))
     print(approximation, low, path, averaged(x), so3ntk.augment_dataset(x, diagonal, so3ntk.random_rotations(3)))
+    print(so3ntk.distill(net, x, diagonal, 3, learn_labels=True).predict(x))
 
 
 def deep(net: so3ntk.Network, x: so3ntk.SphereSignal, y: Matrix) -> None:

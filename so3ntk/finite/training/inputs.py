@@ -18,12 +18,12 @@ from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
 WHERE = "training.train"
 
 
-def require_optax() -> Any:
+def require_optax(where: str = WHERE) -> Any:
     """The module optax. ImportError naming the extra if it is missing."""
     try:
         import optax
     except ImportError as error:
-        raise ImportError(f"{WHERE}: training needs optax: pip install optax.") from error
+        raise ImportError(f"{where}: training needs optax: pip install optax.") from error
     return optax
 
 
