@@ -37,7 +37,7 @@ def pair_kernel(net: Network | Callable, kernel: str) -> PairKernel:
 
 
 def dual_coefficients(
-    k_ss: Float[Array, "n n"], targets: Float[Array | np.ndarray, "n k"], diag_reg: float
+    k_ss: Float[Array, "n n"], targets: Float[Array | np.ndarray, "n k"], diag_reg: float | Array
 ) -> Float[Array, "n k"]:
     """(K_ss + lambda I)^-1 y_s in JAX's widest precision; NaN where that matrix is not positive definite."""
     double = jax.dtypes.canonicalize_dtype(np.float64)
@@ -47,7 +47,7 @@ def dual_coefficients(
 
 
 def support_loss(
-    kernel: PairKernel, support: Support, x: PyTree, y: Float[Array | np.ndarray, "m k"], diag_reg: float
+    kernel: PairKernel, support: Support, x: PyTree, y: Float[Array | np.ndarray, "m k"], diag_reg: float | Array
 ) -> Float[Array, ""]:
     """The formula above."""
     alpha = dual_coefficients(kernel(support.inputs, None), support.targets, diag_reg)
