@@ -21,10 +21,9 @@ import so3ntk
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 rng = np.random.default_rng(0)
 x = so3ntk.SphereSignal(rng.normal(size=(2, 9, 1)), 3)
-figure, axes = plt.subplots(1, 3, figsize=(8, 2.9), constrained_layout=True, sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(8, 3.2), constrained_layout=True, sharex=True, sharey=True)
 for ax, width in zip(axes, (1, 8, 64), strict=True):
-    net = so3ntk.serial(so3ntk.Lift(width=width), so3ntk.Relu(), so3ntk.GroupConv(width=width), so3ntk.Relu(),
-                        so3ntk.GroupPool(), so3ntk.Dense(1))  # fmt: skip
+    net = so3ntk.serial(so3ntk.Lift(width=width), so3ntk.Relu(), so3ntk.GroupPool(), so3ntk.Dense(1))
     draw = jax.jit(lambda key, net=net: net.apply_fn(net.init_fn(key, x.shape)[1], x)[:, 0])
     outputs = np.stack([draw(jax.random.key(i)) for i in range(400)])
     kernel = np.asarray(net.kernel_fn(x, None, "nngp"))
@@ -34,10 +33,9 @@ for ax, width in zip(axes, (1, 8, 64), strict=True):
         ellipse = vectors @ (scale * np.sqrt(values)[:, None] * np.stack([np.cos(circle), np.sin(circle)]))
         ax.plot(*ellipse, color="C3", lw=1.2)
     ax.plot(*outputs.T, ".", ms=2.5, alpha=0.5)
-    limit = 4 * np.sqrt(kernel.max())
-    ax.set(
-        xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="output at input 1", title=f"width {width}"
-    )
+    limit = 3.5 * np.sqrt(kernel.max())
+    ax.set_box_aspect(1)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="output at input 1", title=f"width {width}")
 axes[0].set_ylabel("output at input 2")
 
 # %% [markdown]

@@ -14,7 +14,7 @@
 #
 # !!! warning "Two packages called planar"
 #     This project brings a package `planar`. Another project on PyPI has that name, and an environment can hold one of
-#     them. If the other one is installed, `import planar` says so and names the remedy: an environment of its own.
+#     them. If the other one is installed, too, `import so3ntk` says so and names the remedy: an environment of its own.
 #
 # ## Data whose orientation means nothing
 #

@@ -2,7 +2,7 @@
 
     python examples/dipoles.py --quick
     python examples/dipoles.py --data amons_forces.npz
-    python examples/dipoles.py --data molecules.xyz --key dipole --sizes 100 200 --test 100 --seeds 0
+    python examples/dipoles.py --data molecules.xyz --key dipole --sizes 100 200 --test 100 --seed 0
     python examples/dipoles.py --data many.xyz --sizes 5000 --inducing 2000
 
 The network of each atom's environment, that of energies, ends in ``IrrepPool(1)``, a vector, and the dipole of a molecule is the sum

@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> None:
     pools = read_pools(args)
     if max(args.sizes) > len(pools[0]) or args.test > len(pools[1]):
         raise ValueError(
-            f"--train, --valid: the file has {len(pools[0])} molecules to train on and {len(pools[1])} others."
+            f"--sizes, --test: the file has {len(pools[0])} molecules to train on and {len(pools[1])} others."
         )
     checks = check_data(ForceData(pools[0].atoms + pools[1].atoms, np.concatenate([p.energies for p in pools]),
                                   pools[0].forces + pools[1].forces, pools[0].unit))  # fmt: skip

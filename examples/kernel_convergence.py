@@ -1,6 +1,6 @@
 """Finite networks converge to the kernels: empirical NNGP and NTK against the analytic ones as the width grows.
 
-    python examples/kernel_convergence.py [--widths 8 16 32 64 128] [--draws 48] [--signals 3] [--out FOLDER]
+    python examples/kernel_convergence.py [--widths 8 16 32 64 128] [--draws 48] [--sizes 3] [--out FOLDER]
 
 For a network on SO(3) and one on images with the group C4, random parameters are drawn many times at each width. Two
 errors, relative to the analytic kernel in the Frobenius norm:
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--sizes", "--signals", type=positive, default=3, metavar="N", help="inputs, one number (3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="so3ntk-results/convergence", help="folder of the results")
-    args = read_options(parser, {"widths": [8, 16, 32], "draws": 8, "sizes": 2})
+    args = read_options(parser, {"widths": [8, 16], "draws": 4, "sizes": 2})
     out, started = output_folder(args.out), time.perf_counter()
     rng = np.random.default_rng(args.seed)
     widths = sorted(set(args.widths))

@@ -1,7 +1,7 @@
 """Local filters on the sphere: what the angle of the filters' cap does to a learning curve.
 
     python examples/local_filters.py
-    python examples/local_filters.py --bandlimit 4 --train 160 --test 80 --angles 0.4 0.8 1.6 --rotations 20 --rings 16
+    python examples/local_filters.py --bandlimit 4 --sizes 40 80 160 --test 80 --angles 0.4 0.8 1.6 --rotations 20 --rings 16
 
 Random functions f on the sphere have two targets, which rotations do not change. The near one is the mean over x of
 f(x)^3: a sum of what each place says by itself. The far one is the mean of f(x)^2 f(-x), which compares opposite places.

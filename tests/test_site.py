@@ -7,12 +7,14 @@ from pathlib import Path
 
 import planar
 import so3ntk
+from so3ntk.learning import distillation
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
     "so3ntk": so3ntk,
     "planar": planar,
     "planar.datasets": planar.datasets,
+    "so3ntk.learning.distillation": distillation,
     **{
         f"so3ntk.{name}": getattr(so3ntk, name)
         for name in (

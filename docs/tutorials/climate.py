@@ -67,7 +67,7 @@ print(f"{'the mean':<16} off by {np.abs(alpha[300:] - alpha[:300].mean()).mean()
 # %% tags=["hide"]
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), constrained_layout=True, subplot_kw={"projection": "mollweide"})
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.1), constrained_layout=True, subplot_kw={"projection": "mollweide"})
 for ax, which in zip(axes, (np.argmin(alpha), np.argmax(alpha)), strict=True):
     so3ntk.plots.map(maps, int(which), axes=ax, title=f"index {alpha[which]:.1f}")
     ax.set(xticklabels=[], yticklabels=[])
