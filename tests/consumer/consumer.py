@@ -27,6 +27,10 @@ def networks() -> so3ntk.Network:
         so3ntk.Sin(c=0.5),
         so3ntk.Cos(),
         so3ntk.SigmoidLike(),
+        so3ntk.Exp(b=0.5),
+        so3ntk.Rbf(0.5),
+        so3ntk.Polynomial([0.5, 1.0]),
+        so3ntk.Hermite(3),
     ]
     kinked: list[so3ntk.Layer] = [so3ntk.Abs(), so3ntk.LeakyRelu(0.1), so3ntk.Sign(), so3ntk.Monomial(3)]
     custom = so3ntk.Elementwise(jnp.tanh, nodes=40)

@@ -4,13 +4,15 @@ from so3ntk.engine.activations.abs import Abs
 from so3ntk.engine.activations.base import Activation
 from so3ntk.engine.activations.elementwise import Elementwise
 from so3ntk.engine.activations.erf import Erf, SigmoidLike
+from so3ntk.engine.activations.exponential import Exp
 from so3ntk.engine.activations.gelu import Gelu
 from so3ntk.engine.activations.leaky_relu import LeakyRelu
 from so3ntk.engine.activations.monomial import Monomial
+from so3ntk.engine.activations.polynomial import Hermite, Polynomial
 from so3ntk.engine.activations.products import Products
 from so3ntk.engine.activations.relu import Relu
 from so3ntk.engine.activations.sign import Sign
-from so3ntk.engine.activations.trigonometric import Cos, Sin
+from so3ntk.engine.activations.trigonometric import Cos, Rbf, Sin
 
 __all__ = [
     "Abs",
@@ -18,10 +20,14 @@ __all__ = [
     "Cos",
     "Elementwise",
     "Erf",
+    "Exp",
     "Gelu",
+    "Hermite",
     "LeakyRelu",
     "Monomial",
+    "Polynomial",
     "Products",
+    "Rbf",
     "Relu",
     "SigmoidLike",
     "Sign",

@@ -8,6 +8,7 @@ called S and C below; that of a sine with a cosine is zero. Source: E[exp(i b (u
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import jax
@@ -82,6 +83,16 @@ class Cos(Sinusoid):
     ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
         """C and S."""
         return cosines(x, y), sines(x, y)
+
+
+def Rbf(gamma: Scalar = 1.0) -> Sin:
+    r"""phi(u) = sqrt(2) sin(sqrt(2 gamma) u + pi / 4), whose dual is the Gaussian kernel: E[phi(u) phi(v)] = exp(-gamma E[(u - v)^2]).
+
+    .. math:: \mathrm{dual} = \exp(-\gamma (q_1 + q_2 - 2 c)), \qquad \mathrm{derivative\_dual} = 2 \gamma\, \mathrm{dual}
+
+    The variance after it is one. gamma is at least zero; the layer keeps b = sqrt(2 gamma), which is differentiable.
+    """
+    return Sin(a=2**0.5, b=(2 * gamma) ** 0.5, c=math.pi / 4)
 
 
 @jax.custom_jvp

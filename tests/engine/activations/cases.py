@@ -16,9 +16,13 @@ from so3ntk.engine.activations import (
     Cos,
     Elementwise,
     Erf,
+    Exp,
     Gelu,
+    Hermite,
     LeakyRelu,
     Monomial,
+    Polynomial,
+    Rbf,
     Relu,
     SigmoidLike,
     Sign,
@@ -153,7 +157,26 @@ SMOOTH = [
         lambda x: 1.4 * np.cos(0.7 * x + 0.3),
         lambda x: -0.98 * np.sin(0.7 * x + 0.3),
     ),
+    Case("Exp", Exp(0.8, 0.5), lambda x: 0.8 * np.exp(0.5 * x), lambda x: 0.4 * np.exp(0.5 * x)),
+    Case(
+        "Rbf",
+        Rbf(0.3),
+        lambda x: 2**0.5 * np.sin(0.6**0.5 * x + np.pi / 4),
+        lambda x: 1.2**0.5 * np.cos(0.6**0.5 * x + np.pi / 4),
+    ),
     *[_monomial(degree) for degree in range(7)],
+    Case(
+        "Polynomial",
+        Polynomial([0.3, -1.0, 0.5, 0.25]),
+        lambda x: 0.3 - x + 0.5 * x**2 + 0.25 * x**3,
+        lambda x: -1 + x + 0.75 * x**2,
+    ),
+    Case(
+        "Hermite",
+        Hermite(5),
+        lambda x: (x**5 - 10 * x**3 + 15 * x) / 120**0.5,
+        lambda x: (5 * x**4 - 30 * x**2 + 15) / 120**0.5,
+    ),
     Case(
         "Elementwise",
         Elementwise(lambda x: jnp.sin(x / 2), nodes=16),
@@ -174,5 +197,16 @@ FORMULAS = [
     case
     for case in CASES
     if case.name
-    not in {"LeakyRelu", "Erf", "SigmoidLike", "Sin", "Cos", "Elementwise", *(f"Monomial({n})" for n in (1, 2, 4, 5))}
+    not in {
+        "LeakyRelu",
+        "Erf",
+        "SigmoidLike",
+        "Sin",
+        "Cos",
+        "Rbf",
+        "Polynomial",
+        "Hermite",
+        "Elementwise",
+        *(f"Monomial({n})" for n in (1, 2, 4, 5)),
+    }
 ]
