@@ -30,7 +30,7 @@ import planar
 import so3ntk
 from planar.datasets import ImageData, load_images, load_npz, quarter_turns, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
 
 LABELS = {"C1": "MLP", "C2": "C2", "C4": "C4", "D4": "D4"}
 
@@ -40,7 +40,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", metavar="PATH", help="npz file, MNIST's folder, or folder of images; default: digits")
-    add("--per-class", type=positive, nargs="+", default=[1, 10], help="learned images of each class (1 10)")
+    add("--sizes", "--per-class", type=positive, nargs="+", default=[1, 10], help="learned images of each class (1 10)")
     add(
         "--groups",
         choices=tuple(LABELS),
@@ -59,7 +59,7 @@ def read_arguments() -> argparse.Namespace:
     add("--validation", type=not_negative, default=0, help="training images to test on in place of test images (0)")
     add("--seed", type=not_negative, default=0, help="of the draw of images, of batches and of turns (0)")
     add("--out", default="so3ntk-results/distillation", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"steps": 60, "batch": 256, "sizes": [1], "depth": 1})
 
 
 def kernel_of(group: str, depth: int) -> Any:
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{'':8}{'per class':>10}{'upright':>10}{'turned':>10}{'loss':>10}{'seconds':>10}")
     results, found = [], {}
     for group in args.groups:
-        for count in args.per_class:
+        for count in args.sizes:
             begun = time.perf_counter()
             model = so3ntk.distill(
                 kernel_of(group, args.depth), x, train.labels, count * len(train.classes), kernel=args.kernel,
@@ -146,12 +146,12 @@ def draw(
 ) -> None:
     """Learned images: a row for each number per class, kernels side by side, titled with their accuracies."""
     figure, grid = plt.subplots(
-        len(args.per_class), len(args.groups), squeeze=False, layout="constrained",
-        figsize=(5.2 * len(args.groups), 0.5 * sum(args.per_class) + 0.75 * len(args.per_class)), height_ratios=args.per_class,
+        len(args.sizes), len(args.groups), squeeze=False, layout="constrained",
+        figsize=(5.2 * len(args.groups), 0.5 * sum(args.sizes) + 0.75 * len(args.sizes)), height_ratios=args.sizes,
     )  # fmt: skip
     for result, ((group, count), model) in zip(results, found.items(), strict=True):
         title = f"{result['kernel']}, {count} per class: {100 * result['upright']:.1f} % upright, {100 * result['turned']:.1f} % turned"
-        model.plot(axes=grid[args.per_class.index(count), args.groups.index(group)], title=title)
+        model.plot(axes=grid[args.sizes.index(count), args.groups.index(group)], title=title)
     replace_file(out / "distillation.png", lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
     plt.close(figure)
 
