@@ -16,7 +16,7 @@ from planar.geometry import GlobalGeometry, LocalGeometry, Motion
 from planar.groups import GROUPS, check_group, needs_squares, views
 from planar.space import Images
 from planar.windows import Window, check_centred, check_window
-from so3ntk.basics.arrays import as_floats
+from so3ntk.basics.arrays import SupportsArray, as_floats
 from so3ntk.engine.features import Inputs, Linear, Vectors
 from so3ntk.engine.filters import Everywhere, Filter
 from so3ntk.engine.geometry import Geometry, Point
@@ -267,7 +267,7 @@ def read_images(x: Any, where: str, group: str | None) -> Float[Array, "n h w c"
     for what holds no real numbers.
     """
     x = getattr(x, "images", x)
-    if not isinstance(x, jax.Array | np.ndarray | list | tuple):
+    if not isinstance(x, jax.Array | np.ndarray | list | tuple | SupportsArray):  # tensors of torch, of xarray
         raise TypeError(f"{where}: expected an array of images (N, H, W, C), got {type(x).__name__}.")
     images = as_floats(x, f"{where}: the images")
     _check_shape(images.shape, where, group)

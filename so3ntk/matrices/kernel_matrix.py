@@ -144,7 +144,7 @@ class Sliced(KernelMatrix):
         self.chunk = int(chunks[0]) if chunks else 1
 
     def __getitem__(self, index: tuple[Index, Index]) -> np.ndarray:
-        return self.kernel[index]
+        return np.asarray(self.kernel[index])
 
     def ends(self, rows: int) -> list[int]:
         """Whole chunks, one at least."""
@@ -201,8 +201,9 @@ def kernel_matrix(kernel: Any, where: str) -> KernelMatrix:
     if isinstance(kernel, Kernels | Fields):
         raise TypeError(f"{where}: expected one kernel, got a {type(kernel).__name__}. Pass its .ntk or .nngp.")
     refuse_masked(kernel, f"{where}: the entries of the kernel")
-    if not hasattr(kernel, "shape") or not hasattr(kernel, "__getitem__"):
-        kernel = np.asarray(kernel)
+    has_dtype = isinstance(getattr(kernel, "dtype", None), np.dtype | type)
+    if not (has_dtype and hasattr(kernel, "shape") and hasattr(kernel, "__getitem__")):
+        kernel = np.asarray(kernel)  # lists, tables of pandas, tensors of torch
     if len(kernel.shape) != 2 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] == 0:
         raise ValueError(f"{where}: expected a square kernel (n, n) with n >= 1, got shape {tuple(kernel.shape)}.")
     if not (np.issubdtype(kernel.dtype, np.floating) or np.issubdtype(kernel.dtype, np.integer)):
