@@ -11,7 +11,7 @@ variance, which turns leave as it is. The support's labels are learned too, unle
 
 --data is an npz file with x_train, y_train, x_test, y_test (MNIST's), another npz file, or a folder that ``planar.datasets.load_images``
 reads, of which --test images are kept for testing; default: scikit-learn's digits. --validation tests on so many training images that are left out
-in place of the test images: to choose settings. The defaults take one to two minutes on two cores. Prints a table, writes
+in place of the test images: to choose settings. The defaults take some two minutes of one core, most of them compilation. Prints a table, writes
 distillation.png and distillation.json, and a picture of each set of images.
 """
 
