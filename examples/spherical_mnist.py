@@ -1,20 +1,23 @@
 """Spherical digits: trained upright, tested under random rotations; SO(3) kernels, with filters on caps, and an MLP's.
 
     python examples/spherical_mnist.py
-    python examples/spherical_mnist.py --data mnist.npz --bandlimit 16 --sizes 300 1000 --test 2000
+    python examples/spherical_mnist.py --data mnist.npz --sizes 250 500 1000 --test 2000 --seed 0 1 2
+    python examples/spherical_mnist.py --data mnist.npz --sizes 10000 --inducing 2000 --test 2000 --kernels so3
 
-Pictures are laid onto the northern hemisphere by stereographic projection (Cohen et al. 2018, "Spherical CNNs"), and described by
-harmonics below the bandlimit. Training pictures stay as they are; each test picture is turned by a random rotation of its own, once. The
-kernels: one layer of ReLU after a lifting convolution with filters on the whole sphere, pooled over all rotations ("SO(3)"); the same with
-filters on caps ("caps": hundreds of times the cost, so ask for it at low bandlimits, --kernels caps); and a fully connected network on the
-coefficients ("MLP"). Ridges are chosen by exact leave-one-out errors of the training pictures.
+Pictures are laid onto the northern hemisphere by stereographic projection (Cohen et al. 2018, "Spherical CNNs"), described by harmonics
+below the bandlimit, and brought to norm one. Training pictures stay as they are; each test picture is turned by a random rotation of its own,
+once. The kernels: a lifting convolution with filters on the whole sphere, products of five independent channels, the mean over all rotations
+("SO(3)"), so that k(f, f') is the mean of <f, R f'>^5; the same with filters on caps ("caps": hundreds of times the cost, so ask for it at low
+bandlimits, --kernels caps); and a fully connected network with ReLU on the coefficients ("MLP"). Ridges are chosen by exact leave-one-out errors
+of the training pictures. Of more than --inducing pictures, so many span the functions that are fitted.
 
-A pooled kernel is nearly constant: what tells classes apart are eigenvalues of 10^-5 of the largest. So the grid of rotations is the rule's,
-2 L points in alpha and gamma, and matrices are in double precision unless --precision float32 is given, which is faster.
+Why products: their kernel is a polynomial in the correlations, so that a small grid of rotations is exact, and float32 is enough. ReLU's (--power 0)
+is nearly constant after the mean: what tells classes apart are eigenvalues of 10^-5 of the largest. It asks for --precision float64, and for four
+points for each degree in the angles (--points 40 at bandlimit 10) where the rule's two leave errors as large as these.
 
 --data is an npz file with x_train, y_train, x_test, y_test (MNIST's), any other npz file, or a folder that ``planar.datasets.load_images`` reads, of
-which a part is kept for testing; default: scikit-learn's digits. The defaults take half a minute on one core. Prints a table, writes
-spherical_mnist.png and spherical_mnist.json; of MNIST with a line at S2CNN's published accuracy, trained on 60,000 upright digits and tested on turned ones.
+which a part is kept for testing; default: scikit-learn's digits. Prints a table, writes spherical_mnist.png and spherical_mnist.json; of MNIST with a
+line at S2CNN's published accuracy, trained on 60,000 upright digits and tested on turned ones.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import numpy as np
 import so3ntk
 from planar.datasets import ImageData, load_images, load_npz, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, replace_file, settings, write_json
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
 
 #: Trained unrotated, tested rotated, on MNIST: Cohen et al. (2018), table 1.
 S2CNN = 0.94
@@ -43,7 +46,10 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", metavar="PATH", help="npz file, MNIST's folder, or folder of images; default: digits")
-    add("--bandlimit", type=positive, default=10, help="degrees of the harmonics (10)")
+    add("--bandlimit", type=positive, default=8, help="degrees of the harmonics (8)")
+    add("--power", type=not_negative, default=5, help="how many channels are multiplied; 0: ReLU (5)")
+    add("--points", type=positive, help="rotations in alpha and gamma; default: the kernel's own choice")
+    add("--inducing", type=positive, help="how many pictures span what is fitted, where there are more; default: all")
     add("--sizes", type=positive, nargs="+", default=[50, 100, 200, 400], help="training pictures")
     add("--test", type=positive, default=400, help="test pictures (400)")
     add("--seed", type=not_negative, nargs="+", default=[0], help="of pictures and rotations; several: their means")
@@ -51,22 +57,32 @@ def read_arguments() -> argparse.Namespace:
     add("--depth", type=positive, default=1, help="nonlinearities (1)")
     add("--cap", type=float, default=0.8, help="half-angle of caps in radians (0.8)")
     add("--kernel", choices=("ntk", "nngp"), default="nngp", help="which kernel of the networks (nngp)")
-    add("--precision", choices=("float32", "float64"), default="float64", help="of the matrices")
+    add("--rotated", action="store_true", help="leave upright test pictures out, of which SO(3) kernels say the same")
+    add("--precision", choices=("float32", "float64"), default="float32", help="of the matrices")
     add("--memory", default="2GiB", help="budget of the matrices beyond their results")
     add("--out", default="so3ntk-results/spherical_mnist", help="folder of the results")
-    return parser.parse_args()
+    return read_options(parser, {"bandlimit": 6, "sizes": [50, 100, 200], "test": 200})
 
 
-def network(name: str, depth: int, cap: float) -> so3ntk.Network:
+def network(name: str, args: argparse.Namespace) -> so3ntk.Network:
     """The networks that are compared."""
     if name == "mlp":
-        hidden = [layer for _ in range(depth) for layer in (so3ntk.Dense(), so3ntk.Relu())]
+        hidden = [layer for _ in range(args.depth) for layer in (so3ntk.Dense(), so3ntk.Relu())]
         return so3ntk.serial(so3ntk.Flatten(), *hidden, so3ntk.Dense())
-    support = cap if name == "caps" else None
-    layers: list[Any] = [so3ntk.Lift(support=support), so3ntk.Relu()]
-    for _ in range(depth - 1):
-        layers += [so3ntk.GroupConv(support=support), so3ntk.Relu()]
-    return so3ntk.serial(*layers, so3ntk.GroupPool(), so3ntk.Dense())
+    support = args.cap if name == "caps" else None
+    activation = so3ntk.Products((*args.power * (0.0,), 1.0)) if args.power else so3ntk.Relu()
+    layers: list[Any] = [so3ntk.Lift(support=support), activation]
+    for _ in range(args.depth - 1):
+        layers += [so3ntk.GroupConv(support=support), activation]
+    grid = None if args.points is None else so3ntk.ProductGrid(args.points)
+    return so3ntk.serial(*layers, so3ntk.GroupPool(), so3ntk.Dense(), quadrature=grid)
+
+
+def signals(pictures: ImageData, bandlimit: int, dtype: str) -> so3ntk.SphereSignal:
+    """Pictures on the northern hemisphere, of norm one."""
+    batch = so3ntk.SphereSignal.from_images(pictures.images.astype(dtype), bandlimit)
+    norms = np.linalg.norm(np.asarray(batch.coefficients), axis=(1, 2), keepdims=True)
+    return so3ntk.SphereSignal(batch.coefficients / norms, bandlimit)
 
 
 def read(path: str | None) -> tuple[ImageData, ImageData | None]:
@@ -97,14 +113,23 @@ def accuracies(
     args: argparse.Namespace,
 ) -> dict[str, dict[int, float]]:
     """Shares of test pictures that are right, upright and rotated, for each number of training pictures."""
-    options: dict[str, Any] = {"get": args.kernel, "memory": args.memory}
-    gram = so3ntk.gram(net, train, **options)
-    cross = {name: so3ntk.gram(net, test, train, **options) for name, test in tests.items()}
+    dense = [size for size in args.sizes if size <= (args.inducing or size)]
     found: dict[str, dict[int, float]] = {name: {} for name in tests}
+    if dense:
+        options: dict[str, Any] = {"get": args.kernel, "memory": args.memory, "progress": True}
+        gram = so3ntk.gram(net, train[: max(dense)], **options)
+        cross = {name: so3ntk.gram(net, test, train[: max(dense)], **options) for name, test in tests.items()}
     for size in args.sizes:
-        model = so3ntk.KernelClassifier("precomputed").fit(gram[:size, :size], labels[0][:size])
-        for name, kernel in cross.items():
-            found[name][size] = float(np.mean(model.predict(kernel[:, :size]) == labels[1]))
+        if size in dense:
+            model = so3ntk.KernelClassifier("precomputed").fit(gram[:size, :size], labels[0][:size])
+            guesses = {name: model.predict(kernel[:, :size]) for name, kernel in cross.items()}
+        else:
+            model = so3ntk.InducingClassifier(
+                net, args.inducing, kernel=args.kernel, memory=args.memory, progress=True
+            ).fit(train[:size], labels[0][:size])
+            guesses = {name: model.predict(test) for name, test in tests.items()}
+        for name, guess in guesses.items():
+            found[name][size] = float(np.mean(guess == labels[1]))
     return found
 
 
@@ -117,22 +142,19 @@ def run(args: argparse.Namespace) -> None:
     seconds = dict.fromkeys(args.kernels, 0.0)
     for seed in args.seed:
         pictures, tested = drawn(data, max(args.sizes), args.test, seed)
-        train, test = (
-            so3ntk.SphereSignal.from_images(part.images.astype(args.precision), args.bandlimit)
-            for part in (pictures, tested)
-        )
+        train, test = (signals(part, args.bandlimit, args.precision) for part in (pictures, tested))
         turned = so3ntk.rotate(test, so3ntk.random_rotations(len(test), seed))
         for name in args.kernels:
             begun = time.perf_counter()
-            net = network(name, args.depth, args.cap)
-            sets = {"upright": test, "rotated": turned}
+            net = network(name, args)
+            sets = {"rotated": turned} if args.rotated else {"upright": test, "rotated": turned}
             results[name].append(accuracies(net, train, sets, (pictures.labels, tested.labels), args))
             seconds[name] += time.perf_counter() - begun
     print(f"{'':14}{'':>10}" + "".join(f"{size:>9}" for size in args.sizes) + "   training pictures")
     table: dict[str, dict[str, list[float]]] = {}
     for name, runs in results.items():
         table[name] = {}
-        for kind in ("upright", "rotated"):
+        for kind in runs[0]:
             means = [float(np.mean([run[kind][size] for run in runs])) for size in args.sizes]
             table[name][kind] = means
             print(f"{LABELS[name]:14}{kind:>10}" + "".join(f"{100 * mean:>8.1f}%" for mean in means))
@@ -148,8 +170,9 @@ def draw(plt: Any, table: dict[str, dict[str, list[float]]], args: argparse.Name
     """Accuracy against training pictures, upright and rotated."""
     figure, axes = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
     for index, (name, kinds) in enumerate(table.items()):
-        for kind, style in (("upright", "o--"), ("rotated", "o-")):
-            axes.semilogx(args.sizes, kinds[kind], style, color=f"C{index}", label=f"{LABELS[name]}, {kind}")
+        for kind, means in kinds.items():
+            style = "o--" if kind == "upright" else "o-"
+            axes.semilogx(args.sizes, means, style, color=f"C{index}", label=f"{LABELS[name]}, {kind}")
     if args.data is not None and "mnist" in Path(args.data).name.lower():
         axes.axhline(S2CNN, color="k", ls=":", label="S2CNN, 60,000, rotated")
     axes.set(xlabel="training pictures, upright", ylabel="accuracy", ylim=(0, 1))
