@@ -191,7 +191,7 @@ def test_what_collapses():
         assert tower_span(layers) == span
 
 
-@pytest.mark.parametrize("ratio", [1 + 1e-6, 1 + 1e-4, 1.01])
+@pytest.mark.parametrize("ratio", [1 + 1e-6, 1.01])
 def test_biases_between_kinks(ratio):
     # An inner bias moves the second kink off c = 1 by the square of ratio - 1: a branch point next to the interval,
     # which the last coefficients show too late. After pooling it is gone: few rotations come that close to c = 1.

@@ -12,9 +12,18 @@ from so3ntk.errors import NotPositiveDefiniteError
 from so3ntk.learning.predict import gradient_flow
 from tests.regression_cases import MLP, problem, signals, variant
 
-
 #: Of scikit-learn's checks those whose path the time changes: fits, and predictions by them. Weights need t=None (test_weights).
-CHECKS = ("train", "idempotent", "invariance", "dtypes", "multioutput", "fit2d", "nan_inf", "overwrite_params", "one_label")
+CHECKS = (
+    "train",
+    "idempotent",
+    "invariance",
+    "dtypes",
+    "multioutput",
+    "fit2d",
+    "nan_inf",
+    "overwrite_params",
+    "one_label",
+)
 
 
 def checks():
