@@ -88,7 +88,9 @@ class NetworkKernel(gpytorch.kernels.Kernel):
         sizes = [size.to(x1.dtype) for size in self.sizes().values()]
         shape = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
         firsts, seconds = (x.expand(*shape, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (x1, x2))
-        same = x1.shape == x2.shape and torch.equal(x1, x2)
+        # Rows with gradients stay apart: as one argument the derivative in both would go to the first alone
+        moving = torch.is_grad_enabled() and (x1.requires_grad or x2.requires_grad)
+        same = not moving and x1.shape == x2.shape and torch.equal(x1, x2)
         values = partial(_values, self.net, self.signs, self.kernel, self.read, diag)
         pairs = zip(firsts, seconds, strict=True)
         found = [_Matrix.apply(partial(values, same), x, y, *sizes) for x, y in pairs]

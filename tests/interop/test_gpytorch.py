@@ -58,6 +58,15 @@ def test_gradients_are_those_of_finite_differences():
         assert torch.autograd.gradcheck(partial(values, diag), (x, y, *raw), eps=1e-5, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("diag", [False, True])
+def test_equal_rows_have_derivatives_of_their_own(diag):
+    """As a candidate on a training row has: the sum is symmetric in the two."""
+    x, y = (ROWS[:3].clone().requires_grad_() for _ in range(2))
+    slopes = torch.autograd.grad(kernel_of(kernel="nngp").forward(x, y, diag=diag).sum(), (x, y))
+    assert torch.all(slopes[0] != 0)
+    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-8)
+
+
 def test_rows_are_read_as_signals_and_images_in_batches():
     net, images = PIXELS
     signals = torch.as_tensor(np.array(SIGNALS.coefficients[..., 0]))
