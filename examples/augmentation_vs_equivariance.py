@@ -20,7 +20,6 @@ tables, writes augmentation.png and augmentation.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,16 @@ import planar
 import so3ntk
 from planar.datasets import ImageData, load_images, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    run_example,
+    settings,
+    write_json,
+)
 
 FINITE = ("CNN, augmented", "C4")
 #: Times of the table and the picture, as shares of all.
@@ -252,8 +260,4 @@ def run(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)  # for the kernels; the networks are in the images' single precision
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"augmentation_vs_equivariance.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -18,7 +18,6 @@ distillation.png and distillation.json, and a picture of each set of images.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,16 @@ import planar
 import so3ntk
 from planar.datasets import ImageData, load_images, load_npz, quarter_turns, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    run_example,
+    settings,
+    write_json,
+)
 
 LABELS = {"C1": "MLP", "C2": "C2", "C4": "C4", "D4": "D4"}
 
@@ -157,8 +165,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"distillation.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -28,7 +28,16 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from so3ntk.basics.plots import plot_learning_curves, plot_parity, require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    run_example,
+    settings,
+    write_json,
+)
 from so3ntk.molecules import CompositionBaseline, EnergyForceRegressor, ForceData, Frames, read_forces, read_frames
 from so3ntk.molecules.energies import covering_order
 from so3ntk.molecules.forces.regressor import FORCE_ENVIRONMENTS
@@ -196,8 +205,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"forces.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -15,14 +15,13 @@ Prints a table, writes accuracy.png and accuracy.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from planar.datasets.source import load_images
 from planar.experiments import LABELS, compare, draw, image_network
 from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.images import describe, write_accuracies
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options
+from so3ntk.cli.results import not_negative, output_folder, positive, read_options, run_example
 
 
 def read_arguments() -> argparse.Namespace:
@@ -60,8 +59,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"histology.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 
 import numpy as np
@@ -40,6 +39,7 @@ from so3ntk.cli.results import (
     positive,
     read_options,
     replace_file,
+    run_example,
     settings,
     write_json,
 )
@@ -161,8 +161,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"local_filters.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -20,7 +20,6 @@ writes maps.png and maps.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,16 @@ import numpy as np
 
 import so3ntk
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    run_example,
+    settings,
+    write_json,
+)
 
 #: Half-angle of a cap of a third of the sphere.
 CAP = float(np.arccos(1 / 3))
@@ -192,8 +200,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"maps.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -23,7 +23,6 @@ line at S2CNN's published accuracy, trained on 60,000 upright digits and tested 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,16 @@ import numpy as np
 import so3ntk
 from planar.datasets import ImageData, load_images, load_npz, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    run_example,
+    settings,
+    write_json,
+)
 
 #: Trained unrotated, tested rotated, on MNIST: Cohen et al. (2018), table 1.
 S2CNN = 0.94
@@ -185,8 +193,4 @@ def draw(plt: Any, table: dict[str, dict[str, list[float]]], args: argparse.Name
 
 
 if __name__ == "__main__":
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"spherical_mnist.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

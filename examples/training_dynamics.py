@@ -17,7 +17,6 @@ dynamics.json.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,7 +29,16 @@ import planar
 import so3ntk
 from planar.datasets import load_images, stratified_split
 from so3ntk.basics.plots import require_matplotlib
-from so3ntk.cli.results import not_negative, output_folder, positive, read_options, replace_file, settings, write_json
+from so3ntk.cli.results import (
+    not_negative,
+    output_folder,
+    positive,
+    read_options,
+    replace_file,
+    run_example,
+    settings,
+    write_json,
+)
 
 #: Test inputs of which the picture shows the outputs.
 SHOWN = 4
@@ -241,8 +249,4 @@ def run(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)  # for the kernels; the networks are trained in single precision
-    try:
-        run(read_arguments())
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"training_dynamics.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_example(run, read_arguments)

@@ -20,6 +20,13 @@ def check_flag(value: object, where: str, name: str) -> bool:
     return bool(value)
 
 
+def check_whole(value: object, where: str, name: str, least: int) -> int:
+    """An integer >= least; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{where}: expected {name} to be an integer >= {least}, got {value!r}.")
+    return int(value)
+
+
 def is_number(value: object) -> bool:
     """Whether a value is one real number, of Python or of NumPy; True and False are none."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -143,6 +144,15 @@ def read_options(parser: argparse.ArgumentParser, quick: Mapping[str, Any]) -> a
     if parser.parse_args().quick:
         parser.set_defaults(**quick)
     return parser.parse_args()
+
+
+def run_example(run: Callable[[argparse.Namespace], None], options: Callable[[], argparse.Namespace]) -> None:
+    """Run an example with its options; what its user can mend ends it with a line on standard error and status 2."""
+    try:
+        run(options())
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -99,9 +99,7 @@ class NetworkKernel(GenericKernelMixin, Kernel):
             return _by_batches(self._values, X, Y)
         if Y is not None:
             raise ValueError("NetworkKernel: eval_gradient is for the kernel of X with itself; leave Y out.")
-        with (
-            warnings.catch_warnings()
-        ):  # in each step of an optimiser; where the kernel alone is computed they are heard
+        with warnings.catch_warnings():  # of each step of an optimiser: of the kernel alone they are heard
             warnings.simplefilter("ignore", QuadratureWarning)
             return _by_batches(self._values, X, None), _by_batches(self._gradient, X, None)
 

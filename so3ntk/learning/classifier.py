@@ -109,7 +109,8 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         weights = checked_weights(self, sample_weight, len(labels))
         if self.class_weight is not None:
             of_classes = compute_sample_weight(self.class_weight, self.classes_[labels])
-            weights = checked_weights(self, of_classes if weights is None else of_classes * weights, len(labels))
+            of_classes = checked_weights(self, of_classes, len(labels), "class_weight")
+            weights = of_classes if weights is None else of_classes * weights
         if weights is not None and len(np.unique(labels[weights > 0])) < 2:
             raise ValueError(f"{type(self).__name__}.fit: rows of a single class have weights above zero.")
         return weights

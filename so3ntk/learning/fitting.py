@@ -51,14 +51,13 @@ def fit_columns(
     y: Float[np.ndarray, "n k"],
     gram: MatrixLike | None,
     intercept: bool,
-    sample_weight: ArrayLike | None = None,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> ColumnFit:
-    """The fit of checked inputs, or of their kernel ``gram``, to targets y, at the ridge given or the best of the path.
+    """The fit of checked inputs, or of their kernel ``gram``, to targets y with checked weights, at the ridge given or the best of the path.
 
     Sets ``ridge_``, ``loo_error_``, ``ridge_path_``, ``loo_path_``, ``X_fit_`` and a solver's ``solution_``. Raises and
     warns as ``KernelRegressor.fit``.
     """
-    weights = checked_weights(estimator, sample_weight, len(y))
     if decomposes(estimator):
         kernel = _dense_kernel(estimator, X, gram)
         spectrum = Spectrum.of(kernel, intercept, weights)
@@ -99,11 +98,13 @@ def check_solver(estimator: ColumnEstimator) -> None:
         )
 
 
-def checked_weights(estimator: ColumnEstimator, weights: ArrayLike | None, n: int) -> Float[np.ndarray, " n"] | None:
-    """Weights of n rows. ValueError for others, and where the estimator has no use for them."""
+def checked_weights(
+    estimator: ColumnEstimator, weights: ArrayLike | None, n: int, name: str = "sample_weight"
+) -> Float[np.ndarray, " n"] | None:
+    """Weights of n rows, as the argument of this name gives them. ValueError for others, and where the estimator has no use for them."""
     if weights is None:
         return None
-    where = f"{type(estimator).__name__}.fit: sample_weight"
+    where = f"{type(estimator).__name__}.fit: {name}"
     refuse_masked(weights, where)
     values = np.asarray(weights, np.float64)
     if values.shape != (n,) or not (np.all(np.isfinite(values)) and np.all(values >= 0) and values.any()):

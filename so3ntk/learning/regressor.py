@@ -15,7 +15,7 @@ from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.network import Network
 from so3ntk.learning.curves.curve import LearningCurve
 from so3ntk.learning.curves.fitted import kernel_curve
-from so3ntk.learning.fitting import batches, fit_columns, means, training_inputs
+from so3ntk.learning.fitting import batches, checked_weights, fit_columns, means, training_inputs
 from so3ntk.learning.inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.learning.inputs import (
     ColumnEstimator,
@@ -115,7 +115,8 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         X = training_inputs(self, X)
         targets = check_targets(y, len(X), type(self).__name__)
         columns = targets.reshape(len(targets), -1)
-        found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept), sample_weight)
+        weights = checked_weights(self, sample_weight, len(columns))
+        found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept), weights)
         self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
         self.intercept_ = like_targets(found.intercept, targets)
         self.amplitude_ = like_targets(found.amplitude, targets)

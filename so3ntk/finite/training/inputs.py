@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from so3ntk.basics.arguments import check_whole
 from so3ntk.basics.arrays import ArrayLike, as_numbers, refuse_masked
 from so3ntk.engine.network import Network
 from so3ntk.engine.plan import parts_of, read_signals, split_at_reduction
@@ -73,15 +74,15 @@ def read_step_count(steps: int | None, epochs: int | None, n: int, batch: int | 
     if (steps is None) == (epochs is None):
         raise ValueError(f"{WHERE}: expected either steps or epochs, got steps={steps!r} and epochs={epochs!r}.")
     if steps is not None:
-        return whole(steps, "steps", 0)
-    return whole(epochs, "epochs", 0) * (n // (batch or n))
+        return check_whole(steps, WHERE, "steps", 0)
+    return check_whole(epochs, WHERE, "epochs", 0) * (n // (batch or n))
 
 
 def read_batch_size(batch: int | None, x: PyTree, n: int) -> int | None:
     """The size of a mini batch; None for full batch."""
     if batch is None:
         return None
-    whole(batch, "batch", 1)
+    check_whole(batch, WHERE, "batch", 1)
     if batch > n:
         raise ValueError(f"{WHERE}: a batch of {batch} is larger than the {n} training inputs. None takes all of them.")
     if any(leaf.shape[:1] != (n,) for leaf in jax.tree.leaves(x)):
@@ -125,13 +126,6 @@ def record_steps(watch: PyTree, times: ArrayLike | None, learning_rate: float, s
             f"{WHERE}: expected times from 0 to learning_rate * steps = {end:g}, got {values[wrong][0]}. Raise steps."
         )
     return np.unique(np.rint(values / learning_rate).astype(np.int64))
-
-
-def whole(value: object, name: str, least: int) -> int:
-    """An integer >= least; else ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{WHERE}: expected {name} to be an integer >= {least}, got {value!r}.")
-    return int(value)
 
 
 def as_key(key: Array | int) -> Array:

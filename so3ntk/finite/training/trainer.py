@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from so3ntk.basics.arguments import check_whole
 from so3ntk.basics.arrays import ArrayLike
 from so3ntk.engine.network import Network
 from so3ntk.finite.training import inputs
@@ -45,7 +46,7 @@ class Trained:
     def predict(self, x: Any, batch: int | None = None) -> Float[Array, "members n k"]:
         """The outputs of all members. batch: inputs evaluated at once, by default all."""
         x = inputs.as_batch(x)
-        size = len(x) if batch is None else inputs.whole(batch, "batch", 1)
+        size = len(x) if batch is None else check_whole(batch, inputs.WHERE, "batch", 1)
         parts = [outputs(self.net, self.params, x[i : i + size]) for i in range(0, max(len(x), 1), max(size, 1))]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
@@ -93,13 +94,13 @@ def train(
     batch = inputs.read_batch_size(batch, x, n)
     steps = inputs.read_step_count(steps, epochs, n, batch)
     marks = inputs.record_steps(watch, times, learning_rate, steps)
-    own_keys, batch_keys = member_keys(inputs.as_key(key), inputs.whole(members, "members", 1))
+    own_keys, batch_keys = member_keys(inputs.as_key(key), check_whole(members, inputs.WHERE, "members", 1))
     descent = Descent(make_optimizer, learning_rate, batch)
     params = initial_params(net, own_keys, arrays.shape, arrays.dtype)
     inputs.check_outputs(jax.eval_shape(net.apply_fn, member(params, 0), x).shape, y)
     run = Run(net, descent, (batch_keys, x, y), descent.start(params), watch, marks)
     if checkpoint is not None:
-        every = max(1, steps // 10) if save_every is None else inputs.whole(save_every, "save_every", 1)
+        every = max(1, steps // 10) if save_every is None else check_whole(save_every, inputs.WHERE, "save_every", 1)
         settings = (repr(learning_rate), repr(batch), jax.random.key_data(own_keys))
         run.keep(Path(checkpoint), settings, every)
     run.finish(steps, progress)

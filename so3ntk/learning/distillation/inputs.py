@@ -157,13 +157,6 @@ def read_learned(learn_inputs: bool, learn_labels: bool) -> tuple[bool, bool]:
     return learned
 
 
-def whole(value: object, name: str, least: int = 1) -> int:
-    """An integer >= least; else ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{WHERE}: expected {name} to be an integer >= {least}, got {value!r}.")
-    return int(value)
-
-
 def root_mean_square(x: ArrayLike | PyTree) -> float:
     """Over all entries; 1 where all are zero."""
     leaves = jax.tree.leaves(x)

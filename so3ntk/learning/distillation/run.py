@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from so3ntk.basics.arguments import check_flag
+from so3ntk.basics.arguments import check_flag, check_whole
 from so3ntk.basics.progress import show_progress
 from so3ntk.engine.network import Network
 from so3ntk.errors import PrecisionError
@@ -21,7 +21,6 @@ from so3ntk.learning.distillation.inputs import (
     read_learned,
     read_start,
     root_mean_square,
-    whole,
 )
 from so3ntk.learning.distillation.loss import pair_kernel
 from so3ntk.learning.distillation.support import Distilled, fitted
@@ -69,16 +68,20 @@ def distill(
     ValueError and TypeError for wrong arguments; PrecisionError if the loss is no longer finite.
     """
     optax = require_optax(WHERE)
-    learned, steps, repeat = read_learned(learn_inputs, learn_labels), whole(steps, "steps"), whole(repeat, "repeat")
+    learned, steps, repeat = (
+        read_learned(learn_inputs, learn_labels),
+        check_whole(steps, WHERE, "steps", 1),
+        check_whole(repeat, WHERE, "repeat", 1),
+    )
     rate, diag_reg = number(learning_rate, WHERE, "learning_rate", True), number(diag_reg, WHERE, "diag_reg")
     check_flag(progress, WHERE, "progress")
     data = read_data(x, y)
     read_kernel(net, kernel, data.x)
-    size = min(BATCH, len(data)) if batch is None else whole(batch, "batch")
+    size = min(BATCH, len(data)) if batch is None else check_whole(batch, WHERE, "batch", 1)
     if size > len(data):
         raise ValueError(f"{WHERE}: a batch of {size} is larger than the {len(data)} inputs of the data. Lower batch.")
-    generator = np.random.default_rng(whole(seed, "seed", 0))
-    first = read_start(start, data, whole(n, "n"), generator)
+    generator = np.random.default_rng(check_whole(seed, WHERE, "seed", 0))
+    first = read_start(start, data, check_whole(n, WHERE, "n", 1), generator)
     step = Step(pair_kernel(net, kernel), optax.adam(optax.cosine_decay_schedule(rate, steps)), diag_reg)
     state = step.start(first, learned, Scales(root_mean_square(data.x), root_mean_square(data.y)))
     parts = (data.rows(rows) for rows in batches(len(data), size, generator) for _ in range(repeat))
