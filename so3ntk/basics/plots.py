@@ -84,6 +84,7 @@ def plot_parity(panels: Sequence[tuple[np.ndarray, np.ndarray, str]], path: str 
         axes.plot(truth, predicted, "o", ms=3, alpha=0.5, mew=0)
         error = np.abs(truth - predicted).mean()
         axes.set(xlabel=f"reference {label}", ylabel=f"predicted {label}", title=f"mean absolute error {error:.3g}")
+        axes.locator_params(nbins=5)  # labels of small numbers would run into each other
         axes.set(xlim=ends, ylim=ends)
         axes.set_box_aspect(1)
         axes.grid(True, alpha=0.3)

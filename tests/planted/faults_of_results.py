@@ -134,8 +134,8 @@ REGRESSION = (
     Fault(
         "option-fit-intercept-ignored",
         "so3ntk/learning/regressor.py",
-        "fit_columns(self, X, columns, gram, bool(self.fit_intercept), sample_weight)",
-        "fit_columns(self, X, columns, gram, True, sample_weight)",
+        "fit_columns(self, X, columns, gram, bool(self.fit_intercept), weights)",
+        "fit_columns(self, X, columns, gram, True, weights)",
         ("tests/learning/test_ridge.py",),
     ),
     Fault(
