@@ -11,7 +11,7 @@ scikit-learn's digits, 6 x 6 pixels, 3 x 3 windows. W_std = sqrt(2), b_std = 0.1
 l + 1 (or in 1 + the length of the wave vector) fitted to these.
 
 rates: kappa - limit and the mean predictor on centred targets of the recursion at 60 digits, written out in mpmath for Erf, beside the
-leading terms and the linearised recursion of ``trainability``, matched at 200: factors of a layer, and their logarithms.
+leading terms and the expansion of ``trainability``, matched at 200: factors of a layer, and their logarithms.
 
 caps: a uniform field with small harmonics through the layers themselves, its factor in each degree beside chi_c w_l.
 """
@@ -35,7 +35,7 @@ import planar
 import so3ntk
 from planar.datasets import load_digits, shrink
 from so3ntk.spectra import irrep_spectrum, trainability
-from so3ntk.spectra.asymptotes import linearised
+from so3ntk.spectra.asymptotes import expanded
 from so3ntk.spectra.deep_networks import kernels_at
 from so3ntk.spectra.fixed_points import fixed_points
 
@@ -144,13 +144,13 @@ def rates() -> list[dict[str, Any]]:
         shift = 1 if leading.phase == "chaotic" else 0
         ((kernel_200, theta_200),) = kernels_at(leading.block, (inputs + inputs.T) / 2, (200,))
         both = np.array([depth + step for depth in depths for step in (0.0, 1.0)])
-        predicted = linearised(leading.block, fixed_points(leading.block), kernel_200, theta_200, both - 200)
+        predicted = expanded(leading.block, fixed_points(leading.block), kernel_200, theta_200, both - 200)
         print(
             f"\nErf, W_std^2 = {float(w2)}, b_std^2 = 0.05: {leading.phase}; q* {leading.q_star:.8f} (60 digits: {mp.nstr(q, 9)})"
         )
         print("                 kappa" + " " * 48 + "mean predictor, centred targets")
         print(
-            "  depth    factor   leading   log rate   leading  linearised    factor   leading   log rate   leading  linearised"
+            "  depth    factor   leading   log rate   leading    expanded    factor   leading   log rate   leading    expanded"
         )
         for depth in depths:
             line = f"  {depth:5d}"
@@ -165,7 +165,7 @@ def rates() -> list[dict[str, Any]]:
                 at = 2 * depths.index(depth)
                 pair = [float(values[k]) - low for values in predicted[at : at + 2]]
                 line += f"{np.log(pair[1] / pair[0]):12.5f}"
-                row[("kappa", "P")[k]]["linearised"] = pair[1] / pair[0]
+                row[("kappa", "P")[k]]["expanded"] = pair[1] / pair[0]
             print(line)
             rows.append(row)
     return rows

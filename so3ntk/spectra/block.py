@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -41,6 +41,17 @@ Numbers = float | np.floating | Float[np.ndarray, " ..."]
 Values = Float[np.ndarray, " ..."]
 #: How many variances or kernels are mapped at once: one program for all of them.
 POINTS = 1024
+
+
+class Tangent(NamedTuple):
+    """Of Theta <- a(c) + j(c) Theta at a fixed point c of the kernel, where j is the slope of the kernel's map: p = a / (1 - j),
+    j, the slope of j, and at Theta = p the first and the second derivative in c."""
+
+    fixed: float
+    slope: float
+    bend: float
+    response: float
+    response_bend: float
 
 
 class Uniform(Probe):
@@ -143,13 +154,13 @@ class Block:
         kernel, variance, *_ = self._response(c, q, np.zeros(len(multipliers[0])), self.filters, tuple(multipliers))
         return kernel, variance
 
-    def tangent(self, c: float, q: float) -> tuple[float, float, float]:
-        """Of Theta <- a + j Theta at a fixed point: its own fixed point p = a / (1 - j), j, and the slope of Theta in c at p."""
-        _, _, values, _ = self._response(c, q, np.array([0.0, 1.0, 0.0]), (), ())
+    def tangent(self, c: float, q: float) -> Tangent:
+        """What Theta <- a(c) + j(c) Theta does near a fixed point c of the kernel, of two inputs of variance q."""
+        _, _, values, slopes, _ = self._response(c, q, np.array([0.0, 1.0, 0.0]), (), ())
         start, factor = float(values[0]), float(values[1] - values[0])
         fixed = start / (1 - factor) if factor != 1 else math.inf
-        *_, slopes = self._response(c, q, np.full(3, fixed), (), ())
-        return fixed, factor, float(slopes[0])
+        *_, response, bend = self._response(c, q, np.full(3, fixed), (), ())
+        return Tangent(fixed, factor, float(slopes[1] - slopes[0]), float(response[0]), float(bend[0]))
 
     def _response(self, c: float, q: float, ntk: Values, filters: tuple[Filter, ...], multipliers: tuple[Values, ...]
                   ) -> tuple[Values, ...]:  # fmt: skip
@@ -280,8 +291,8 @@ def _iterated(layers: tuple[Layer, ...], start: tuple, steps: Any, width: int | 
 @eqx.filter_jit
 def _response(
     layers: tuple[Layer, ...], geometry: Uniform, c: Any, ntk: Any, q: Any, width: int | None
-) -> tuple[Array, Array, Array, Array]:
-    """The slopes of kernel and variance, the tangent kernel, and its slope in the kernel."""
+) -> tuple[Array, Array, Array, Array, Array]:
+    """The slopes of kernel and variance, the tangent kernel, and its first and second derivative in the kernel."""
     ones = jnp.ones_like(c)
 
     def kernels(c: Array) -> tuple[Array, ...]:
@@ -291,5 +302,8 @@ def _response(
     def variance(q: Array) -> Array:
         return jnp.broadcast_to(_run(layers, geometry, q, ntk, q, q, width).variance1, q.shape)  # pyright: ignore
 
-    (_, tangent), (slope, tangent_slope) = jax.jvp(kernels, (c,), (ones,))
-    return slope, jax.jvp(variance, (q,), (ones,))[1], tangent, tangent_slope
+    def slopes(c: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        return jax.jvp(kernels, (c,), (ones,))
+
+    ((_, tangent), (slope, tangent_slope)), (_, (_, bend)) = jax.jvp(slopes, (c,), (ones,))
+    return slope, jax.jvp(variance, (q,), (ones,))[1], tangent, tangent_slope, bend

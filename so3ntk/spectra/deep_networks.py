@@ -31,7 +31,7 @@ from jaxtyping import Float
 from planar.windows import Window
 from so3ntk.basics.arrays import refuse_masked
 from so3ntk.engine.filters import Everywhere
-from so3ntk.spectra.asymptotes import Conditioning, Laws, conditioning, is_linearised, laws, linearised
+from so3ntk.spectra.asymptotes import Conditioning, Laws, conditioning, expanded, is_expanded, laws
 from so3ntk.spectra.block import Block, block_of
 from so3ntk.spectra.fixed_points import FixedPoints, fixed_points
 from so3ntk.spectra.modes import mode_labels, multipliers
@@ -78,7 +78,7 @@ class Trainability:
     modes: None without filters that have modes.
     depths: blocks after the first kernel; condition: kappa(Theta) of the training inputs; mean_predictor: the norm of
     Theta_*X Theta_XX^-1 on centred targets; constant_predictor: its value on targets of one. NaN where double precision
-    does not hold them. Those predicted are the recursion linearised about its fixed point, begun at ``matched``, the deepest depth
+    does not hold them. Those predicted are the recursion expanded about its fixed point, begun at ``matched``, the deepest depth
     that is known (at least seven depth scales, where one is asked for that is deeper), and shown from a quarter of it on; where that has no derivatives the leading terms of ``laws`` through that
     value.
     """
@@ -251,8 +251,8 @@ def _predicted(
         return [NOTHING] * len(depths), -1, leading
     last = max(known)
     at = np.array([float(depth) if depth >= last / EARLIEST else math.nan for depth in depths])
-    if is_linearised(points, block):
-        return linearised(block, points, *recursion[last], at - last), last, leading
+    if is_expanded(points, block):
+        return expanded(block, points, *recursion[last], at - last), last, leading
     columns = [law.through(last, value, at) for law, value in zip(leading, found[last], strict=True)]
     return [Conditioning(*map(float, values)) for values in zip(*columns, strict=True)], last, leading
 

@@ -8,7 +8,11 @@ SLOPES = ("tests/spectra/test_sensitivity.py",)
 
 DEPTH: tuple[Fault, ...] = (
     Fault("linear-response-without-layers", "so3ntk/spectra/asymptotes.py",
-          "off = e + m * response * d / slope", "off = e + m * response * d", TRAINABILITY),
+          "w + m * response * z / slope", "w + m * response * z", TRAINABILITY),
+    Fault("flow-without-its-derivative", "so3ntk/spectra/asymptotes.py",
+          "off = off / (1 - a * decay * z) ** 2", "off = off / (1 - a * decay * z)", TRAINABILITY),
+    Fault("bend-of-the-tangent-kernel-once", "so3ntk/spectra/asymptotes.py",
+          "tangent.response_bend / 2 + a", "tangent.response_bend + a", TRAINABILITY),
     Fault("kink-with-the-exponent-of-a-smooth-one", "so3ntk/spectra/asymptotes.py",
           "-0.5 * depth * rate", "-depth * rate", TRAINABILITY),
     Fault("critical-kink-as-smooth", "so3ntk/spectra/asymptotes.py",
