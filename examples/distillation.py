@@ -9,8 +9,8 @@ images (Nguyen, Chen, Lee 2021, "Dataset meta-learning from kernel ridge regress
 are upright; test images are upright, and each turned by a random multiple of 90 degrees. Every image is brought to zero mean and unit
 variance, which turns leave as it is. The support's labels are learned too, unless --fixed-labels is given.
 
---data is an npz file with x_train, y_train, x_test, y_test (MNIST's), another npz file, or a folder that ``planar.datasets.load_images``
-reads, of which --test images are kept for testing; default: scikit-learn's digits. --validation tests on so many training images that are left out
+--data is what ``planar.datasets.load_parts`` reads: an npz file of MNIST's or MedMNIST's names, MNIST's folder; or another npz file or folder
+of tiles, of which --test images are kept for testing; default: scikit-learn's digits. --validation tests on so many training images that are left out
 in place of the test images: to choose settings. The defaults take some two minutes of one core, most of them compilation. Prints a table, writes
 distillation.png and distillation.json, and a picture of each set of images.
 """
@@ -27,7 +27,7 @@ import numpy as np
 
 import planar
 import so3ntk
-from planar.datasets import ImageData, load_images, load_npz, quarter_turns, stratified_split
+from planar.datasets import ImageData, load_parts, quarter_turns, stratified_split
 from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import (
     not_negative,
@@ -79,22 +79,12 @@ def kernel_of(group: str, depth: int) -> Any:
 
 def read(args: argparse.Namespace) -> tuple[ImageData, ImageData]:
     """Training images, and those to test on."""
-    path = None if args.data is None else Path(args.data)
-    if path is not None and path.suffix == ".npz":
-        with np.load(path) as archive:
-            has_test = "x_test" in archive.files
-        if has_test:
-            train, test = load_npz(path, "x_train", "y_train"), load_npz(path, "x_test", "y_test")
-            return (
-                stratified_split(train, len(train) - args.validation, args.validation, args.seed)
-                if args.validation
-                else (train, test)
-            )
-    data, test = load_images(path), args.validation or args.test
-    kept = stratified_split(
-        data, len(data) - args.test, args.test, args.seed
-    )  # test images are never in the validation
-    return stratified_split(kept[0], len(kept[0]) - test, test, args.seed) if args.validation else kept
+    train, test = load_parts(args.data)
+    if test is None:
+        train, test = stratified_split(train, len(train) - args.test, args.test, args.seed)
+    if args.validation:  # of which no test image is
+        return stratified_split(train, len(train) - args.validation, args.validation, args.seed)
+    return train, test
 
 
 def standardised(data: ImageData) -> np.ndarray:

@@ -15,8 +15,8 @@ Why products: their kernel is a polynomial in the correlations, so that a small 
 is nearly constant after the mean: what tells classes apart are eigenvalues of 10^-5 of the largest. It asks for --precision float64, and for four
 points for each degree in the angles (--points 40 at bandlimit 10) where the rule's two leave errors as large as these.
 
---data is an npz file with x_train, y_train, x_test, y_test (MNIST's), any other npz file, or a folder that ``planar.datasets.load_images`` reads, of
-which a part is kept for testing; default: scikit-learn's digits. Prints a table, writes spherical_mnist.png and spherical_mnist.json; of MNIST with a
+--data is what ``planar.datasets.load_parts`` reads: an npz file of MNIST's or MedMNIST's names, MNIST's folder; or another npz file or folder of
+tiles, of which a part is kept for testing; default: scikit-learn's digits. Prints a table, writes spherical_mnist.png and spherical_mnist.json; of MNIST with a
 line at S2CNN's published accuracy, trained on 60,000 upright digits and tested on turned ones.
 """
 
@@ -31,7 +31,7 @@ import jax
 import numpy as np
 
 import so3ntk
-from planar.datasets import ImageData, load_images, load_npz, stratified_split
+from planar.datasets import ImageData, load_parts, stratified_split
 from so3ntk.basics.plots import require_matplotlib
 from so3ntk.cli.results import (
     not_negative,
@@ -93,15 +93,6 @@ def signals(pictures: ImageData, bandlimit: int, dtype: str) -> so3ntk.SphereSig
     return so3ntk.SphereSignal(batch.coefficients / norms, bandlimit)
 
 
-def read(path: str | None) -> tuple[ImageData, ImageData | None]:
-    """Training and test pictures; None where the source does not tell them apart."""
-    if path is not None and Path(path).suffix == ".npz":
-        with np.load(path) as archive:
-            if "x_test" in archive.files:
-                return load_npz(path, "x_train", "y_train"), load_npz(path, "x_test", "y_test")
-    return load_images(path), None
-
-
 def drawn(data: tuple[ImageData, ImageData | None], train: int, test: int, seed: int) -> tuple[ImageData, ImageData]:
     """Pictures with the classes' shares of the whole, in random order: the first of them are smaller training sets."""
     pictures, tests = data
@@ -145,7 +136,7 @@ def run(args: argparse.Namespace) -> None:
     """Load, turn, compute the kernels, classify, write."""
     plt = require_matplotlib("spherical_mnist.py")
     jax.config.update("jax_enable_x64", args.precision == "float64")
-    out, data, started = output_folder(args.out), read(args.data), time.perf_counter()
+    out, data, started = output_folder(args.out), load_parts(args.data), time.perf_counter()
     results: dict[str, list[dict[str, dict[int, float]]]] = {name: [] for name in args.kernels}
     seconds = dict.fromkeys(args.kernels, 0.0)
     for seed in args.seed:

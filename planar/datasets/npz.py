@@ -11,7 +11,7 @@ from jaxtyping import Int
 from planar.datasets.image_data import ImageData, check_labels, describe, unit_images
 
 #: Usual names of images and labels, in the order in which they are looked for.
-NAMES = (("x_train", "y_train"), ("images", "labels"), ("X", "y"), ("x", "y"))
+NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("X", "y"), ("x", "y"))
 CLASS_NAMES = ("classes", "class_names", "label_names")
 #: Integers beyond it are taken for something else than the numbers of classes.
 MOST_CLASSES = 1 << 16
@@ -21,7 +21,8 @@ def load_npz(path: str | PathLike, images: str | None = None, labels: str | None
     """The images and labels of an npz archive. Pickled objects are never loaded.
 
     images, labels: names of the two arrays, both or none, as ``images="x_test", labels="y_test"``; None looks for
-    x_train and y_train, images and labels, X and y, x and y, and takes the first pair that is there.
+    x_train and y_train (Keras' MNIST), train_images and train_labels (MedMNIST), images and labels, X and y, x and y, and
+    takes the first pair that is there.
 
     Images: (n, H, W) or (n, H, W, C), as bytes (divided by 255) or as floats in [0, 1]. Labels: (n,) or (n, 1).
     Integers are kept, so that the parts of a set agree even where one lacks a class; classes are named by an array
@@ -71,6 +72,15 @@ def _read(path: Path, names: tuple[str, str] | None) -> dict[str, np.ndarray]:
     return found
 
 
+def names_in(path: Path) -> set[str]:
+    """Of the arrays of an npz file; nothing of a file that is none, of which ``load_npz`` says what is wrong."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return set(archive.files)
+    except Exception:  # whatever the damage leads zipfile and NumPy to raise
+        return set()
+
+
 def _present(keys: list[str], pairs: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
     return next(((x, y) for x, y in pairs if x in keys and y in keys), None)
 
@@ -80,7 +90,8 @@ def _labels(
 ) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
     """Labels as integers, and the classes that they number."""
     if labels.shape not in ((n,), (n, 1)):
-        raise ValueError(f"{where}: expected labels ({n},), one for each image, got {describe(labels)}.")
+        several = " Images with several labels each are no classification." if labels.shape[:1] == (n,) else ""
+        raise ValueError(f"{where}: expected labels ({n},), one for each image, got {describe(labels)}.{several}")
     if labels.dtype.kind not in "iuU":
         raise ValueError(f"{where}: expected labels to be integers or text, got {describe(labels)}.")
     labels = labels.reshape(n)

@@ -12,31 +12,49 @@ from planar.datasets.digits import load_digits
 from planar.datasets.folder import load_folder
 from planar.datasets.idx import load_idx
 from planar.datasets.image_data import ImageData, positive_integer
-from planar.datasets.npz import load_npz
+from planar.datasets.npz import load_npz, names_in
 
-#: The training files of MNIST and its relatives, plain or compressed, with "-" or "." before "idx".
+#: The files of MNIST and its relatives, plain or compressed, with "-" or "." before "idx".
 IDX_IMAGES, IDX_LABELS = "train-images?idx3-ubyte*", "train-labels?idx1-ubyte*"
+IDX_TESTS = "t10k-images?idx3-ubyte*", "t10k-labels?idx1-ubyte*"
+#: In npz files that hold two parts: training images and labels, test images and labels, of Keras' MNIST and of MedMNIST.
+NPZ_PARTS = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"))
 
 
 def load_images(
-    path: str | PathLike | None = None, pixels: int | None = None, per_class: int | None = None, seed: int = 0
+    path: str | PathLike | None = None,
+    pixels: int | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+    *,
+    images: str | PathLike | None = None,
+    labels: str | PathLike | None = None,
 ) -> ImageData:
     """Labelled images of scikit-learn's digits (None), an npz file, MNIST's folder or a folder of tiles.
 
     MNIST's folder holds train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz), which are read; the test part is
-    not. pixels: shrink to pixels x pixels, by ``shrink``, or for tiles by ``load_folder``, which also makes images of
-    different sizes equal. per_class, seed: for a folder of tiles, as for ``load_folder``.
+    not: see ``load_parts``. images, labels: which ones, both or none: names of two arrays of the npz file, or of two idx
+    files, in the folder ``path`` if there is one. pixels: shrink to pixels x pixels, by ``shrink``, or for tiles by
+    ``load_folder``, which also makes images of different sizes equal. per_class, seed: for a folder of tiles, as for
+    ``load_folder``.
 
-    Raises FileNotFoundError, and ValueError as the readers do, for ``per_class`` with another source, and for images
-    that are not square where ``pixels`` is given.
+    Raises FileNotFoundError, and ValueError as the readers do, for ``per_class`` with another source, for one of ``images``
+    and ``labels`` alone, and for images that are not square where ``pixels`` is given.
     """
     folder = None if path is None else Path(path)
-    is_tiles = folder is not None and folder.is_dir() and not any(folder.glob(IDX_IMAGES))
+    if (images is None) != (labels is None):
+        raise ValueError("load_images: expected both images= and labels=, or none of them, got one alone.")
+    is_tiles = images is None and folder is not None and folder.is_dir() and not any(folder.glob(IDX_IMAGES))
     if per_class is not None and not is_tiles:
         raise ValueError(
             f"load_images: per_class is for a folder of tiles with a sub-folder for each class, not {path}."
         )
-    if folder is None:
+    if images is not None and labels is not None:
+        if folder is not None and folder.suffix == ".npz":
+            data = load_npz(folder, str(images), str(labels))
+        else:
+            data = load_idx(*((folder or Path()) / name for name in (images, labels)))
+    elif folder is None:
         data = load_digits()
     elif is_tiles:
         return load_folder(folder, pixels, seed, per_class)
@@ -47,6 +65,23 @@ def load_images(
     else:
         data = load_npz(folder)
     return data if pixels is None else shrink(data, pixels)
+
+
+def load_parts(path: str | PathLike | None = None) -> tuple[ImageData, ImageData | None]:
+    """The training images of a source, as ``load_images`` reads them, and its test images; None where it has no such part.
+
+    Two parts have npz files with x_train, y_train, x_test, y_test (MNIST as Keras has it) or with train_images, train_labels,
+    test_images, test_labels (MedMNIST, whose validation images are left out), and folders of MNIST's four idx files.
+    Raises what ``load_images`` raises.
+    """
+    folder = None if path is None else Path(path)
+    if folder is not None and folder.suffix == ".npz" and folder.is_file():
+        for train_images, train_labels, test_images, test_labels in NPZ_PARTS:
+            if {test_images, test_labels} <= names_in(folder):
+                return load_npz(folder, train_images, train_labels), load_npz(folder, test_images, test_labels)
+    if folder is not None and folder.is_dir() and all(any(folder.glob(name)) for name in IDX_TESTS):
+        return load_images(folder), load_idx(*(_only(folder, name) for name in IDX_TESTS))
+    return load_images(folder), None
 
 
 def shrink(data: ImageData, pixels: int) -> ImageData:

@@ -39,6 +39,10 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("--data", metavar="PATH", help="an npz file, MNIST's folder of idx files, or a folder with a sub-folder of tiles "
         "for each class; default: scikit-learn's digits")  # fmt: skip
+    add(
+        "--images", metavar="NAME", help="which images: an array of the npz file, or an idx file (in the folder --data)"
+    )
+    add("--labels", metavar="NAME", help="their labels, likewise")
     add("--pixels", type=positive, help="average images down to so many pixels along a side; default: as they are")
     add("--per-class", type=positive, help="read so many tiles of each class from a folder of tiles; default: all")
     add("--sizes", type=positive, nargs="+", default=[20, 40, 80, 160], help="training images")
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     layers = args.depth, args.filter, args.padding, make_activation(args.activation)
     networks = {group: image_network(group, *layers) for group in dict.fromkeys(args.groups)}
-    data = load_images(args.data, args.pixels, args.per_class, args.seed)
+    data = load_images(args.data, args.pixels, args.per_class, args.seed, images=args.images, labels=args.labels)
     drawn = draw(data, args.sizes, args.test, args.seed)
     if not args.upright:
         drawn = drawn._replace(test=quarter_turns(drawn.test, args.seed))

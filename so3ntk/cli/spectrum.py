@@ -80,6 +80,10 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--data", metavar="PATH", help="an npz file, MNIST's folder of idx files, or a folder of tiles; default: digits"
     )
+    add(
+        "--images", metavar="NAME", help="which images: an array of the npz file, or an idx file (in the folder --data)"
+    )
+    add("--labels", metavar="NAME", help="their labels, likewise")
     add("--pixels", type=positive, help="average images down to so many pixels along a side; default: as they are")
     add("--group", default="C4", help="C1 (the CNN), C2, C4, D4")
     add("--depth", type=positive, default=2, help="nonlinearities before pooling")
@@ -159,7 +163,7 @@ def _of_images(args: argparse.Namespace) -> Problem:
     from so3ntk.learning.classifier import centred_one_hot
     from so3ntk.matrices.gram import gram
 
-    data = load_images(args.data, args.pixels)
+    data = load_images(args.data, args.pixels, images=args.images, labels=args.labels)
     needed = args.sample + args.test
     if needed > len(data):
         raise ValueError(f"--sample and --test ask for {needed} images, there are {len(data)}.")

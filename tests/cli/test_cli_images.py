@@ -69,8 +69,9 @@ def test_a_file_upright_in_double_precision(tmp_path, capsys):
     generator = np.random.default_rng(0)
     labels = np.arange(24) % 2
     images = (generator.random((24, 6, 6, 1)) + labels[:, None, None, None]) / 2
-    np.savez(tmp_path / "tiles.npz", images=images, labels=labels)
-    data = ("--data", str(tmp_path / "tiles.npz"), "--pixels", "3", "--upright", "--precision", "float64")
+    np.savez(tmp_path / "tiles.npz", images=images[:3], labels=labels[:3], val_images=images, val_labels=labels)
+    names = ("--images", "val_images", "--labels", "val_labels")
+    data = ("--data", str(tmp_path / "tiles.npz"), *names, "--pixels", "3", "--upright", "--precision", "float64")
     options = ("--groups", "D4", "--depth", "1", "--activation", "erf", "--kernel", "nngp", "--out", str(tmp_path))
     assert main(["images", "--sizes", "4", "8", "--test", "6", *FAST, *data, *options]) == 0
     printed = capsys.readouterr().out

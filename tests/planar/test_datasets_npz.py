@@ -16,7 +16,9 @@ def load(folder, *names, **arrays):
     return load_npz(path, *names)
 
 
-@pytest.mark.parametrize("names", [("x_train", "y_train"), ("images", "labels"), ("X", "y"), ("x", "y")])
+@pytest.mark.parametrize("names", [
+    ("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("X", "y"), ("x", "y"),
+])  # fmt: skip
 def test_usual_names(tmp_path, names):
     data = load(tmp_path, **dict(zip(names, (BYTES, LABELS), strict=True)))
     assert data.images.dtype == np.float32

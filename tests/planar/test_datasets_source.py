@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planar.datasets import ImageData, load_digits
-from planar.datasets.source import load_images, shrink
+from planar.datasets.source import load_images, load_parts, shrink
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -84,6 +84,7 @@ def test_npz(tmp_path):
     found = load_images(tmp_path / "tiles.npz")
     np.testing.assert_array_equal(found.images, images)
     assert load_images(tmp_path / "tiles.npz", 2).images.shape == (3, 2, 2, 2)
+    assert load_parts(tmp_path / "tiles.npz")[1] is None
 
 
 @pytest.mark.parametrize(("dash", "suffix"), [("-", ""), ("-", ".gz"), (".", "")])
@@ -99,6 +100,42 @@ def test_folder_of_mnist(tmp_path, dash, suffix):
     found = load_images(tmp_path)
     np.testing.assert_array_equal(found.images[..., 0] * np.float32(255), images)
     assert found.labels.tolist() == [3, 1, 4, 1, 5]
+
+
+@pytest.mark.parametrize(
+    "names", ["x_train y_train x_test y_test", "train_images train_labels test_images test_labels"]
+)
+def test_npz_of_two_parts(tmp_path, names):
+    """Keras' MNIST, and MedMNIST, whose labels are a column and which has a third part."""
+    images, labels = (random_images(4, 5) * 255).astype(np.uint8), np.array([[2], [0], [1], [0], [2]], np.uint8)
+    parts = images[:3], labels[:3], images[3:], labels[3:]
+    file = tmp_path / "parts.npz"
+    np.savez(file, **dict(zip(names.split(), parts, strict=True)), val_images=images, val_labels=labels)
+    train, test = load_parts(file)
+    assert test is not None
+    for part, rows in ((train, slice(3)), (test, slice(3, 5))):
+        np.testing.assert_array_equal(part.images, images[rows] / np.float32(255))
+        assert part.labels.tolist() == labels[rows, 0].tolist()
+    validation = load_images(file, 2, images="val_images", labels="val_labels")
+    np.testing.assert_array_equal(validation.images, shrink(data_of(images / np.float32(255)), 2).images)
+    assert load_images(file).labels.tolist() == [2, 0, 1]
+
+
+def test_idx_files_by_name(tmp_path):
+    """The test part of MNIST's folder, and both parts."""
+    images = np.random.default_rng(0).integers(256, size=(5, 6, 6), dtype=np.uint8)
+    for name, rows, labels in (("train", images[:3], (3, 1, 4)), ("t10k", images[3:], (1, 5))):
+        header = struct.pack(">4I", 0x803, len(rows), 6, 6)
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(header + rows.tobytes())
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, len(rows)) + bytes(labels))
+    train, test = load_parts(tmp_path)
+    assert test is not None
+    assert (train.labels.tolist(), test.labels.tolist()) == ([3, 1, 4], [1, 5])
+    names = {"images": "t10k-images-idx3-ubyte", "labels": "t10k-labels-idx1-ubyte"}
+    files = {key: tmp_path / name for key, name in names.items()}
+    for found in (test, load_images(tmp_path, **names), load_images(**files)):
+        np.testing.assert_array_equal(found.images[..., 0] * np.float32(255), images[3:])
+        assert found.labels.tolist() == [1, 5]
 
 
 def test_folder_of_tiles(tmp_path):
@@ -122,3 +159,11 @@ def test_errors(tmp_path):
         load_images(tmp_path / "absent")
     with pytest.raises(ValueError, match="per_class is for a folder of tiles"):
         load_images(per_class=3)
+    with pytest.raises(ValueError, match="expected both images= and labels="):
+        load_images(images="x_test")
+    (tmp_path / "torn.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"torn\.npz is no readable npz archive"):
+        load_parts(tmp_path / "torn.npz")
+    np.savez(tmp_path / "several.npz", train_images=random_images(4), train_labels=np.zeros((3, 14), int))
+    with pytest.raises(ValueError, match=r"got int64 \(3, 14\)\. Images with several labels each"):
+        load_parts(tmp_path / "several.npz")
