@@ -53,7 +53,8 @@ def load_images(
         if folder is not None and folder.suffix == ".npz":
             data = load_npz(folder, str(images), str(labels))
         else:
-            data = load_idx(*((folder or Path()) / name for name in (images, labels)))
+            place = folder or Path()
+            data = load_idx(place / images, place / labels)
     elif folder is None:
         data = load_digits()
     elif is_tiles:
@@ -80,7 +81,7 @@ def load_parts(path: str | PathLike | None = None) -> tuple[ImageData, ImageData
             if {test_images, test_labels} <= names_in(folder):
                 return load_npz(folder, train_images, train_labels), load_npz(folder, test_images, test_labels)
     if folder is not None and folder.is_dir() and all(any(folder.glob(name)) for name in IDX_TESTS):
-        return load_images(folder), load_idx(*(_only(folder, name) for name in IDX_TESTS))
+        return load_images(folder), load_idx(_only(folder, IDX_TESTS[0]), _only(folder, IDX_TESTS[1]))
     return load_images(folder), None
 
 

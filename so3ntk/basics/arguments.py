@@ -9,8 +9,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-#: "s3://bucket", and what pathlib makes of it, "s3:/bucket". One letter is a drive of Windows.
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+#: "s3://bucket", and what pathlib makes of it, "s3:/bucket"; "zip::s3://bucket/a.zip". One letter is a drive of Windows.
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_flag(value: object, where: str, name: str) -> bool:

@@ -34,7 +34,7 @@ def add_command(commands: Any) -> None:
     add("--seed", type=not_negative, default=0, help="of the draw of molecules")
     add_network_options(parser)
     add("--kernel", choices=("ntk", "nngp", "both"), default="ntk", help="which kernel")
-    add("--store", default="so3ntk-gram.zarr", help="path of the store")
+    add("--store", default="so3ntk-gram.zarr", help="folder of the store, or its address, as s3://bucket/run.zarr")
     add("--tile", type=positive, help="atoms along a tile's side; default: the largest that fits the memory")
     add("--rank", type=not_negative, default=0, help="which of the processes this is")
     add("--world", type=positive, default=1, help="how many processes fill the store")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     jax.config.update("jax_enable_x64", args.precision == "float64")
     from so3ntk.matrices.estimate import estimate
     from so3ntk.matrices.gram import gram
-    from so3ntk.matrices.store import check_place, require_zarr
+    from so3ntk.matrices.places import check_place, require_zarr
 
     require_zarr("so3ntk gram")  # now, not after minutes of work
     check_place(args.store)

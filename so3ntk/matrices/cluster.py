@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from so3ntk.basics.arguments import is_address
 from so3ntk.basics.double import double_precision
 from so3ntk.matrices.store import GramStore, open_store
 from so3ntk.matrices.work import Report, Tile, Work, Write
@@ -90,7 +91,7 @@ class _Run:
         rows, columns = plan.rows._replace(signals=None), plan.columns._replace(signals=None)
         lean = replace(work, plan=replace(plan, rows=rows, columns=columns))
         self.client, self.key = client, os.urandom(8).hex()
-        self.path = os.path.abspath(store) if isinstance(store, str | os.PathLike) else None
+        self.path = _name_elsewhere(store)
         opened = None if self.path is None else open_store(self.path)
         self.store_run = None if opened is None else opened.attributes["run"]
         with warnings.catch_warnings():
@@ -103,6 +104,13 @@ class _Run:
         return self.client.submit(
             _tile_task, self.data, self.key, *tile, double, self.path, self.store_run, pure=False
         )  # fmt: skip
+
+
+def _name_elsewhere(store: object) -> str | None:
+    """How workers, whose working directory is another, call a store; None for one of this process."""
+    if not isinstance(store, str | os.PathLike):
+        return None
+    return str(store) if is_address(store) else os.path.abspath(store)
 
 
 def _hold(payload: bytes) -> bytes:

@@ -19,7 +19,8 @@ from so3ntk.engine.plan import Plan, make_plan, parse_memory
 from so3ntk.matrices.cluster import check_open, count_threads, run_on_cluster
 from so3ntk.matrices.diagonal import kernel_diagonal
 from so3ntk.matrices.fingerprint import fingerprint
-from so3ntk.matrices.store import GramStore, check_place, create_store, open_store
+from so3ntk.matrices.places import check_place
+from so3ntk.matrices.store import GramStore, create_store, open_store
 from so3ntk.matrices.stored import StoredGram, open_gram
 from so3ntk.matrices.work import Work, run_here
 
@@ -67,7 +68,8 @@ def gram(
     tile: rows and columns of one tile, in signals, or atoms of molecules; None chooses the largest that fits ``memory``,
     the budget in bytes (or "2GiB", "500MB") for everything beyond the signals and the result: see ``so3ntk.engine.evaluation.tiles`` for
     the formula. All local devices of JAX compute tiles, each within the budget.
-    store: a path such as "run.zarr" (or a store of the package zarr). Tiles are written as they are computed; the same
+    store: a path such as "run.zarr", an address such as "s3://bucket/run.zarr", or a store of the package zarr
+    (``so3ntk.matrices.places``). Tiles are written as they are computed; the same
     call later computes what is missing or damaged, with the same bits. Needs the extra "store".
     client: a ``dask.distributed.Client`` whose workers compute the tiles, each within the budget; they write them
     themselves where they see the store. share: (i, n) computes every n-th tile from the i-th, for n processes that fill

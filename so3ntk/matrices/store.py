@@ -8,8 +8,9 @@ The group holds, for n x m tiles of at most r x c inputs,
 * ``rows`` (n + 1,), ``columns`` (m + 1,): tile (i, j) holds inputs rows[i] : rows[i + 1] and columns[j] : columns[j + 1];
 * attributes: what was computed (``so3ntk.matrices.fingerprint``) with its hash, the dtype, and versions of the software.
 
-A tile is written first and marked complete afterwards, each by a file that is renamed into place: a process may be killed
-at any time. Two writers are safe: both write the same tile, whole.
+A tile is written first and marked complete afterwards, each by a file that is renamed into place, or by an object that a
+remote store has whole or not at all: a process may be killed at any time. Two writers are safe: both write the same tile,
+whole.
 """
 
 from __future__ import annotations
@@ -25,48 +26,24 @@ from typing import Any
 
 import numpy as np
 
-from so3ntk.basics.arguments import local_path
+from so3ntk.basics.arguments import is_address
 from so3ntk.basics.caller import warn
 from so3ntk.engine.evaluation.tiles import Tiling
 from so3ntk.errors import DamagedTileError, StoreMismatchError
 from so3ntk.matrices.fingerprint import differences, digest, versions
+from so3ntk.matrices.places import check_place, open_group, require_writable_address, require_zarr
 
 FORMAT = "so3ntk Gram matrix, 1"
 
 
-def require_zarr(where: str) -> Any:
-    """The module zarr. ImportError that says how to install it."""
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError(
-            f"{where}: stores need the package zarr: pip install -e '.[store]' in the checkout of so3ntk."
-        ) from error
-    return zarr
-
-
-def check_place(store: object) -> None:
-    """ValueError, before anything is written, for a name that is no folder of this machine.
-
-    Of an address pathlib would make a folder "s3:" here; a zip file cannot be written to again.
-    """
-    if not isinstance(store, str | os.PathLike):
-        return
-    remedy = (
-        "Stores are folders: name one, such as 'run.zarr', or pass a store of zarr, such as zarr.storage.MemoryStore()."
-    )
-    if not (path := local_path(store, "store", remedy)).is_dir() and path.suffix == ".zip":
-        raise ValueError(f"store: {os.fspath(store)!r} is a zip file, whose tiles cannot be written again. {remedy}")
-
-
 class GramStore:
-    """An open store, as the process that fills it sees it."""
+    """An open store, as the process that fills it sees it. address: where it is, if that is no folder here."""
 
-    def __init__(self, group: Any, where: str):
+    def __init__(self, group: Any, where: str, address: str | None = None):
         attributes = dict(group.attrs)
         if attributes.get("format") != FORMAT:
             raise ValueError(f"store: {where} holds no Gram matrix of so3ntk ({FORMAT!r}). Name another path.")
-        self.group, self.where, self.attributes = group, where, attributes
+        self.group, self.where, self.address, self.attributes = group, where, address, attributes
         self.names = tuple(attributes["names"])
         self.dtype = np.dtype(attributes["dtype"])
         bounds = np.asarray(group["rows"][:]), np.asarray(group["columns"][:])
@@ -164,12 +141,15 @@ class GramStore:
         """OSError now, not after minutes of work, if nothing can be written."""
         reason = "it was opened read-only" if getattr(self.group.store, "read_only", False) else None
         folder = getattr(self.group.store, "root", None)
-        if reason is None and folder is not None:
+        if reason is None:
             try:
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
+                if self.address is not None:
+                    require_writable_address(self.address)
+                elif folder is not None:
+                    with tempfile.TemporaryFile(dir=folder):
+                        pass
             except OSError as error:
-                reason = error.strerror
+                reason = error.strerror or str(error)
         if reason is not None:
             raise PermissionError(
                 f"store: cannot write to {self.where} ({reason}), and {len(self.missing())} of its {len(self.tiling.tiles)} "
@@ -199,14 +179,15 @@ def checksum(kernel: np.ndarray) -> int:
 
 def open_store(store: Any, writing: bool = True) -> GramStore | None:
     """A store by its path or as a store of zarr; None if nothing is there. ValueError for something else."""
-    check_place(store)
-    zarr = require_zarr("store")
+    require_zarr("store")
+    check_place(store, writing)
     where = _name_of(store)
+    address = where if is_address(store) else None
     try:
         if writing and not getattr(store, "read_only", False):
             with contextlib.suppress(PermissionError):
-                return GramStore(zarr.open_group(store=store, mode="r+"), where)
-        return GramStore(zarr.open_group(store=store, mode="r"), where)
+                return GramStore(open_group(store, "r+"), where, address)
+        return GramStore(open_group(store, "r"), where, address)
     except FileNotFoundError:
         if isinstance(store, str | os.PathLike) and os.path.isdir(store) and os.listdir(store):
             raise ValueError(f"store: {where} is a folder with something else in it. Name another path.") from None
@@ -223,9 +204,12 @@ def create_store(
     trailing: tuple[int, ...],
     description: dict[str, Any],
 ) -> GramStore:
-    """A new store without tiles. A path appears whole or not at all: of several makers the first one wins."""
+    """A new store without tiles. A path appears whole or not at all: of several makers the first one wins.
+
+    At an address, or as a store of zarr, it has one maker: others begin when it is there.
+    """
     require_zarr("store")
-    if not isinstance(store, str | os.PathLike):
+    if not isinstance(store, str | os.PathLike) or is_address(store):
         _fill(store, tiling, names, dtype, trailing, description)
     else:
         path = Path(store).absolute()
@@ -252,7 +236,7 @@ def _fill(
     trailing: tuple[int, ...],
     description: dict[str, Any],
 ) -> None:
-    group = require_zarr("store").open_group(store=store, mode="w-")
+    group = open_group(store, "w-")
     count = len(tiling.rows) - 1, len(tiling.columns) - 1
     for name, bounds in (("rows", tiling.rows), ("columns", tiling.columns)):
         group.create_array(name, data=bounds.astype(np.int64), chunks=bounds.shape)

@@ -105,6 +105,8 @@ class StoredGram:
 def open_gram(path: Any, get: str | None = None) -> StoredGram:
     """A Gram matrix that ``gram(..., store=path)`` has made or is making, to be read lazily.
 
+    path: a folder, an address, or a store of zarr; also a zip file of a folder's contents, as
+    ``shutil.make_archive("run", "zip", "run.zarr")`` makes it, and chains such as "zip::s3://bucket/run.zip".
     get: "ntk" or "nngp"; None where the store holds one of them. Raises FileNotFoundError if nothing is there, ValueError
     for a kernel that the store does not hold and for something that is no store.
     """

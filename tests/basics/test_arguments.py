@@ -69,7 +69,14 @@ def test_the_limit_is_where_rounding_is():
 
 
 def test_addresses():
-    for place in ("s3://bucket/x", "memory://x", "file:///tmp/x", Path("gs://bucket/x"), "https+zip://x"):
+    for place in (
+        "s3://bucket/x",
+        "memory://x",
+        "file:///tmp/x",
+        Path("gs://bucket/x"),
+        "https+zip://x",
+        "zip::s3://bucket/x.zip",
+    ):
         assert is_address(place)
     for place in ("x", "/tmp/a:b", "C:/x", "C:\\x", "run:1/x", Path("x.zarr"), ".", "", 3, None):
         assert not is_address(place)
