@@ -4,9 +4,9 @@
     python examples/spherical_mnist.py --data mnist.npz --sizes 250 500 1000 --test 2000 --seed 0 1 2
     python examples/spherical_mnist.py --data mnist.npz --sizes 10000 --inducing 2000 --test 2000 --kernels so3
 
-Pictures are laid onto the northern hemisphere by stereographic projection (Cohen et al. 2018, "Spherical CNNs"), described by harmonics
-below the bandlimit, and brought to norm one. Training pictures stay as they are; each test picture is turned by a random rotation of its own,
-once. The kernels: a lifting convolution with filters on the whole sphere, products of five independent channels, the mean over all rotations
+Pictures are laid around the north pole by stereographic projection, onto the northern hemisphere (Cohen et al. 2018, "Spherical CNNs") or, with
+--extent, onto more of the sphere, so that few harmonics show more of them; described by harmonics below the bandlimit, and brought to norm one.
+Training pictures stay as they are; each test picture is turned by a random rotation of its own, once. The kernels: a lifting convolution with filters on the whole sphere, products of five independent channels, the mean over all rotations
 ("SO(3)"), so that k(f, f') is the mean of <f, R f'>^5; the same with filters on caps ("caps": hundreds of times the cost, so ask for it at low
 bandlimits, --kernels caps); and a fully connected network with ReLU on the coefficients ("MLP"). Ridges are chosen by exact leave-one-out errors
 of the training pictures. Of more than --inducing pictures, so many span the functions that are fitted.
@@ -55,6 +55,7 @@ def read_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", metavar="PATH", help="npz file, MNIST's folder, or folder of images; default: digits")
     add("--bandlimit", type=positive, default=8, help="degrees of the harmonics (8)")
+    add("--extent", type=float, default=np.pi / 2, help="angle of pictures' corners from the pole, in radians (pi / 2)")
     add("--power", type=not_negative, default=5, help="how many channels are multiplied; 0: ReLU (5)")
     add("--points", type=positive, help="rotations in alpha and gamma; default: the kernel's own choice")
     add("--inducing", type=positive, help="how many pictures span what is fitted, where there are more; default: all")
@@ -86,11 +87,12 @@ def network(name: str, args: argparse.Namespace) -> so3ntk.Network:
     return so3ntk.serial(*layers, so3ntk.GroupPool(), so3ntk.Dense(), quadrature=grid)
 
 
-def signals(pictures: ImageData, bandlimit: int, dtype: str) -> so3ntk.SphereSignal:
-    """Pictures on the northern hemisphere, of norm one."""
-    batch = so3ntk.SphereSignal.from_images(pictures.images.astype(dtype), bandlimit)
+def signals(pictures: ImageData, args: argparse.Namespace) -> so3ntk.SphereSignal:
+    """Pictures around the north pole, of norm one."""
+    images = pictures.images.astype(args.precision)
+    batch = so3ntk.SphereSignal.from_images(images, args.bandlimit, extent=args.extent)
     norms = np.linalg.norm(np.asarray(batch.coefficients), axis=(1, 2), keepdims=True)
-    return so3ntk.SphereSignal(batch.coefficients / norms, bandlimit)
+    return so3ntk.SphereSignal(batch.coefficients / norms, args.bandlimit)
 
 
 def drawn(data: tuple[ImageData, ImageData | None], train: int, test: int, seed: int) -> tuple[ImageData, ImageData]:
@@ -141,7 +143,7 @@ def run(args: argparse.Namespace) -> None:
     seconds = dict.fromkeys(args.kernels, 0.0)
     for seed in args.seed:
         pictures, tested = drawn(data, max(args.sizes), args.test, seed)
-        train, test = (signals(part, args.bandlimit, args.precision) for part in (pictures, tested))
+        train, test = (signals(part, args) for part in (pictures, tested))
         turned = so3ntk.rotate(test, so3ntk.random_rotations(len(test), seed))
         for name in args.kernels:
             begun = time.perf_counter()

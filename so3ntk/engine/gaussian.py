@@ -1,6 +1,6 @@
 """Whether features are Gaussian in the limit of infinite width, given their inputs: what nonlinearities ask for.
 
-Weights make them so. A nonlinearity leaves others, pooled or not, and so is raw data: the kernel of a nonlinearity on these is
+Weights make them so, and normalisation leaves them so. Any other nonlinearity leaves others, pooled or not, and so is raw data: the kernel of a nonlinearity on these is
 not that of its dual, which is an expectation over Gaussian variables.
 """
 
@@ -11,6 +11,7 @@ from functools import singledispatch
 from typing import Any
 
 from so3ntk.engine.activations.base import Nonlinearity
+from so3ntk.engine.activations.layer_norm import LayerNorm
 from so3ntk.engine.activations.products import Products
 from so3ntk.engine.layers.base import Layer, flatten
 from so3ntk.engine.layers.combinators import Composite, FanInSum, FanOut, Parallel
@@ -46,7 +47,7 @@ def _(layer: Nonlinearity, gaussian: Any) -> Any:
             f"{type(layer).__name__}: it {acts}, and what comes before it is a nonlinearity, a pooling of one, or raw data, so that "
             "its kernel is not known. Put a linear layer between: Lift, GroupConv or Dense."
         )
-    return False
+    return isinstance(layer, LayerNorm)  # which leaves them so
 
 
 @_after.register

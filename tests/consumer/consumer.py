@@ -33,6 +33,7 @@ def networks() -> so3ntk.Network:
         so3ntk.Hermite(3),
     ]
     kinked: list[so3ntk.Layer] = [so3ntk.Abs(), so3ntk.LeakyRelu(0.1), so3ntk.Sign(), so3ntk.Monomial(3)]
+    kinked.append(so3ntk.LayerNorm(1e-6))
     custom = so3ntk.Elementwise(jnp.tanh, nodes=40)
     rotations = so3ntk.ExplicitGrid(so3ntk.random_rotations(24, seed=0))
     grids: list[so3ntk.RotationGrid] = [so3ntk.ProductGrid(8), rotations]
@@ -193,6 +194,7 @@ def images() -> None:
         datasets.load_folder("folder"),
         datasets.load_idx("a", "b"),
         datasets.load_npz("c"),
+        datasets.load_parts("d")[0],
     ):
         both = data
     layers = (

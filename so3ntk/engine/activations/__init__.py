@@ -6,6 +6,7 @@ from so3ntk.engine.activations.elementwise import Elementwise
 from so3ntk.engine.activations.erf import Erf, SigmoidLike
 from so3ntk.engine.activations.exponential import Exp
 from so3ntk.engine.activations.gelu import Gelu
+from so3ntk.engine.activations.layer_norm import LayerNorm
 from so3ntk.engine.activations.leaky_relu import LeakyRelu
 from so3ntk.engine.activations.monomial import Monomial
 from so3ntk.engine.activations.polynomial import Hermite, Polynomial
@@ -23,6 +24,7 @@ __all__ = [
     "Exp",
     "Gelu",
     "Hermite",
+    "LayerNorm",
     "LeakyRelu",
     "Monomial",
     "Polynomial",
