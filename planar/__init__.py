@@ -5,7 +5,7 @@ from planar import saving as saving
 from planar.augmentation import ImageMotion, ImageMotions, motions
 from planar.groups import GROUPS
 from planar.layers import Flatten, GroupConv, Lift
-from planar.pooling import AvgPool
+from planar.pooling import AvgPool, Subsample
 from so3ntk.engine.layers import GroupPool
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ImageMotion",
     "ImageMotions",
     "Lift",
+    "Subsample",
     "datasets",
     "motions",
 ]

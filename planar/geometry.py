@@ -52,6 +52,40 @@ class Tiles(Filter):
         return rows // self.window, columns // self.window
 
 
+@dataclass(frozen=True)
+class Every(Filter):
+    """Every ``stride``-th position along both axes, from the one at ``offset``; None: as many as lie evenly about the centre."""
+
+    stride: int
+    offset: int | None
+
+    def along(self, positions: int, elements: int) -> tuple[int, int]:
+        """The first position along one axis, and how many there are. ValueError where a group of turns would move them."""
+        s, last = self.stride, positions - 1
+        if self.offset is not None:
+            first, count = self.offset, max(0, (last - self.offset) // s + 1)
+            even = 2 * first + s * (count - 1) == last
+        else:
+            counts = range(
+                last // s + 1, max(0, last // s - 1), -1
+            )  # one less changes what is left over by an odd stride
+            count = next((n for n in counts if (last - s * (n - 1)) % 2 == 0), 0)
+            first, even = (last - s * (count - 1)) // 2, count > 0
+        if count < 1 or not (even or (elements == 1 and self.offset is not None)):
+            where = "" if self.offset is None else f" from the position {self.offset} on"
+            raise ValueError(
+                f"planar.Subsample: every {s} positions{where} of {positions} along an axis do not lie evenly about the centre, so that "
+                "turns would not map them to each other. With even strides take an odd number of positions (padding 'VALID', or "
+                "crop); with the group C1 any offset below the number of positions will do, as offset=0."
+            )
+        return first, count
+
+    def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
+        """How many there are along both axes."""
+        rows, columns = (self.along(m, elements)[1] for m in positions)
+        return rows, columns
+
+
 class LocalGeometry(Geometry):
     """One displacement between two images of n pixels, of which m positions are left, along each axis.
 
@@ -88,10 +122,14 @@ class LocalGeometry(Geometry):
         total = jnp.matmul(rows, jnp.matmul(field, columns, precision=HIGHEST), precision=HIGHEST)
         return total * (math.prod(self.size) / math.prod(self.positions) ** 2)
 
-    def overlapping(self, motions: Motion) -> Motion:
-        """Those with |d| < m modulo n along both axes."""
-        displacements = [(np.arange(n), n, m) for n, m in zip(self.size, self.positions, strict=True)]
-        rows, columns = (np.flatnonzero(np.minimum(d, n - d) < m) for d, n, m in displacements)
+    def overlapping(self, motions: Motion, stride: int = 1) -> Motion:
+        """Those with |d| < m modulo n along both axes, and d or d - n a multiple of the stride."""
+
+        def chosen(n: int, m: int) -> Int[np.ndarray, " k"]:
+            d = np.arange(n)
+            return np.flatnonzero((np.minimum(d, n - d) < m) & ((d % stride == 0) | ((n - d) % stride == 0)))
+
+        rows, columns = map(chosen, self.size, self.positions)
         if (len(rows), len(columns)) == self.size:
             return motions
 
@@ -184,8 +222,18 @@ class GlobalGeometry(PositionFree):
     def average(self, field: Float[Array, "h n m"], filter: Filter) -> Float[Array, "h a b"]:
         """The identity: the field does not depend on the position, and a circle has no border.
 
-        ``Tiles`` average over the positions in a tile of either image and keep the displacements between tiles.
+        ``Tiles`` average over the positions in a tile of either image and keep the displacements between tiles; ``Every``
+        keeps the displacements between its positions.
         """
+        if isinstance(filter, Every):
+            s, sides = filter.stride, field.shape[1:]
+            if any(n % s for n in sides):
+                raise ValueError(
+                    f"planar.Subsample: after filters of global support the stride must divide the {sides[0]} x {sides[1]} positions "
+                    f"of the torus, got {s}."
+                )
+            filter.count(sides, len(field))
+            return field[:, ::s, ::s]
         if isinstance(filter, Tiles):
             w = filter.window
             filter.count(field.shape[1:])

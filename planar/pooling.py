@@ -1,8 +1,9 @@
-"""Local mean pooling: from the pixels' motions to those of a coarse lattice."""
+"""Local mean pooling and strides: from the pixels' motions to those of a coarse lattice."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -14,14 +15,86 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from planar.features import ImageFeatures
-from planar.geometry import GlobalGeometry, LocalGeometry, Motion, Tiles
+from planar.geometry import Every, GlobalGeometry, LocalGeometry, Motion, Tiles
+from so3ntk.basics.arguments import check_whole
 from so3ntk.engine.layers.coarsening import Coarsening
 from so3ntk.engine.state import State
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
-class AvgPool(Coarsening):
+class CoarseLattice(Coarsening):
+    """A layer whose features at a position of a coarse lattice are sums of those at positions of the finer one, without weights."""
+
+    @property
+    def domain(self) -> str:
+        """Images."""
+        return "images"
+
+    @property
+    @abstractmethod
+    def filter(self) -> Tiles | Every:
+        """What is left, where fields hold all motions."""
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """How many positions lie between two of the coarse lattice."""
+
+    @abstractmethod
+    def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
+        """Positions of the coarse lattice along both axes. ValueError where the group's elements would not map it to itself."""
+
+    @abstractmethod
+    def candidates(
+        self, d: Int[Array, ""], n: int, m: int, elements: int, dtype: Any
+    ) -> tuple[Float[Array, "k t m"], Int[Array, " k"]]:
+        """Along one axis: the coarse displacements D that positions at displacement d can have, and who has which.
+
+        Matrix k holds by how much x counts for X, where x + d belongs to X + D_k. n: pixels. m: positions.
+        """
+
+    def __call__(self, state: State) -> State:
+        """The state on the coarse lattice, for fields that hold all motions (global support)."""
+        name = f"planar.{type(self).__name__}"
+        if isinstance(state.geometry, LocalGeometry):
+            raise ValueError(
+                f"{name}: with local filters it must stand in the outer serial, not in a branch of parallel: "
+                "it couples motions, and branches are evaluated motion by motion. Pool after FanInSum."
+            )
+        if not isinstance(state.geometry, GlobalGeometry):
+            raise ValueError(f"{name}: there are no positions left to pool; move it before GroupPool or Flatten.")
+        return state.coarsen(self.filter)
+
+    def collect(self, states: Callable[[Any], State], motions: Motion) -> tuple[Callable[[Any], State], Motion]:
+        """All coarse fields, added up motion by motion; see ``Coarsening``."""
+        example = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions))
+        old = example.geometry
+        if not isinstance(old, LocalGeometry):
+            raise ValueError(
+                f"planar.{type(self).__name__}: there are no positions left to pool; move it before GroupPool or Flatten."
+            )
+        elements = len(motions.element) // math.prod(old.size)
+        size = self.count(old.positions, elements)
+        coarse = all_motions(elements, size)
+
+        def add(fields, motion):
+            each = zip(motion.displacement, old.size, old.positions, strict=True)
+            axes = [self.candidates(d, n, m, elements, example.nngp.dtype) for d, n, m in each]
+            parts = jax.tree.map(lambda value: _tile_sums(value, axes), _parts(states(motion)))
+            return jax.tree.map(lambda field, part: _add(field, part, motion.element, axes), fields, parts), None
+
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((elements, *size, *size), leaf.dtype), _parts(example))
+        # Without checkpoint JAX drops the activations' derivative rules where forward over reverse mode splits the loop.
+        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, self.contributing(old, motions))
+        return lambda motion: _state_at(fields, motion, size, example.width), coarse
+
+    def contributing(self, old: LocalGeometry, motions: Motion) -> Motion:
+        """The motions between whose positions coarse ones lie."""
+        return old.overlapping(motions)
+
+
+class AvgPool(CoarseLattice):
     r"""The mean over the tiles of a square tiling, w x w positions each; (w, w) is both window and stride.
 
     .. math:: K_{h,D}(X) \leftarrow \frac{1}{w^4} \sum_{i,j \in [0,w)^2} K_{h,\,wD + j - i}(wX + i),
@@ -41,50 +114,104 @@ class AvgPool(Coarsening):
         self.window = int(shape[0])
 
     @property
-    def domain(self) -> str:
-        """Images."""
-        return "images"
+    def filter(self) -> Tiles:
+        """The tiles."""
+        return Tiles(self.window)
 
-    def __call__(self, state: State) -> State:
-        """The state after pooling, for fields that hold all motions (global support)."""
-        if isinstance(state.geometry, LocalGeometry):
-            raise ValueError(
-                "planar.AvgPool: with local filters it must stand in the outer serial, not in a branch of parallel: "
-                "it couples motions, and branches are evaluated motion by motion. Pool after FanInSum."
-            )
-        if not isinstance(state.geometry, GlobalGeometry):
-            raise ValueError(
-                "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
-            )
-        return state.coarsen(Tiles(self.window))
+    @property
+    def stride(self) -> int:
+        """The window's side."""
+        return self.window
+
+    def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
+        """Tiles along both axes."""
+        return Tiles(self.window).count(positions)
 
     def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
         """The means over tiles."""
-        Tiles(self.window).count(features.values.shape[2:4])
+        self.count(features.values.shape[2:4], features.values.shape[1])
         return features.pool_tiles(self.window)
 
-    def collect(self, states: Callable[[Any], State], motions: Motion) -> tuple[Callable[[Any], State], Motion]:
-        """All coarse fields, added up motion by motion; see ``Coarsening``."""
-        example = jax.eval_shape(states, jax.tree.map(lambda a: a[0], motions))
-        old = example.geometry
-        if not isinstance(old, LocalGeometry):
-            raise ValueError(
-                "planar.AvgPool: there are no positions left to pool; move it before GroupPool or Flatten."
-            )
-        size = Tiles(self.window).count(old.positions)
-        elements = len(motions.element) // math.prod(old.size)
-        coarse = all_motions(elements, size)
+    def candidates(
+        self, d: Int[Array, ""], n: int, m: int, elements: int, dtype: Any
+    ) -> tuple[Float[Array, "k t m"], Int[Array, " k"]]:
+        """1 / w^2 where x lies in tile X and x + d in tile X + D_k; D is floor(d / w) or one more.
 
-        def add(fields, motion):
-            each = zip(motion.displacement, old.size, old.positions, strict=True)
-            axes = [_candidates(d, self.window, n, m, example.nngp.dtype) for d, n, m in each]
-            parts = jax.tree.map(lambda value: _tile_sums(value, axes), _parts(states(motion)))
-            return jax.tree.map(lambda field, part: _add(field, part, motion.element, axes), fields, parts), None
+        Where a border was cut off, x + d - n is another displacement than x + d, with candidates of its own.
+        """
+        window, tiles, x = self.window, m // self.window, np.arange(m)
+        used = (x + d) % n < m
+        in_tile = x // window == np.arange(tiles)[:, None]
+        matrices, displacements = [], []
+        for turns in (0,) if m == n else (0, 1):
+            moved = d - n * turns
+            here = used if m == n else used & ((x + d >= n) == bool(turns))
+            difference = (x + moved) // window - x // window
+            for displacement in (moved // window, moved // window + 1):
+                matrices.append(in_tile & (here & (difference == displacement))[None])
+                displacements.append(displacement % tiles)
+        return jnp.stack(matrices).astype(dtype) / window**2, jnp.stack(displacements)
 
-        zeros = jax.tree.map(lambda leaf: jnp.zeros((elements, *size, *size), leaf.dtype), _parts(example))
-        # Without checkpoint JAX drops the activations' derivative rules where forward over reverse mode splits the loop.
-        fields, _ = jax.lax.scan(jax.checkpoint(add), zeros, old.overlapping(motions))
-        return lambda motion: _state_at(fields, motion, size, example.width), coarse
+
+class Subsample(CoarseLattice):
+    r"""Every s-th position along both axes, without a mean: what follows a convolution with strides (s, s).
+
+    .. math:: K_{h,D}(X) \leftarrow K_{h,\,sD}(sX + o), \qquad \Theta \text{ likewise}
+
+    ``serial(GroupConv((3, 3), "VALID"), Subsample(2))`` is a convolution with strides (2, 2). offset: o, the first position kept;
+    None keeps as many as lie evenly about the image's centre, so that turns and reflections map them to each other. These are all
+    m / s for odd s that divide m, and (m - 1) / s + 1 where s divides m - 1; with an even stride and an even number of
+    positions there are none, which is refused. With the group C1 any offset will do (0 for strides with padding "VALID", as
+    they are elsewhere). Memory as for ``AvgPool``. Raises ValueError for strides and offsets that are no such integers.
+    """
+
+    step: int = eqx.field(static=True)
+    offset: int | None = eqx.field(static=True)
+
+    def __init__(self, step: int, offset: int | None = None):
+        self.step = check_whole(step, "planar.Subsample", "step", 1)
+        self.offset = None if offset is None else check_whole(offset, "planar.Subsample", "offset", 0)
+
+    @property
+    def filter(self) -> Every:
+        """The positions."""
+        return Every(self.step, self.offset)
+
+    @property
+    def stride(self) -> int:
+        """The step."""
+        return self.step
+
+    def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
+        """Along both axes."""
+        return self.filter.count(positions, elements)
+
+    def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
+        """The features there."""
+        _, elements, *sides, _ = features.values.shape
+        rows, columns = (
+            slice(o, o + self.step * n, self.step) for o, n in (self.filter.along(m, elements) for m in sides)
+        )
+        return ImageFeatures(features.values[:, :, rows, columns], features.group)
+
+    def candidates(
+        self, d: Int[Array, ""], n: int, m: int, elements: int, dtype: Any
+    ) -> tuple[Float[Array, "k t m"], Int[Array, " k"]]:
+        """1 where x is position X, and x + d, or x + d - n, position X + D_k."""
+        first, count = self.filter.along(m, elements)
+        x, place = np.arange(m), np.arange(count)
+        is_kept = x == first + self.step * place[:, None]
+        matrices, displacements = [], []
+        for moved in (d, d - n):
+            displacement = moved // self.step
+            is_there = (place + displacement >= 0) & (place + displacement < count) & (moved % self.step == 0)
+            matrices.append(is_kept & is_there[:, None])
+            displacements.append(displacement % count)
+        return jnp.stack(matrices).astype(dtype), jnp.stack(displacements)
+
+    def contributing(self, old: LocalGeometry, motions: Motion) -> Motion:
+        """Displacements that are multiples of the step."""
+        return old.overlapping(motions, self.step)
 
 
 def all_motions(elements: int, size: tuple[int, int]) -> Motion:
@@ -97,29 +224,6 @@ def _parts(state: State) -> dict[str, Any]:
     parts = {"nngp": state.nngp, "ntk": state.ntk}
     selves = {"self1": state.self1, "self2": state.self2}
     return parts | {name: own.nngp for name, own in selves.items() if own is not None}
-
-
-def _candidates(
-    d: Int[Array, ""], window: int, n: int, m: int, dtype: Any
-) -> tuple[Float[Array, "k t m"], Int[Array, " k"]]:
-    """Along one axis: the coarse displacements D that positions at displacement d can have, and who has which.
-
-    Matrix k is 1 / w^2 where x lies in tile X and x + d in tile X + D_k. D is floor(d / w) or one more; where a border
-    was cut off, x + d - n is another displacement than x + d, with candidates of its own. n: pixels. m: positions.
-    """
-    tiles = m // window
-    x = np.arange(m)
-    used = (x + d) % n < m
-    in_tile = x // window == np.arange(tiles)[:, None]
-    matrices, displacements = [], []
-    for turns in (0,) if m == n else (0, 1):
-        moved = d - n * turns
-        here = used if m == n else used & ((x + d >= n) == bool(turns))
-        difference = (x + moved) // window - x // window
-        for displacement in (moved // window, moved // window + 1):
-            matrices.append(in_tile & (here & (difference == displacement))[None])
-            displacements.append(displacement % tiles)
-    return jnp.stack(matrices).astype(dtype) / window**2, jnp.stack(displacements)
 
 
 def _tile_sums(value: Float[Array, "y x"], axes: list) -> Float[Array, "a b t u"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from planar.datasets.image_data import ImageData
 from planar.layers import GroupConv, Lift
-from planar.pooling import AvgPool
+from planar.pooling import AvgPool, Subsample
 from so3ntk.saving.registry import fields_of, register
 
 
@@ -21,4 +21,5 @@ def _windowed(layer: Any) -> dict[str, Any]:
 register(Lift, "planar.Lift", _windowed)
 register(GroupConv, "planar.GroupConv", _windowed)
 register(AvgPool, "planar.AvgPool", lambda layer: {"window": (layer.window, layer.window)})
+register(Subsample, "planar.Subsample")
 register(ImageData, "planar.ImageData")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from planar.groups import GROUPS
-from planar.pooling import AvgPool, all_motions
+from planar.pooling import CoarseLattice, all_motions
 from so3ntk.engine.demand import lifts_of
 from so3ntk.engine.evaluation.by_motion import ByMotion
 from so3ntk.engine.evaluation.evaluation import Evaluation
@@ -39,10 +39,10 @@ class Images(Space):
         return ByMotion(self.layers, all_motions(self._elements, arrays.shape[1:3]))
 
     def numbers(self, arrays: Float[Array | np.ndarray, "n h w c"], evaluation: Evaluation) -> int:
-        """Of a field of one displacement, and of the coarse fields of an ``AvgPool``; all motions for global support."""
+        """Of a field of one displacement, and of the coarse fields of an ``AvgPool`` or ``Subsample``; all motions for global support."""
         height, width = arrays.shape[1:3]
         if self._lift.window is None:
             return height * width * self._elements
-        windows = [layer.window for layer in self.inside if isinstance(layer, AvgPool)]
-        tiles = (height // windows[0]) * (width // windows[0]) if windows else 0
+        strides = [layer.stride for layer in self.inside if isinstance(layer, CoarseLattice)]
+        tiles = -(-height // strides[0]) * -(-width // strides[0]) if strides else 0
         return height * width + 2 * self._elements * tiles**2

@@ -202,6 +202,7 @@ def images() -> None:
         so3ntk.Relu(),
         planar.GroupConv((3, 3)),
         planar.AvgPool((2, 2)),
+        planar.Subsample(3, offset=1),
     )
     net = so3ntk.serial(*layers, planar.GroupPool(), planar.GroupPool())
     flat = so3ntk.serial(planar.Flatten(), so3ntk.Dense())

@@ -158,6 +158,21 @@ def _(layer: planar.AvgPool, state):
 
 
 @_run.register
+def _(layer: planar.Subsample, state):
+    rows, columns = kept = [positions_kept(layer, m) for m in state.pair.shape[-2:]]
+    assert all(len(each) for each in kept)
+    return state.map(lambda kernel: kernel[..., rows, :, :, :][..., columns, :, :][..., rows, :][..., columns])
+
+
+def positions_kept(layer: planar.Subsample, m: int) -> np.ndarray:
+    """By trying all first positions: the longest row of steps that lies evenly about the centre, or the one of its offset."""
+    if layer.offset is not None:
+        return np.arange(layer.offset, m, layer.step)
+    rows = [np.arange(first, last + 1, layer.step) for first in range(m) for last in range(first, m)]
+    return max((row for row in rows if row[0] + row[-1] == m - 1), key=len, default=np.arange(0))
+
+
+@_run.register
 def _(layer: Activation, state):
     q1, q2 = state.variances
     dual = DUALS[type(layer).__name__.lower()]
