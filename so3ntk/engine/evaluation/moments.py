@@ -170,7 +170,9 @@ def feature_map(layers: tuple[Layer, ...], evaluation: Evaluation, f: Any, g: An
     if coefficients is None:
         return None
     geometry = lift.geometry(None)
-    shapes = jax.eval_shape(lambda s: geometry.moments(jax.tree.map(lambda a: a[None], s), irrep), signal)
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, 1, *a.shape), a.dtype), signal)
+    # Through what is compiled, which JAX traces once for each shape and not at each call
+    shapes = eqx.filter_eval_shape(_moments, geometry, one, np.ones((1, 1), bool), irrep)
     width = sum(shape.size for shape in shapes)
     return FeatureMap(geometry, coefficients, width, None if irrep is None else readout)
 
