@@ -13,7 +13,8 @@ def check_derivatives(function, *point, rtol):
     Against differences, whose errors are STEP^2 and eps / STEP, within rtol of the largest entry.
     """
     rng = np.random.default_rng(0)
-    direction = tuple(jnp.asarray(rng.normal(size=np.shape(x))) for x in point)
+    # Of NumPy, as the point: a scalar of JAX may be weakly typed, and is another program than what is added to it
+    direction = tuple(np.asarray(rng.normal(size=np.shape(x))) for x in point)
     weights = rng.normal(size=jax.eval_shape(function, *point).shape)
 
     def along(f):
@@ -42,9 +43,9 @@ def check_derivatives(function, *point, rtol):
     def difference(name):
         return jax.tree.map(lambda a, b: (a - b) / (2 * STEP), ahead[name], behind[name])
 
-    found = every(point)
-    ahead, behind = (
-        every(tuple(x + sign * STEP * d for x, d in zip(point, direction, strict=True))) for sign in (1, -1)
+    found, ahead, behind = (
+        jax.tree.map(np.asarray, every(tuple(x + sign * STEP * d for x, d in zip(point, direction, strict=True))))
+        for sign in (0, 1, -1)
     )
     expected = {
         "forward": difference("value"),
@@ -55,4 +56,4 @@ def check_derivatives(function, *point, rtol):
     for mode, values in expected.items():
         for ours, theirs in zip(jax.tree.leaves(found[mode]), jax.tree.leaves(values), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * np.abs(theirs).max(), err_msg=mode)
-    np.testing.assert_allclose(dot(found["reverse"], direction), np.vdot(weights, found["forward"]), rtol=1e-10)
+    np.testing.assert_allclose(float(dot(found["reverse"], direction)), np.vdot(weights, found["forward"]), rtol=1e-10)
