@@ -74,9 +74,9 @@ def methanol():
     return EnergyForceRegressor(environment=environment, selection=8).fit(frames, energies, forces)
 
 
-@pytest.mark.usefixtures("wrong_arguments")  # checking annotations takes half of two thousand steps
+@pytest.mark.usefixtures("wrong_arguments")  # checking annotations takes half of the steps' time
 def test_molecular_dynamics_conserves_energy(methanol):
-    """One picosecond at 300 K in steps of half a femtosecond: to 1 meV for each atom, and without drift."""
+    """A fifth of a picosecond at 300 K in steps of half a femtosecond: to half a meV for each atom, and without drift."""
     frame = molecule("CH3OH")
     frame.calc = Calculator(methanol)
     MaxwellBoltzmannDistribution(frame, temperature_K=300, rng=np.random.default_rng(0))
@@ -85,10 +85,10 @@ def test_molecular_dynamics_conserves_energy(methanol):
     dynamics = VelocityVerlet(frame, timestep=0.5 * units.fs)
     totals, kinetic = [], []
     dynamics.attach(lambda: (totals.append(frame.get_total_energy()), kinetic.append(frame.get_kinetic_energy())))
-    dynamics.run(2000)
+    dynamics.run(400)
     assert np.ptp(kinetic) > 0.1  # something happens
-    assert np.abs(np.array(totals) - totals[0]).max() < 6e-3
-    assert abs(np.mean(totals[:1000]) - np.mean(totals[1000:])) < 1e-3
+    assert np.abs(np.array(totals) - totals[0]).max() < 3e-3
+    assert abs(np.mean(totals[:200]) - np.mean(totals[200:])) < 3e-4
 
 
 @pytest.fixture(scope="module")
