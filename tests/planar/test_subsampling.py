@@ -28,7 +28,7 @@ NETWORKS = {
     "C2, a rectangle": ("C2", (5, 7), lambda group: (
         Lift((3, 3), "CIRCULAR", group, b_std=0.3), Erf(), Subsample(2), GroupConv((3, 3), "SAME"))),
     "C1, any offset": ("C1", (6, 5), lambda group: (
-        Lift((3, 3), "SAME", group, b_std=0.3), Subsample(2, offset=1), Relu(), GroupConv((3, 3), "SAME"))),
+        Lift((3, 3), "SAME", group, b_std=0.3), Subsample(2, offset=1), Relu(), GroupConv((2, 2), "SAME"))),
 }  # fmt: skip
 
 
