@@ -179,8 +179,8 @@ def check_single_precision(architecture: Architecture):
 # --- transformations and derivatives
 
 
-def derivatives(architecture: Architecture, dtype):
-    """(value, gradient) and (jvp, jvp of the gradient) of a mixture of both kernels of one pair, under jit and vmap.
+def derivatives(architecture: Architecture, dtype, second: bool):
+    """(value, gradient) and (jvp, jvp of the gradient if ``second``) of a mixture of both kernels of one pair, under jit and vmap.
 
     In the signals and in every hyperparameter at once: arguments are (hyperparameters, f, g) and the direction.
     """
@@ -192,15 +192,19 @@ def derivatives(architecture: Architecture, dtype):
         k = net.kernel_fn(architecture.batch(f[None], dtype), architecture.batch(g[None], dtype))
         return 0.7 * k.nngp[0, 0] + k.ntk[0, 0]
 
+    both = jax.value_and_grad(value, argnums=(0, 1, 2))
+
     def everything(point, direction):
-        return jax.jvp(jax.value_and_grad(value, argnums=(0, 1, 2)), point, direction)
+        if second:
+            return jax.jvp(both, point, direction)
+        return both(*point), (jax.jvp(value, point, direction)[1], ())
 
     return hyperparameters, jax.jit(jax.vmap(everything, in_axes=(0, None)))
 
 
-def check_derivatives(architecture: Architecture, dtype: Any = np.float64):
+def check_derivatives(architecture: Architecture, dtype: Any = np.float64, second: bool = True):
     """jit and vmap agree with eager values; derivatives agree with differences; all are finite at special pairs."""
-    hyperparameters, everything = derivatives(architecture, dtype)
+    hyperparameters, everything = derivatives(architecture, dtype, second)
     a, b, *_, moved = special_batch(architecture.domain)
     df, dg = architecture.domain.white(2, 2)
     rng = np.random.default_rng(3)
@@ -226,6 +230,8 @@ def check_derivatives(architecture: Architecture, dtype: Any = np.float64):
     np.testing.assert_allclose(values[0], 0.7 * eager.nngp[0, 1] + eager.ntk[0, 1], rtol=1e-11)
     # Central differences: a truncation error of step^2 and a rounding error of eps / step, times some hundred
     assert_slope((values[1] - values[2]) / (2 * step), slopes[0], gradients, dh, df, dg)
+    if not second:
+        return
     difference, curvature = (np.concatenate([np.ravel(leaf[i] if i is not None else (leaf[1] - leaf[2]) / (2 * step))
                                              for leaf in jax.tree.leaves(tree)])
                              for tree, i in ((gradients, None), (curvatures, 0)))  # fmt: skip

@@ -28,6 +28,7 @@ def relative(actual, desired):
     return np.abs(np.asarray(actual) - np.asarray(desired)).max() / np.abs(np.asarray(desired)).max()
 
 
+#: A nonlinearity on tiles of a rectangle with a border cut off: in test_fields.
 NETWORKS = {
     "same": ((4, 6), lambda group: (Lift((3, 3), "SAME", group, b_std=0.3), Relu(), GroupConv((3, 3), "SAME"), Erf())),
     "valid": ((5, 3), lambda group: (Lift((2, 2), "VALID", group), Relu(), GroupConv((2, 2), "VALID", b_std=0.2), Erf())),
@@ -36,7 +37,7 @@ NETWORKS = {
     "global support": ((4, 3), lambda group: (
         Lift(None, group=group, b_std=0.3), Relu(), GroupConv((3, 3)), Erf(), GroupConv(None), Relu())),
     "tiles, a border cut off": ((5, 7), lambda group: (
-        Lift((2, 2), "VALID", group, b_std=0.3), Erf(), AvgPool((2, 2)), GroupConv((1, 1)), Erf())),
+        Lift((2, 2), "VALID", group, b_std=0.3), Erf(), AvgPool((2, 2)), GroupConv((1, 1)))),
     "tiles of all motions": ((6, 4), lambda group: (Lift(None, group=group), Relu(), AvgPool((2, 2)), GroupConv((1, 1)), Erf())),
 }  # fmt: skip
 
