@@ -19,11 +19,12 @@ def outputs(activation):
 @partial(jax.jit, static_argnums=0)
 def all_derivatives(function, table):
     """Value, jvp, vjp, and second derivatives by forward and, in double precision, reverse over reverse, at each row."""
-    vjp = lambda x: (jax.jacrev(function)(x),) * 2  # noqa: E731
+    # A function beside its derivative: it is traced once
+    value, vjp = (lambda x, f=f: (f(x),) * 2 for f in (function, jax.jacrev(function)))
 
     def at(x):
-        forward, first = jax.jacfwd(vjp, has_aux=True)(x)  # the vjp beside its derivative: it is traced once
-        found = {"value": function(x), "jvp": jax.jacfwd(function)(x), "vjp": first, "forward over reverse": forward}
+        (jvp, plain), (forward, first) = (jax.jacfwd(f, has_aux=True)(x) for f in (value, vjp))
+        found = {"value": plain, "jvp": jvp, "vjp": first, "forward over reverse": forward}
         if table.dtype == jnp.float32:
             return found
         return found | {"reverse over reverse": jax.jacrev(jax.jacrev(function))(x)}
