@@ -242,22 +242,19 @@ def test_single_precision_jit_and_derivatives():
     assert kernel.dtype == np.float32
     assert relative(kernel, average(x, y, "ntk")) < 100 * np.finfo(np.float32).eps
 
-    def kernel_of(W_std, coefficients):
-        net = serial(Flatten(), Dense(W_std=W_std), Erf(), Dense())
-        return augmented(net.kernel_fn, TURNS)(so3ntk.SphereSignal(coefficients, 3), None, "ntk")
+    def value_and_own(W_std, coefficients):
+        net, signal = serial(Flatten(), Dense(W_std=W_std), Erf(), Dense()), so3ntk.SphereSignal(coefficients, 3)
+        average = augmented(net.kernel_fn, TURNS)
+        return jnp.sum(average(signal, y, "ntk")), average(signal, None, "ntk")
 
-    def total(*arguments):
-        kernel = kernel_of(*arguments)
-        return jnp.sum(kernel), kernel
-
-    value_and_slopes = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+    value_and_slopes = jax.jit(jax.value_and_grad(value_and_own, argnums=(0, 1), has_aux=True))
 
     def difference(width, along):
         ahead, behind = (value_and_slopes(1.1 + sign * width, x.coefficients + sign * along)[0][0] for sign in (1, -1))
         return (ahead - behind) / (2 * step)
 
     (_, jitted), (by_width, by_signal) = value_and_slopes(1.1, x.coefficients)
-    np.testing.assert_allclose(jitted, kernel_of(1.1, x.coefficients), rtol=1e-13)
+    np.testing.assert_allclose(jitted, value_and_own(1.1, x.coefficients)[1], rtol=1e-13)
     np.testing.assert_allclose(by_width, difference(step, 0.0), rtol=1e-7)  # eps / step, and the step's square
     np.testing.assert_allclose(np.vdot(by_signal, direction), difference(0.0, step * direction), rtol=1e-7)
 

@@ -13,7 +13,6 @@ from so3ntk import (
     IrrepPool,
     Lift,
     ProductGrid,
-    Products,
     Relu,
     SphereSignal,
     TensorKernelRegressor,
@@ -168,7 +167,7 @@ def test_antisymmetric_parts_are_fitted_as_the_error_says():
     ):
         TensorKernelRegressor(NET).fit(X[:TRAIN], y)
     axial = np.stack([y[:, 2, 1] - y[:, 1, 2], y[:, 0, 2] - y[:, 2, 0], y[:, 1, 0] - y[:, 0, 1]], axis=1)
-    net = serial(Lift(group="O3"), Products((0, 0, 1)), IrrepPool(1, parity=1))
+    net = serial(Lift(group="O3"), Erf(), IrrepPool(1, parity=1), quadrature=ProductGrid(8))
     assert TensorKernelRegressor(net, ridge=0.1).fit(X[:TRAIN], axial).predict(X[TRAIN:]).shape == (TEST, 3)
 
 
