@@ -2,7 +2,7 @@
 
     python examples/spherical_mnist.py
     python examples/spherical_mnist.py --data mnist.npz --sizes 250 500 1000 --test 2000 --seed 0 1 2
-    python examples/spherical_mnist.py --data mnist.npz --sizes 10000 --inducing 2000 --test 2000 --kernels so3
+    python examples/spherical_mnist.py --data mnist.npz --extent 2.2 --sizes 1000 10000 --inducing 2000 --test 2000 --rotated --kernels so3
 
 Pictures are laid around the north pole by stereographic projection, onto the northern hemisphere (Cohen et al. 2018, "Spherical CNNs") or, with
 --extent, onto more of the sphere, so that few harmonics show more of them; described by harmonics below the bandlimit, and brought to norm one.
