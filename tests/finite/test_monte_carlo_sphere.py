@@ -1,7 +1,8 @@
 """Kernels on the sphere are the limits of finite networks: averages over 256 draws, and planted faults.
 
-The bias of a finite width, O(1 / width), of two hidden ReLU layers, estimated from widths 8 and 16 with 1024 draws each
-and scaled to width 64: NNGP 0.4 and 0.8 %, NTK 0.6 and 0.4 %, to 0.6 %. One hidden layer has none at any width.
+Products of channels are nonlinearities whose kernels are exact and quick on the rule's grid; others apply the functions
+that are tested below. h has heavy tails, so the draws scatter more than those of activations of the same width. One hidden
+layer has no bias at any width; with a second one it is that of h not being Gaussian, O(1 / width).
 """
 
 from functools import lru_cache
@@ -11,21 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from so3ntk import (
-    Dense,
-    Erf,
-    FanInSum,
-    FanOut,
-    Flatten,
-    GroupConv,
-    GroupPool,
-    Identity,
-    Lift,
-    ProductGrid,
-    Relu,
-    parallel,
-    serial,
-)
+from so3ntk import Dense, Erf, GroupConv, GroupPool, Lift, ProductGrid, Products, serial
 from so3ntk.engine.features import Vectors
 from so3ntk.engine.network import Kernels
 from so3ntk.molecules import AtomSum, Environments
@@ -33,39 +20,26 @@ from tests.engine.activations.cases import CASES
 from tests.finite.cases import average, compare, sphere_signals
 
 pytestmark = pytest.mark.slow
-GRID = ProductGrid(8)
-VARIANCES, WEIGHTS = np.array([1.0, 0.6, 0.3]), np.array([0.5, 1.5])
-
-
-def network(*layers, grid=GRID):
-    return serial(*layers, quadrature=grid)
+VARIANCES, WEIGHTS = np.array([1.0, 0.6]), np.array([0.5, 1.5])
+SQUARE = Products([0.2, 0.5, 0.3])
 
 
 def shallow(lift_bias=0.4, bias=0.3):
     """One hidden layer, of white-noise filters."""
-    return network(Lift(width=128, W_std=1.1, b_std=lift_bias), Relu(), GroupPool(), Dense(1, W_std=1.3, b_std=bias))
+    return serial(Lift(width=512, W_std=1.1, b_std=lift_bias), SQUARE, GroupPool(), Dense(1, W_std=1.3, b_std=bias))
 
 
-def linear(width=64):
-    return network(Lift(width=width), GroupConv(width=width, bandlimit=1), GroupPool(), Dense(1))
+def deep():
+    """Spectra, channel weights and biases, in the standard parametrisation; branches are in test_monte_carlo_images.
 
-
-def residual(width=64):
-    """Spectra, channel weights, biases, branches and a block, in the standard parametrisation.
-
-    White-noise filters are in ``shallow``, and of two layers in test_products, where the grid resolves them.
+    With SQUARE in both layers it is off by 2.4 +- 0.8 % at width 192, and by 1.1 +- 0.7 % at width 768 of the first.
     """
-    standard = {"width": width, "parametrization": "standard"}
-    return network(
-        Lift(variances=VARIANCES, channel_weights=WEIGHTS, b_std=0.4, **standard), FanOut(2),
-        parallel(Identity(), serial(Erf(), GroupConv(variances=VARIANCES[:2], W_std=1.2, b_std=0.3, **standard))), FanInSum(),
-        Relu(),  # of a sum of linear layers: the limit is wrong for a nonlinearity right after another
-        GroupPool(), Dense(1, W_std=1.3, b_std=0.2, parametrization="standard"),
+    standard = {"parametrization": "standard"}
+    return serial(
+        Lift(width=192, variances=VARIANCES, channel_weights=WEIGHTS, b_std=0.4, **standard), SQUARE,
+        GroupConv(width=128, variances=VARIANCES, W_std=1.2, b_std=0.3, **standard), Products([0.3, 0.6, 0.1]),
+        GroupPool(), Dense(1, W_std=1.3, b_std=0.2, **standard),
     )  # fmt: skip
-
-
-def perceptron(width=128):
-    return network(Flatten(), Dense(width, b_std=0.3), Relu(), Dense(width, W_std=1.2), Erf(), Dense(1, b_std=0.1))
 
 
 @lru_cache
@@ -78,8 +52,8 @@ def test_molecules_are_sums_over_their_atoms():
     """Features and kernels alike, so that the averages of sums are the kernels where those of atoms are."""
     atoms, owner = sphere_signals(2, 5), np.array([0, 0, 0, 1, 1])
     molecules = Environments(atoms, owner, [1, 6, 8, 1, 6])
-    plain = network(Lift(width=4, b_std=0.3), Erf(), GroupPool(), grid=ProductGrid(4))
-    net = network(*plain.layers, AtomSum(), grid=ProductGrid(4))
+    plain = serial(Lift(width=4, b_std=0.3), Erf(), GroupPool(), quadrature=ProductGrid(4))
+    net = serial(*plain.layers, AtomSum(), quadrature=ProductGrid(4))
     sums = np.equal.outer(range(2), owner).astype(float)
 
     @jax.jit
@@ -93,7 +67,7 @@ def test_molecules_are_sums_over_their_atoms():
         np.testing.assert_allclose(kernel, sums @ np.asarray(expected) @ sums.T, rtol=1e-13)
 
 
-@pytest.mark.parametrize("make", [shallow, linear, residual, perceptron])
+@pytest.mark.parametrize("make", [shallow, deep])
 def test_network(make):
     compare(*run(make))
 
@@ -133,8 +107,15 @@ def test_dropped_bias_fails(biases):
 
 
 def test_lifting_counted_twice_fails():
-    """A linear network of three layers has Theta = 3 K; with the lifting layer counted twice it would be 4 K."""
-    found, kernels = run(linear)
-    np.testing.assert_allclose(kernels.ntk, 3 * kernels.nngp, rtol=1e-12)
+    """What the readout does not add to the tangent kernel is the lifting layer's."""
+    found, (nngp, ntk) = run(shallow)
     with pytest.raises(AssertionError, match="ntk"):
-        compare(found, kernels._replace(ntk=4 * kernels.nngp))
+        compare(found, Kernels(nngp, ntk + (ntk - nngp)))
+
+
+def test_a_constant_counted_as_trained_fails():
+    """c_0 adds nothing to the tangent kernel."""
+    found, kernels = run(shallow)
+    with pytest.raises(AssertionError, match="ntk"):
+        compare(found, kernels._replace(ntk=kernels.ntk + 0.2 * 1.3**2))
+    assert np.all(np.asarray(kernels.ntk) > 0)
