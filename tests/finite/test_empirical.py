@@ -86,7 +86,7 @@ def test_single_precision():
     single = jax.tree.map(lambda a: a.astype(jnp.float32), x)
     params = parameters(net, single, jnp.float32)
     double = jax.tree.map(lambda a: a.astype(jnp.float64), params)
-    assert net.apply_fn(params, single).dtype == jnp.float32
+    assert jax.eval_shape(net.apply_fn, params, single).dtype == jnp.float32
     for kernel in (empirical.nngp(net.apply_fn), empirical.ntk(net.apply_fn)):
         found, expected = kernel(params, single), np.asarray(kernel(double, x))
         assert found.dtype == jnp.float32
@@ -97,7 +97,8 @@ def test_block_in_single_precision():
     net = serial(planar.Lift((3, 3), width=2), serial(Erf(), planar.GroupConv((3, 3), width=2)), GroupPool())
     branched = serial(net.layers[0], FanOut(1), parallel(serial(*net.layers[1:3])), FanInSum(), GroupPool())
     x = images(1).astype(jnp.float32)
-    assert branched.apply_fn(parameters(branched, x, jnp.float32), x).dtype == jnp.float32
+    params = jax.eval_shape(lambda key: branched.init_fn(key, x.shape, jnp.float32)[1], jax.random.key(1))
+    assert jax.eval_shape(branched.apply_fn, params, x).dtype == jnp.float32
 
 
 def test_memory():

@@ -22,11 +22,9 @@ from so3ntk import (
     GroupConv,
     GroupPool,
     Lift,
-    Monomial,
     ProductGrid,
     Relu,
     Sign,
-    Sin,
     SphereSignal,
     parallel,
     serial,
@@ -176,8 +174,8 @@ def test_pooled_kernels_are_means_over_all_pairs_of_rotations():
     assert np.all(np.abs(kernels(net(1.5), A[:1], B)[:, 0, 0] / expected - 1) > 5e-3)
 
 
-#: Duals of each kind: joint ones, a power, a tangent kernel of zero, expectations by quadrature.
-POINTWISE = [Gelu(), Sin(1.2, 0.8, 0.3), Monomial(3), Sign(), Elementwise(jnp.tanh, nodes=24)]
+#: Duals of each kind: joint ones, a tangent kernel of zero, expectations by quadrature.
+POINTWISE = [Gelu(), Sign(), Elementwise(jnp.tanh, nodes=24)]
 
 
 @pytest.mark.parametrize("activation", POINTWISE, ids=lambda activation: type(activation).__name__)
@@ -215,17 +213,17 @@ def test_limits_are_monotone():
         net = serial(Lift(support=angle), GroupConv(support=angle), quadrature=LocalGrid(FEW, SphereGrid(6)))
         return net.kernel_fn(signal(A), signal(B), "nngp")
 
-    fields = field(0.4)
+    fields = field(0.1)
     x, r = np.asarray(fields.positions), np.asarray(fields.motions)
     f = harmonics(x, range(3)) @ A[0]
     g = harmonics(np.einsum("rji,xj->rxi", r, x), range(3)) @ B[0]
     point = np.mean(f * g, axis=-1)
-    near = [np.abs(field(angle).nngp[0, 0] - point).max() for angle in (0.4, 0.1, 0.05, 1e-8)]
+    near = [np.abs(found.nngp[0, 0] - point).max() for found in (fields, field(0.05), field(1e-8))]
     assert np.all(np.diff(near) < 0)
-    assert 3.9 < near[1] / near[2] < 4.1
+    assert 3.9 < near[0] / near[1] < 4.1
     assert near[-1] < 1e-12
     mean = point @ SphereGrid(6).weights
-    far = [np.abs(field(angle).nngp[0, 0] - mean[:, None]).max() for angle in (1.0, 2.2, 3.1)]
+    far = [np.abs(field(angle).nngp[0, 0] - mean[:, None]).max() for angle in (1.0, 3.1)]
     assert np.all(np.diff(far) < 0)
     assert far[-1] < 1e-5
 
@@ -243,7 +241,7 @@ def test_a_global_branch_beside_a_local_one():
 
 
 def test_caps_after_a_global_lift_change_nothing():
-    layers = (Lift(b_std=0.1), Erf(), GroupConv(W_std=1.2), Erf(), *TAIL)
+    layers = (Lift(b_std=0.1), Erf(), GroupConv(W_std=1.2), *TAIL)
     caps = (*layers[:2], GroupConv(W_std=1.2, support=0.4), *layers[3:])
     found, whole = (kernels(serial(*net, quadrature=ProductGrid(8)), A) for net in (caps, layers))
     np.testing.assert_array_equal(found, whole)

@@ -113,11 +113,10 @@ def test_networks_are_evaluated_on_the_grid_of_the_rule():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 def test_six_digits_at_depth_three():
     """Against grids half as fine again, which see four fifths of an error that falls as n^-4."""
     net = network("relu", 3, rtol=1e-6)
-    x = signal(np.concatenate([batch(4, seed=1), white_signals(3, 4, 1, 2)]))
+    x = signal(batch(4, seed=1)[[0, 1, 3, 4]])  # as many as a program is compiled for
     grid = choose(4, net.layers, 1e-6)
     finer = so3ntk.AdaptiveGrid(ProductGrid(grid.base.n * 3 // 2), ProductGrid(grid.fine.n * 3 // 2), grid.threshold)
     for kernel, fine in zip(net.kernel_fn(x), network("relu", 3, quadrature=finer).kernel_fn(x), strict=True):
@@ -233,7 +232,7 @@ def test_kernels_of_a_pair_do_not_depend_on_the_rest():
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_estimate_is_near_the_error_and_falls_with_refinement(activation):
     f = batch(3)
-    exact = on_grid(f, ProductGrid(48), activation, 1)
+    exact = on_grid(f, ProductGrid(40), activation, 1)
     found = []
     for grid in (ProductGrid(8), ProductGrid(12), so3ntk.AdaptiveGrid(ProductGrid(12), ProductGrid(20), 0.8)):
         net = network(activation, 1, quadrature=grid)

@@ -192,7 +192,7 @@ class TestRealFromComplex:
 class TestRotatedSignals:
     def test_the_inverse_acts_on_points(self):
         signal, points, errors = random_signal(20, 8), unit_vectors(50, seed=13), []
-        each = rotate(signal, RANDOM).at(points)
+        each = np.asarray(rotate(signal, RANDOM).at(points))
         for i, rotation in enumerate(RANDOM):
             expected = signal[i].at(rotation.inv().apply(points))
             # Points are rotated to a few eps, and a sum of 64 terms of size 1 has slopes of about 64.

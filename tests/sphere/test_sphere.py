@@ -70,7 +70,7 @@ def angles_by_definition(sampling, L):
 
 
 class TestCoefficients:
-    @pytest.mark.parametrize("bandlimit", [1, 2, 8])
+    @pytest.mark.parametrize("bandlimit", [1, 8])
     def test_there_and_back(self, bandlimit):
         signal = random_signal(2, bandlimit)
         flm = signal.to_coefficients()
@@ -84,7 +84,7 @@ class TestCoefficients:
         flm = random_signal(2, 4).to_coefficients()
         projected = jax.jit(SphereSignal.from_coefficients)(flm * (1 + 1j))  # the real part of (1 + i) f is f
         assert_close(projected.coefficients, random_signal(2, 4).coefficients, 16 * EPS)
-        gradient = jax.grad(lambda a: jnp.sum(SphereSignal.from_coefficients(a).coefficients ** 2))(flm)
+        gradient = jax.jit(jax.grad(lambda a: jnp.sum(SphereSignal.from_coefficients(a).coefficients ** 2)))(flm)
         assert jnp.all(jnp.isfinite(gradient))
         assert abs(gradient).max() > 0.1
 
