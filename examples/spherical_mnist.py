@@ -6,18 +6,19 @@
 
 Pictures are laid around the north pole by stereographic projection, onto the northern hemisphere (Cohen et al. 2018, "Spherical CNNs") or, with
 --extent, onto more of the sphere, so that few harmonics show more of them; described by harmonics below the bandlimit, and brought to norm one.
-Training pictures stay as they are; each test picture is turned by a random rotation of its own, once. The kernels: a lifting convolution with filters on the whole sphere, products of five independent channels, the mean over all rotations
-("SO(3)"), so that k(f, f') is the mean of <f, R f'>^5; the same with filters on caps ("caps": hundreds of times the cost, so ask for it at low
-bandlimits, --kernels caps); and a fully connected network with ReLU on the coefficients ("MLP"). Ridges are chosen by exact leave-one-out errors
-of the training pictures. Of more than --inducing pictures, so many span the functions that are fitted.
+Training pictures stay as they are; each test picture is turned by a random rotation of its own, once. The kernels: a lifting convolution with
+filters on the whole sphere, products of five independent channels, the mean over all rotations ("SO(3)"), so that k(f, f') is the mean of
+<f, R f'>^5; the same with filters on caps ("caps": hundreds of times the cost, so ask for it at low bandlimits, --kernels caps); and a fully
+connected network with ReLU on the coefficients ("MLP"). Ridges are chosen by exact leave-one-out errors of the training pictures. Of more than
+--inducing pictures, so many span the functions that are fitted.
 
 Why products: their kernel is a polynomial in the correlations, so that a small grid of rotations is exact, and float32 is enough. ReLU's (--power 0)
 is nearly constant after the mean: what tells classes apart are eigenvalues of 10^-5 of the largest. It asks for --precision float64, and for four
 points for each degree in the angles (--points 40 at bandlimit 10) where the rule's two leave errors as large as these.
 
 --data is what ``planar.datasets.load_parts`` reads: an npz file of MNIST's or MedMNIST's names, MNIST's folder; or another npz file or folder of
-tiles, of which a part is kept for testing; default: scikit-learn's digits. Prints a table, writes spherical_mnist.png and spherical_mnist.json; of MNIST with a
-line at S2CNN's published accuracy, trained on 60,000 upright digits and tested on turned ones.
+tiles, of which a part is kept for testing; default: scikit-learn's digits. Prints a table, writes spherical_mnist.png and spherical_mnist.json; of
+MNIST with a line at S2CNN's published accuracy, trained on 60,000 upright digits and tested on turned ones.
 """
 
 from __future__ import annotations

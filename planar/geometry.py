@@ -41,8 +41,8 @@ class Tiles(Filter):
 
     window: int
 
-    def count(self, positions: tuple[int, ...]) -> tuple[int, int]:
-        """Tiles along both axes. ValueError if the window does not divide the positions."""
+    def count(self, positions: tuple[int, ...], elements: int = 1) -> tuple[int, int]:
+        """Tiles along both axes, whatever the group. ValueError if the window does not divide the positions."""
         rows, columns = positions
         if rows % self.window or columns % self.window:
             raise ValueError(
@@ -62,15 +62,14 @@ class Every(Filter):
     def along(self, positions: int, elements: int) -> tuple[int, int]:
         """The first position along one axis, and how many there are. ValueError where a group of turns would move them."""
         s, last = self.stride, positions - 1
-        if self.offset is not None:
+        if self.offset is None:
+            count, left = last // s + 1, last % s
+            if left % 2:
+                count, left = count - 1, left + s  # even, if the stride is odd
+            first, even = left // 2, left % 2 == 0
+        else:
             first, count = self.offset, max(0, (last - self.offset) // s + 1)
             even = 2 * first + s * (count - 1) == last
-        else:
-            counts = range(
-                last // s + 1, max(0, last // s - 1), -1
-            )  # one less changes what is left over by an odd stride
-            count = next((n for n in counts if (last - s * (n - 1)) % 2 == 0), 0)
-            first, even = (last - s * (count - 1)) // 2, count > 0
         if count < 1 or not (even or (elements == 1 and self.offset is not None)):
             where = "" if self.offset is None else f" from the position {self.offset} on"
             raise ValueError(

@@ -26,6 +26,9 @@ HIGHEST = jax.lax.Precision.HIGHEST
 class CoarseLattice(Coarsening):
     """A layer whose features at a position of a coarse lattice are sums of those at positions of the finer one, without weights."""
 
+    #: How many positions lie between two of the coarse lattice.
+    stride: eqx.AbstractVar[int]
+
     @property
     def domain(self) -> str:
         """Images."""
@@ -36,14 +39,9 @@ class CoarseLattice(Coarsening):
     def filter(self) -> Tiles | Every:
         """What is left, where fields hold all motions."""
 
-    @property
-    @abstractmethod
-    def stride(self) -> int:
-        """How many positions lie between two of the coarse lattice."""
-
-    @abstractmethod
     def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
         """Positions of the coarse lattice along both axes. ValueError where the group's elements would not map it to itself."""
+        return self.filter.count(positions, elements)
 
     @abstractmethod
     def candidates(
@@ -60,7 +58,7 @@ class CoarseLattice(Coarsening):
         if isinstance(state.geometry, LocalGeometry):
             raise ValueError(
                 f"{name}: with local filters it must stand in the outer serial, not in a branch of parallel: "
-                "it couples motions, and branches are evaluated motion by motion. Pool after FanInSum."
+                "it couples motions, and branches are evaluated motion by motion. Put it after FanInSum."
             )
         if not isinstance(state.geometry, GlobalGeometry):
             raise ValueError(f"{name}: there are no positions left to pool; move it before GroupPool or Flatten.")
@@ -123,10 +121,6 @@ class AvgPool(CoarseLattice):
         """The window's side."""
         return self.window
 
-    def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
-        """Tiles along both axes."""
-        return Tiles(self.window).count(positions)
-
     def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
         """The means over tiles."""
         self.count(features.values.shape[2:4], features.values.shape[1])
@@ -165,32 +159,23 @@ class Subsample(CoarseLattice):
     they are elsewhere). Memory as for ``AvgPool``. Raises ValueError for strides and offsets that are no such integers.
     """
 
-    step: int = eqx.field(static=True)
+    stride: int = eqx.field(static=True)
     offset: int | None = eqx.field(static=True)
 
-    def __init__(self, step: int, offset: int | None = None):
-        self.step = check_whole(step, "planar.Subsample", "step", 1)
+    def __init__(self, stride: int, offset: int | None = None):
+        self.stride = check_whole(stride, "planar.Subsample", "stride", 1)
         self.offset = None if offset is None else check_whole(offset, "planar.Subsample", "offset", 0)
 
     @property
     def filter(self) -> Every:
         """The positions."""
-        return Every(self.step, self.offset)
-
-    @property
-    def stride(self) -> int:
-        """The step."""
-        return self.step
-
-    def count(self, positions: tuple[int, ...], elements: int) -> tuple[int, int]:
-        """Along both axes."""
-        return self.filter.count(positions, elements)
+        return Every(self.stride, self.offset)
 
     def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
         """The features there."""
         _, elements, *sides, _ = features.values.shape
         rows, columns = (
-            slice(o, o + self.step * n, self.step) for o, n in (self.filter.along(m, elements) for m in sides)
+            slice(o, o + self.stride * n, self.stride) for o, n in (self.filter.along(m, elements) for m in sides)
         )
         return ImageFeatures(features.values[:, :, rows, columns], features.group)
 
@@ -200,18 +185,18 @@ class Subsample(CoarseLattice):
         """1 where x is position X, and x + d, or x + d - n, position X + D_k."""
         first, count = self.filter.along(m, elements)
         x, place = np.arange(m), np.arange(count)
-        is_kept = x == first + self.step * place[:, None]
+        is_kept = x == first + self.stride * place[:, None]
         matrices, displacements = [], []
         for moved in (d, d - n):
-            displacement = moved // self.step
-            is_there = (place + displacement >= 0) & (place + displacement < count) & (moved % self.step == 0)
+            displacement = moved // self.stride
+            is_there = (place + displacement >= 0) & (place + displacement < count) & (moved % self.stride == 0)
             matrices.append(is_kept & is_there[:, None])
             displacements.append(displacement % count)
         return jnp.stack(matrices).astype(dtype), jnp.stack(displacements)
 
     def contributing(self, old: LocalGeometry, motions: Motion) -> Motion:
-        """Displacements that are multiples of the step."""
-        return old.overlapping(motions, self.step)
+        """Displacements that are multiples of the stride."""
+        return old.overlapping(motions, self.stride)
 
 
 def all_motions(elements: int, size: tuple[int, int]) -> Motion:

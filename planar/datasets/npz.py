@@ -10,8 +10,10 @@ from jaxtyping import Int
 
 from planar.datasets.image_data import ImageData, check_labels, describe, unit_images
 
+#: Of files that hold two parts, Keras' MNIST and MedMNIST: training images and labels, test images and labels.
+PARTS = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"))
 #: Usual names of images and labels, in the order in which they are looked for.
-NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("X", "y"), ("x", "y"))
+NAMES = (*(part[:2] for part in PARTS), ("images", "labels"), ("X", "y"), ("x", "y"))
 CLASS_NAMES = ("classes", "class_names", "label_names")
 #: Integers beyond it are taken for something else than the numbers of classes.
 MOST_CLASSES = 1 << 16

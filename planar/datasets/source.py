@@ -12,13 +12,11 @@ from planar.datasets.digits import load_digits
 from planar.datasets.folder import load_folder
 from planar.datasets.idx import load_idx
 from planar.datasets.image_data import ImageData, positive_integer
-from planar.datasets.npz import load_npz, names_in
+from planar.datasets.npz import PARTS, load_npz, names_in
 
 #: The files of MNIST and its relatives, plain or compressed, with "-" or "." before "idx".
 IDX_IMAGES, IDX_LABELS = "train-images?idx3-ubyte*", "train-labels?idx1-ubyte*"
 IDX_TESTS = "t10k-images?idx3-ubyte*", "t10k-labels?idx1-ubyte*"
-#: In npz files that hold two parts: training images and labels, test images and labels, of Keras' MNIST and of MedMNIST.
-NPZ_PARTS = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"))
 
 
 def load_images(
@@ -77,7 +75,7 @@ def load_parts(path: str | PathLike | None = None) -> tuple[ImageData, ImageData
     """
     folder = None if path is None else Path(path)
     if folder is not None and folder.suffix == ".npz" and folder.is_file():
-        for train_images, train_labels, test_images, test_labels in NPZ_PARTS:
+        for train_images, train_labels, test_images, test_labels in PARTS:
             if {test_images, test_labels} <= names_in(folder):
                 return load_npz(folder, train_images, train_labels), load_npz(folder, test_images, test_labels)
     if folder is not None and folder.is_dir() and all(any(folder.glob(name)) for name in IDX_TESTS):

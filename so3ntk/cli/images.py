@@ -37,13 +37,7 @@ def add_command(commands: Any) -> None:
         formatter_class=HelpFormatter,
     )
     add = parser.add_argument
-    add("--data", metavar="PATH", help="an npz file, MNIST's folder of idx files, or a folder with a sub-folder of tiles "
-        "for each class; default: scikit-learn's digits")  # fmt: skip
-    add(
-        "--images", metavar="NAME", help="which images: an array of the npz file, or an idx file (in the folder --data)"
-    )
-    add("--labels", metavar="NAME", help="their labels, likewise")
-    add("--pixels", type=positive, help="average images down to so many pixels along a side; default: as they are")
+    add_source(parser)
     add("--per-class", type=positive, help="read so many tiles of each class from a folder of tiles; default: all")
     add("--sizes", type=positive, nargs="+", default=[20, 40, 80, 160], help="training images")
     add("--test", type=positive, default=200, help="test images")
@@ -55,6 +49,18 @@ def add_command(commands: Any) -> None:
     add("--padding", choices=("CIRCULAR", "SAME", "VALID"), default="SAME", help="at the border of the images")
     add_shared_options(parser, out="so3ntk-results")
     parser.set_defaults(run=run)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that say which images, for ``planar.datasets.load_images``."""
+    add = parser.add_argument
+    add("--data", metavar="PATH", help="an npz file, MNIST's folder of idx files, or a folder with a sub-folder of tiles "
+        "for each class; default: scikit-learn's digits")  # fmt: skip
+    add(
+        "--images", metavar="NAME", help="which images: an array of the npz file, or an idx file (in the folder --data)"
+    )
+    add("--labels", metavar="NAME", help="their labels, likewise")
+    add("--pixels", type=positive, help="average images down to so many pixels along a side; default: as they are")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from so3ntk.cli.images import add_source
 from so3ntk.cli.molecules import add_data_options as add_molecule_options
 from so3ntk.cli.molecules import add_network_options, load_molecules, network_of, read_environments
 from so3ntk.cli.results import (
@@ -76,15 +77,8 @@ def _add_kind(kinds: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _add_image_options(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
     add = parser.add_argument
-    add(
-        "--data", metavar="PATH", help="an npz file, MNIST's folder of idx files, or a folder of tiles; default: digits"
-    )
-    add(
-        "--images", metavar="NAME", help="which images: an array of the npz file, or an idx file (in the folder --data)"
-    )
-    add("--labels", metavar="NAME", help="their labels, likewise")
-    add("--pixels", type=positive, help="average images down to so many pixels along a side; default: as they are")
     add("--group", default="C4", help="C1 (the CNN), C2, C4, D4")
     add("--depth", type=positive, default=2, help="nonlinearities before pooling")
     add("--filter", type=positive, help="pixels along a filter's side; default: global support")

@@ -167,8 +167,8 @@ def _(layer: planar.Subsample, state):
 def positions_kept(layer: planar.Subsample, m: int) -> np.ndarray:
     """By trying all first positions: the longest row of steps that lies evenly about the centre, or the one of its offset."""
     if layer.offset is not None:
-        return np.arange(layer.offset, m, layer.step)
-    rows = [np.arange(first, last + 1, layer.step) for first in range(m) for last in range(first, m)]
+        return np.arange(layer.offset, m, layer.stride)
+    rows = [np.arange(first, last + 1, layer.stride) for first in range(m) for last in range(first, m)]
     return max((row for row in rows if row[0] + row[-1] == m - 1), key=len, default=np.arange(0))
 
 

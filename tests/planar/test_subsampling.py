@@ -100,7 +100,7 @@ def kernel(n, *layers):
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: Subsample(0), "expected step to be an integer >= 1, got 0"),
+    (lambda: Subsample(0), "expected stride to be an integer >= 1, got 0"),
     (lambda: Subsample(2, -1), "expected offset to be an integer >= 0, got -1"),
     (lambda: kernel(8, Lift((3, 3)), Relu(), Subsample(2), GroupPool()), "every 2 positions of 8 along an axis do not lie evenly"),
     (lambda: kernel(7, Lift((3, 3)), Subsample(3, 1), GroupPool()), "every 3 positions from the position 1 on of 7"),
