@@ -41,6 +41,11 @@ class Tiles(Filter):
 
     window: int
 
+    @property
+    def stride(self) -> int:
+        """From one tile to the next."""
+        return self.window
+
     def count(self, positions: tuple[int, ...], elements: int = 1) -> tuple[int, int]:
         """Tiles along both axes, whatever the group. ValueError if the window does not divide the positions."""
         rows, columns = positions

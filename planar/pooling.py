@@ -26,9 +26,6 @@ HIGHEST = jax.lax.Precision.HIGHEST
 class CoarseLattice(Coarsening):
     """A layer whose features at a position of a coarse lattice are sums of those at positions of the finer one, without weights."""
 
-    #: How many positions lie between two of the coarse lattice.
-    stride: eqx.AbstractVar[int]
-
     @property
     def domain(self) -> str:
         """Images."""
@@ -115,11 +112,6 @@ class AvgPool(CoarseLattice):
     def filter(self) -> Tiles:
         """The tiles."""
         return Tiles(self.window)
-
-    @property
-    def stride(self) -> int:
-        """The window's side."""
-        return self.window
 
     def apply(self, params: Any, features: ImageFeatures) -> ImageFeatures:
         """The means over tiles."""

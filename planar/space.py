@@ -43,6 +43,6 @@ class Images(Space):
         height, width = arrays.shape[1:3]
         if self._lift.window is None:
             return height * width * self._elements
-        strides = [layer.stride for layer in self.inside if isinstance(layer, CoarseLattice)]
+        strides = [layer.filter.stride for layer in self.inside if isinstance(layer, CoarseLattice)]
         tiles = -(-height // strides[0]) * -(-width // strides[0]) if strides else 0
         return height * width + 2 * self._elements * tiles**2
