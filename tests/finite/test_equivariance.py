@@ -49,13 +49,16 @@ def test_linear_layers_commute_with_rotations():
 def test_the_spectrum_is_a_variance():
     """Four times the variance of every degree is twice the features, degree by degree."""
     grid, x = ProductGrid(8), sphere_signals(3, 1)
-    spectra = [np.array(v) for v in ([1.0, 2.0, 0.5], [4.0, 2.0, 0.5], [1.0, 8.0, 0.5], [1.0, 2.0, 2.0])]
-    lifts = [serial(Lift(width=3, variances=v), quadrature=grid) for v in spectra]
-    convolutions = [serial(Lift(width=3), GroupConv(width=2, variances=v), quadrature=grid) for v in spectra]
+    spectra = jnp.array([[1.0, 2.0, 0.5], [4.0, 2.0, 0.5], [1.0, 8.0, 0.5], [1.0, 2.0, 2.0]])
+    networks = [lambda v: (Lift(width=3, variances=v),), lambda v: (Lift(width=3), GroupConv(width=2, variances=v))]
 
     @jax.jit
     def outputs(key):
-        return [[net.apply_fn(nets[0].init_fn(key, x.shape)[1], x) for net in nets] for nets in (lifts, convolutions)]
+        def drawn(layers):
+            net = serial(*layers, quadrature=grid)
+            return net.apply_fn(net.init_fn(key, x.shape)[1], x)
+
+        return [jax.vmap(lambda v, make=make: drawn(make(v)))(spectra) for make in networks]
 
     for plain, *others in outputs(jax.random.key(0)):
         np.testing.assert_allclose(sum(other - plain for other in others), plain, rtol=0, atol=1e-12)

@@ -273,11 +273,11 @@ def net():
 def test_rotations_of_either_signal(net):
     """K(rho f, f') and K(f', rho f) within the errors of both sides, and a Gram with rotated copies and duplicates.
 
-    One Gram of sixteen, as many as its program is compiled for.
+    One Gram of eight, as many as its program is compiled for.
     """
     estimate = net.quadrature_error(signal(np.concatenate([A[:1], B])), get="ntk")
     assert 1e-5 < estimate < 2e-2
-    turned = rotated(A[:1], so3ntk.random_rotations(12, seed=5).as_matrix())[:, 0]
+    turned = rotated(A[:1], so3ntk.random_rotations(4, seed=5).as_matrix())[:, 0]
     gram = kernels(net, np.concatenate([A[:1], B, A[:1], B, turned]))[1]
     bound = 2 * estimate * math.sqrt(gram[0, 0] * gram[1, 1])
     moved = np.stack([gram[4:, 1], gram[1, 4:]])
