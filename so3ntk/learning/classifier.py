@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.base import ClassifierMixin
 from sklearn.utils import assert_all_finite, column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.network import Network
-from so3ntk.learning.fitting import checked_weights, fit_columns, means, training_inputs
+from so3ntk.learning.fitting import fit_columns, means, training_inputs
 from so3ntk.learning.inputs import ColumnEstimator, check_inputs, untyped
 from so3ntk.learning.solvers import Solver
+from so3ntk.learning.weights import weights_with_classes
 from so3ntk.matrices.kernel_matrix import MatrixLike
 
 
@@ -98,22 +98,11 @@ class KernelClassifier(ClassifierMixin, ColumnEstimator):
         X = training_inputs(self, X)
         self.classes_, labels = classes_of(y, len(X), type(self).__name__)
         targets = centred_one_hot(labels, len(self.classes_))
-        weights = self._weights(labels, sample_weight)
+        weights = weights_with_classes(self, labels, sample_weight)
         found = fit_columns(self, X, targets, gram, True, weights).solution
         self.dual_coef_, self.intercept_ = found.dual_coef, found.intercept
         self.loo_accuracy_ = left_out_accuracy(targets, found.loo, labels, weights)
         return self
-
-    def _weights(self, labels: Int[np.ndarray, " n"], sample_weight: ArrayLike | None) -> np.ndarray | None:
-        """Those of the rows times those of their classes; None where all are one."""
-        weights = checked_weights(self, sample_weight, len(labels))
-        if self.class_weight is not None:
-            of_classes = compute_sample_weight(self.class_weight, self.classes_[labels])
-            of_classes = checked_weights(self, of_classes, len(labels), "class_weight")
-            weights = of_classes if weights is None else of_classes * weights
-        if weights is not None and len(np.unique(labels[weights > 0])) < 2:
-            raise ValueError(f"{type(self).__name__}.fit: rows of a single class have weights above zero.")
-        return weights
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "m ..."]:
         """The outputs at m inputs X: (m, k), close to 1 - 1/k for the class and to -1/k for the others.

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.basics.caller import warn
 from so3ntk.engine.plan import parse_memory
 from so3ntk.errors import RidgePathWarning
@@ -58,6 +57,11 @@ def fit_columns(
     Sets ``ridge_``, ``loo_error_``, ``ridge_path_``, ``loo_path_``, ``X_fit_`` and a solver's ``solution_``. Raises and
     warns as ``KernelRegressor.fit``.
     """
+    if weights is not None and (is_stopped(estimator) or not decomposes(estimator)):
+        raise ValueError(
+            f"{type(estimator).__name__}.fit: weights need the solution at the end and a decomposition: fit with t=None and "
+            "solver=None."
+        )
     if decomposes(estimator):
         kernel = _dense_kernel(estimator, X, gram)
         spectrum = Spectrum.of(kernel, intercept, weights)
@@ -96,26 +100,6 @@ def check_solver(estimator: ColumnEstimator) -> None:
             f"{where}: ridge=None, chosen by leave-one-out errors, needs solver=None or 'nystrom'; solver={solver!r} needs "
             "a ridge."
         )
-
-
-def checked_weights(
-    estimator: ColumnEstimator, weights: ArrayLike | None, n: int, name: str = "sample_weight"
-) -> Float[np.ndarray, " n"] | None:
-    """Weights of n rows, as the argument of this name gives them. ValueError for others, and where the estimator has no use for them."""
-    if weights is None:
-        return None
-    where = f"{type(estimator).__name__}.fit: {name}"
-    refuse_masked(weights, where)
-    values = np.asarray(weights, np.float64)
-    if values.shape != (n,) or not (np.all(np.isfinite(values)) and np.all(values >= 0) and values.any()):
-        raise ValueError(
-            f"{where}: expected {n} finite numbers >= 0, one for each input and not all zero, got shape {values.shape}."
-        )
-    if is_stopped(estimator) or not decomposes(estimator):
-        raise ValueError(
-            f"{where}: weights need the solution at the end and a decomposition: fit with t=None and solver=None."
-        )
-    return values
 
 
 def batches(estimator: ColumnEstimator, X: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.network import Network
 from so3ntk.learning.curves.curve import LearningCurve
 from so3ntk.learning.curves.fitted import kernel_curve
-from so3ntk.learning.fitting import batches, checked_weights, fit_columns, means, training_inputs
+from so3ntk.learning.fitting import batches, fit_columns, means, training_inputs
 from so3ntk.learning.inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.learning.inputs import (
     ColumnEstimator,
@@ -30,6 +30,7 @@ from so3ntk.learning.inputs import (
 from so3ntk.learning.inputs import default_network as default_network
 from so3ntk.learning.ridge import posterior_covariance, posterior_variance, warn_if_flat
 from so3ntk.learning.solvers import Solver
+from so3ntk.learning.weights import checked_weights
 from so3ntk.matrices.diagonal import kernel_diagonal
 from so3ntk.matrices.kernel_matrix import MatrixLike, kernel_matrix
 
@@ -115,7 +116,7 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         X = training_inputs(self, X)
         targets = check_targets(y, len(X), type(self).__name__)
         columns = targets.reshape(len(targets), -1)
-        weights = checked_weights(self, sample_weight, len(columns))
+        weights = checked_weights(sample_weight, len(columns), f"{type(self).__name__}.fit: sample_weight")
         found, spectrum = fit_columns(self, X, columns, gram, bool(self.fit_intercept), weights)
         self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
         self.intercept_ = like_targets(found.intercept, targets)

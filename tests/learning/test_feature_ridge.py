@@ -60,6 +60,21 @@ def test_variance_and_amplitude_are_those_of_a_gaussian_process(n, r, c):
     np.testing.assert_allclose(spectrum.solve(y, RIDGE).amplitude ** 2, energy, rtol=1e-5)
 
 
+@pytest.mark.parametrize("r", [8, 40])
+def test_features_along_the_columns_add_no_directions(r):
+    """As features of molecules are along their composition: what rounding leaves of them would halve the errors."""
+    features, columns, y = problem(12, r, 3)
+    features = features + 1e4 * columns @ np.random.default_rng(2).normal(size=(3, r))
+    spectrum = FeatureSpectrum.of(features.copy(), columns)
+    assert spectrum.basis.shape[1] + len(spectrum.singular) == min(12, 2 + r)
+    fit = spectrum.solve(y, 1e-3)
+    for row in range(12):
+        rest = np.arange(12) != row
+        other = FeatureSpectrum.of(features[rest].copy(), columns[rest]).solve(y[rest], 1e-3)
+        predicted = features[row] @ other.weights + columns[row] @ other.columns
+        np.testing.assert_allclose(fit.loo[row], y[row] - predicted, rtol=1e-6, atol=1e-7)
+
+
 def test_rows_that_determine_a_column_alone_have_no_error():
     features, columns, y = problem(20, 30, 1)
     lonely = np.zeros((20, 1))

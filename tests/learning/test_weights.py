@@ -5,7 +5,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from so3ntk import KernelClassifier, KernelRegressor
+from so3ntk import InducingClassifier, InducingRegressor, KernelClassifier, KernelRegressor
 from tests.regression_cases import MLP, bordered, problem
 
 WEIGHTS = np.array([1, 2, 0, 3, 1, 1, 2, 1, 1, 1, 0, 1, 1, 4])
@@ -14,7 +14,14 @@ COPIES = np.repeat(np.arange(14), WEIGHTS)
 
 @pytest.mark.filterwarnings("ignore::so3ntk.errors.RidgePathWarning")
 @pytest.mark.usefixtures("wrong_arguments")  # which scikit-learn passes
-@parametrize_with_checks([KernelRegressor(ridge=0.1), KernelClassifier(ridge=0.1)])
+@parametrize_with_checks(
+    [
+        KernelRegressor(ridge=0.1),
+        KernelClassifier(ridge=0.1),
+        InducingRegressor(inducing="all", ridge=0.1),
+        InducingClassifier(inducing="all", ridge=0.1),
+    ]
+)
 def test_scikit_learn(estimator, check):
     """At one ridge, where weights and repeated rows are the same."""
     if "equivalence" in str(check) or "class_weight" in str(check):  # the others: in test_estimators, test_classifier

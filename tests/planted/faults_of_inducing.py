@@ -39,4 +39,11 @@ INDUCING: tuple[Fault, ...] = (
           VECTORS),
     Fault("trace-without-its-intercept", "so3ntk/learning/inducing/tensors.py",
           "np.ones((len(y), int(intercept)))", "np.zeros((len(y), int(intercept)))", VECTORS),
+    Fault("directions-of-the-columns", RIDGE,
+          "kept = min(int(np.count_nonzero(values > rounding)), most)", "kept = int(np.count_nonzero(values > max(n, r) * EPS * values[0]))",
+          ("tests/learning/test_feature_ridge.py",)),
+    Fault("weights-not-in-left-out-rows", RIDGE,
+          "scale = (free * self.roots)[:, None]", "scale = free[:, None]", ("tests/learning/inducing/test_weights.py",)),
+    Fault("weightless-rows-induce", ESTIMATOR,
+          "X if weights is None else X[np.flatnonzero(weights)]", "X", ("tests/learning/inducing/test_weights.py",)),
 )  # fmt: skip

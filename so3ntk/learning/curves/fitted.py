@@ -41,8 +41,7 @@ def kernel_curve(estimator: Any, sizes: Iterable[int], ridge: float | None) -> L
             "of the saved file. Fit with solver=None, or call so3ntk.spectra.spectrum(k, y) with a part of the kernel."
         )
     spectrum = estimator.spectrum_
-    if spectrum.weights is not None:
-        raise ValueError(f"{where}: it is that of rows that weigh the same. Fit without sample_weight.")
+    _refuse_weights(spectrum.weights, where)
     dual_coef = estimator.dual_coef_.reshape(len(estimator.dual_coef_), -1)
     along = spectrum.vectors.T @ dual_coef
     y = spectrum.vectors @ ((spectrum.values + estimator.ridge_)[:, None] * along)
@@ -59,7 +58,13 @@ def inducing_curve(estimator: Any, sizes: Iterable[int], ridge: float | None) ->
             f"{where}: it needs the features of the training inputs, which a saved file does not hold and a fit keeps only where they take a "
             f"quarter of memory={estimator.memory!r}. Fit again, with more memory."
         )
+    _refuse_weights(rows.spectrum.weights, where)
     return _curve(estimator, FeatureSample.of_spectrum(rows.spectrum, rows.y), sizes, ridge, where)
+
+
+def _refuse_weights(weights: Float[np.ndarray, " n"] | None, where: str) -> None:
+    if weights is not None:
+        raise ValueError(f"{where}: it is that of rows that weigh the same. Fit without sample_weight.")
 
 
 def _curve(estimator: Any, sample: Sample, sizes: Iterable[int], ridge: float | None, where: str) -> LearningCurve:

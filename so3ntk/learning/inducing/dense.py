@@ -24,13 +24,14 @@ BYTES = 48
 
 @dataclass(frozen=True)
 class DensePosterior:
-    """U^T / s and s, and of the columns C^+, C^+ K and C^+ K C^+^T."""
+    """U^T / s and s, and of the columns C^+, C^+ K and C^+ K C^+^T; all of weighted rows, where there are weights."""
 
     singular: Float[np.ndarray, " q"]
     right: Float[np.ndarray, "q n"]
     inverse: Float[np.ndarray, "c n"]
     crossed: Float[np.ndarray, "c n"]
     both: Float[np.ndarray, "c c"]
+    weights: Float[np.ndarray, " n"] | None = None
 
     def variance(
         self,
@@ -44,6 +45,8 @@ class DensePosterior:
         .. math:: k(x, x) - 2 k H^T + H K H^T + \lambda H H^T - |(k - H K)\, U s^{-1}|^2_{s^2 / (s^2 + \lambda)},
                   \qquad H = C_* C^+
         """
+        if self.weights is not None:
+            kernels = kernels * np.sqrt(self.weights)
         along = (kernels - columns @ self.crossed) @ self.right.T
         known = along**2 @ (self.singular**2 / (self.singular**2 + ridge))
         middle = self.both + ridge * self.inverse @ self.inverse.T
@@ -54,13 +57,23 @@ class DensePosterior:
 
 @dataclass(frozen=True)
 class DenseSpectrum(FeatureSpectrum):
-    """A ``FeatureSpectrum`` whose weights are those of k(., x_i). both: C^+ K C^+^T."""
+    """A ``FeatureSpectrum`` whose solution is that of sqrt(w_i) k(., x_i). both: C^+ K C^+^T."""
 
     both: Float[np.ndarray, "c c"]
 
     @classmethod
-    def of_kernel(cls, kernel: Float[np.ndarray, "n n"], columns: Float[np.ndarray, "n c"]) -> DenseSpectrum:
-        """Of a finite symmetric matrix, which is overwritten."""
+    def of_kernel(
+        cls,
+        kernel: Float[np.ndarray, "n n"],
+        columns: Float[np.ndarray, "n c"],
+        weights: Float[np.ndarray, " n"] | None = None,
+    ) -> DenseSpectrum:
+        """Of a finite symmetric matrix, which is overwritten. weights: of the rows, at least zero, and one above."""
+        if weights is not None:
+            roots = np.sqrt(weights)[:, None]
+            kernel *= roots
+            kernel *= roots.T
+            columns = columns * roots
         basis, inverse = basis_of(columns)
         crossed = inverse @ kernel
         both = crossed @ inverse.T
@@ -77,8 +90,9 @@ class DenseSpectrum(FeatureSpectrum):
         some = values > len(values) * EPS * largest
         values, vectors = values[some], vectors[:, some]
         singular = np.sqrt(values)
-        return cls(vectors, singular, vectors.T / singular[:, None], basis, inverse, crossed, both)
+        right = vectors.T / singular[:, None]
+        return cls(vectors, singular, right, basis, inverse, crossed, both, weights=weights)
 
     def dense_posterior(self) -> DensePosterior:
         """What variances need."""
-        return DensePosterior(self.singular, self.right, self.inverse, self.crossed, self.both)
+        return DensePosterior(self.singular, self.right, self.inverse, self.crossed, self.both, self.weights)

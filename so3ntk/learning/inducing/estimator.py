@@ -288,19 +288,25 @@ class InducingFit(NamedTuple):
     spectrum: FeatureSpectrum
 
 
-def fit_inducing(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], intercept: bool) -> InducingFit:
-    """The fit of checked inputs, at the ridge given or the best of the path.
+def fit_inducing(
+    estimator: InducingEstimator,
+    X: Any,
+    y: Float[np.ndarray, "n k"],
+    intercept: bool,
+    weights: Float[np.ndarray, " n"] | None = None,
+) -> InducingFit:
+    """The fit of checked inputs and weights, at the ridge given or the best of the path.
 
     Sets ``inducing_``, ``whitening_``, ``posterior_``, ``ridge_``, ``loo_error_``, ``ridge_path_`` and ``loo_path_``.
     """
     if takes_all(estimator, X):
-        return _fit_all(estimator, X, y, intercept)
-    estimator.inducing_ = choose_inducing(estimator, X)
+        return _fit_all(estimator, X, y, intercept, weights)
+    estimator.inducing_ = choose_inducing(estimator, X if weights is None else X[np.flatnonzero(weights)])
     estimator.whitening_ = Whitening.of(prior_of(estimator), type(estimator).__name__)
     rows = rows_of(estimator, X, intercept)
     give_back()
     scale = float(np.einsum("ij,ij->", rows.features, rows.features)) / len(X) or 1.0
-    spectrum = FeatureSpectrum.of(rows.features, rows.columns)
+    spectrum = FeatureSpectrum.of(rows.features, rows.columns, weights)
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.posterior()
     return InducingFit(fit, estimator.whitening_.weights(fit.weights), rows.labels, spectrum)
@@ -317,16 +323,22 @@ def takes_all(estimator: InducingEstimator, X: Any) -> bool:
     return make_plan(net.layers, net.quadrature, net.rtol, X[:1], None).features is not None
 
 
-def _fit_all(estimator: InducingEstimator, X: Any, y: Float[np.ndarray, "n k"], intercept: bool) -> InducingFit:
+def _fit_all(
+    estimator: InducingEstimator,
+    X: Any,
+    y: Float[np.ndarray, "n k"],
+    intercept: bool,
+    weights: Float[np.ndarray, " n"] | None,
+) -> InducingFit:
     """The dense regression. Sets what ``fit_inducing`` sets, ``whitening_`` to None: nothing is added to the kernel."""
     estimator.inducing_, estimator.whitening_ = X[:], None
     kernel = kernel_of_all(estimator)
     columns, labels = _unpenalised(estimator, [_composition(estimator, estimator.inducing_)], len(X), intercept)
     scale = float(np.mean(np.diag(kernel))) or 1.0
-    spectrum = DenseSpectrum.of_kernel(kernel, columns)
+    spectrum = DenseSpectrum.of_kernel(kernel, columns, weights)
     fit = _solved(estimator, spectrum, y, scale)
     estimator.posterior_ = spectrum.dense_posterior()
-    return InducingFit(fit, fit.weights, labels, spectrum)
+    return InducingFit(fit, spectrum.roots[:, None] * fit.weights, labels, spectrum)
 
 
 def kernel_of_all(estimator: InducingEstimator) -> Float[np.ndarray, "n n"]:
@@ -341,7 +353,7 @@ def _solved(
     """The fit at the ridge given or the best of the path. Sets what is known of ridges."""
     ridge, path, errors = ridge_of(estimator, spectrum, y, scale)
     fit = spectrum.solve(y, ridge)
-    estimator.ridge_, estimator.loo_error_ = ridge, error_of(fit.loo)
+    estimator.ridge_, estimator.loo_error_ = ridge, error_of(fit.loo, spectrum.weights)
     estimator.ridge_path_, estimator.loo_path_ = path, errors
     return fit
 

@@ -21,6 +21,7 @@ from so3ntk.learning.inducing.parts import blocks, in_double
 from so3ntk.learning.inputs import check_inputs, network_of
 from so3ntk.learning.regressor import check_targets, like_targets
 from so3ntk.learning.ridge import warn_if_flat
+from so3ntk.learning.weights import checked_weights
 from so3ntk.matrices.diagonal import kernel_diagonal
 
 
@@ -88,8 +89,11 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> InducingRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> InducingRegressor:
         """Fit to n inputs X and targets y (n,) or (n, k), which share one ridge: bring them to one scale.
+
+        sample_weight: w (n,), at least zero: row i has the noise ridge / w_i. A row of weight 2 predicts as two equal rows do, one of
+        weight zero is not there, nor among what may induce. Leave-one-out errors are weighted means; ``amplitude_`` counts rows.
 
         Raises ValueError and TypeError for wrong inputs, more inducing parts than there are, and a ridge of zero;
         PrecisionError for kernels that are not finite; StoreMismatchError for a store of another run. Warns
@@ -98,7 +102,8 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         X = training_batch(self, X)
         targets = check_targets(y, len(X), type(self).__name__)
         columns = targets.reshape(len(targets), -1)
-        found = fit_inducing(self, X, columns, bool(self.fit_intercept))
+        weights = checked_weights(sample_weight, len(columns), f"{type(self).__name__}.fit: sample_weight")
+        found = fit_inducing(self, X, columns, bool(self.fit_intercept), weights)
         self.rows_ = kept_rows(found.spectrum, columns, self.memory)
         first = int(self.fit_intercept)
         self.dual_coef_ = found.dual_coef.reshape(-1, *targets.shape[1:])
