@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from so3ntk.engine.filters import Filter
 
@@ -58,25 +58,39 @@ def window_mean(
     # Columns first: XLA then keeps the pixels of a pair together, in place of moving them for each product (by a third
     # faster on a CPU).
     axes = zip(field.shape, displacement, pixels, strict=True)
-    rows, columns = (_band(m, window, shift, n, field.dtype) / window.size for m, shift, n in axes)
+    rows, columns = (_band(m, window, shift, n, field.dtype) for m, shift, n in axes)
+    return _product(rows, field, columns)
+
+
+@jax.jit  # for tracing: once for a shape, not for each field of each layer
+def _product(rows, field, columns):
     return jnp.matmul(rows, jnp.matmul(field, columns.T, precision=HIGHEST), precision=HIGHEST)
 
 
 def _band(positions: int, window: Window, shift: Any, n: int, dtype: Any) -> Float[Array | np.ndarray, "k m"]:
-    """1 where position y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis.
+    """1 / size where position y is in the window at x and, of the other image, y + shift in that at x + shift; along one axis.
 
     A constant for a shift that is one.
     """
+    x, y = np.arange(window.count(positions))[:, None], np.arange(positions)[None, :]
+    if window.padding == "CIRCULAR":
+        return ((y - x - window.offsets[0]) % n < window.size).astype(dtype) / window.size
+    inside = _inside if isinstance(shift, np.generic) else _traced_inside
+    return inside(positions, window, shift, n).astype(dtype) / window.size
+
+
+def _inside(positions: int, window: Window, shift: Any, n: int) -> Bool[Array | np.ndarray, "k m"]:
     left = window.count(positions)
     x, y = np.arange(left)[:, None], np.arange(positions)[None, :]
     first, last = window.offsets[0], window.offsets[-1]
-    if window.padding == "CIRCULAR":
-        return ((y - x - first) % n < window.size).astype(dtype)
 
     def seen(x: Any, y: Any) -> Any:
         return (x < left) & (y < positions) & (y - x >= first) & (y - x <= last)
 
-    return (seen(x, y) & seen((x + shift) % n, (y + shift) % n)).astype(dtype)
+    return seen(x, y) & seen((x + shift) % n, (y + shift) % n)
+
+
+_traced_inside = jax.jit(_inside, static_argnums=(0, 1, 3))
 
 
 def check_window(where: str, filter_shape, padding: str) -> Window | None:

@@ -140,10 +140,7 @@ class LocalSphereGeometry(Geometry):
                 "GroupConv: bandlimit and variances couple rotations, which after a Lift of local support are evaluated "
                 "one by one. Use support=, or lift with support=None."
             )
-        blocks = jnp.asarray(cap_blocks(self.positions, filter.angle), field.dtype)
-        classes = jnp.stack(walsh_hadamard(list(field.reshape(*field.shape[:2], -1))))
-        averaged = jnp.matmul(blocks, classes, precision=HIGHEST)
-        return jnp.stack(walsh_hadamard(list(averaged))).reshape(field.shape)
+        return _by_classes(jnp.asarray(cap_blocks(self.positions, filter.angle), field.dtype), field)
 
     def average_variance(self, variance: Float[Array, "8 q n m"], filter: Filter) -> Float[Array, "8 q n m"]:
         """The same."""
@@ -167,3 +164,11 @@ class LocalSphereGeometry(Geometry):
         bandlimit = int(np.sqrt(f.shape[1]) + 0.5)
         harmonics = real_harmonics(self.positions.directions, bandlimit).reshape(8, -1, bandlimit**2)
         return jnp.einsum("kap,npc->kanc", jnp.asarray(harmonics, f.dtype), f, precision=HIGHEST)
+
+
+@jax.jit  # for tracing: once for a shape, not for each field of each layer
+def _by_classes(blocks: Float[Array, "8 k q"], field: Float[Array, "8 q n m"]) -> Float[Array, "8 k n m"]:
+    """The matrix with these blocks on the classes of the positions' reflections."""
+    classes = jnp.stack(walsh_hadamard(list(field.reshape(*field.shape[:2], -1))))
+    averaged = jnp.matmul(blocks, classes, precision=HIGHEST)
+    return jnp.stack(walsh_hadamard(list(averaged))).reshape(field.shape)

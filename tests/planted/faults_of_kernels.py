@@ -6,8 +6,8 @@ ACTIVATIONS = (
     Fault(
         "erf-slope",  # right for a scale b of one
         "so3ntk/engine/activations/erf.py",
-        "return dual, 4 / np.pi * (self.a * self.b) ** 2 * t / root",
-        "return dual, 4 / np.pi * self.a**2 * self.b * t / root",
+        "4 / np.pi * (self.a * self.b) ** 2 * inverse",
+        "4 / np.pi * self.a**2 * self.b * inverse",
         ("tests/engine/activations/test_duals.py",),
     ),
     Fault(
@@ -316,8 +316,8 @@ IMAGES = (
     Fault(
         "window-cut-at-one-image",  # zero padding at x, and not at x + d
         "planar/windows.py",
-        "return (seen(x, y) & seen((x + shift) % n, (y + shift) % n)).astype(dtype)",
-        "return seen(x, y).astype(dtype)",
+        "return seen(x, y) & seen((x + shift) % n, (y + shift) % n)",
+        "return seen(x, y)",
         ("tests/planar/test_kernels.py", "tests/planar/test_conformance.py"),
     ),
     Fault(

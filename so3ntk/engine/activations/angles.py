@@ -8,6 +8,9 @@ are scaled by a power of two first (``balancing``), which changes no digit.
 Where forward over reverse mode splits a loop, as that over the motions of local filters, JAX drops the rules of
 differentiation and differentiates the functions as they are written: they too have finite derivatives at zero, and those
 that are infinite in truth are zero.
+
+``jax.jit`` is for tracing, the longest part of a first call beside compilation: a function is traced once for each shape, not at each
+layer of each network.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ def root(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
+@jax.jit
 def balancing(q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
     """A power of two t with 1 <= t^2 q1 q2 < 8, and 1 / t, both without derivatives; 1 where a variance is zero.
 
@@ -125,6 +129,7 @@ class Arc(NamedTuple):
     root: Float[Array, " ..."]
 
 
+@jax.jit
 def arc(c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]) -> Arc:
     r"""What kinks at zero need of (u, v) ~ N(0, [[q1, c], [c, q2]]), with cos(theta) = c / sqrt(q1 q2):
 

@@ -136,9 +136,9 @@ def expectation(
     t, _ = balancing(q1, q2)
     norm = root((t * q1) * (t * q2))
     rho = jnp.clip(jnp.where(norm > 0, t * c / jnp.where(norm > 0, norm, 1), 0), -1, 1)
-    value = first[..., -1] * second[..., -1]
-    for k in reversed(range(nodes - 1)):
-        value = value * rho + first[..., k] * second[..., k]
+    value, *others = reversed(jnp.unstack(first * second, axis=-1))
+    for coefficient in others:
+        value = value * rho + coefficient
     return value
 
 

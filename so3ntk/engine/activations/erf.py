@@ -34,28 +34,36 @@ class Erf(JointDuals):
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
         """Both, of one root."""
-        t, root = self._balanced_root(c, q1, q2)
-        dual = self.a**2 * right_angles(2 * self.b**2 * (t * c), root) + self.c**2
-        return dual, 4 / np.pi * (self.a * self.b) ** 2 * t / root
+        angle, inverse = _angle_and_inverse(2 * self.b**2, c, q1, q2)
+        return self.a**2 * angle + self.c**2, 4 / np.pi * (self.a * self.b) ** 2 * inverse
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """(2 a^2 / pi) arctan(2 b^2 q / sqrt(1 + 4 b^2 q)) + shift^2."""
-        angle = right_angles(2 * self.b**2 * q, jnp.sqrt(1 + 2 * self.b**2 * (q + q)))
-        return self.a**2 * angle + self.c**2
-
-    def _balanced_root(self, c, q1, q2):
-        """A power of two t, and t sqrt(Q1 Q2 - 4 b^4 c^2), which does not overflow where its terms would.
-
-        Without the cancellation of its large terms where the inputs are aligned.
-        """
-        t, _ = balancing(1 + 2 * self.b**2 * q1, 1 + 2 * self.b**2 * q2)
-        linear = 2 * self.b**2 * (t * (t * q1 + t * q2))
-        return t, jnp.sqrt(t * t + linear + 4 * self.b**4 * determinant(t * c, t * q1, t * q2))
+        return self.a**2 * _angle_of_variance(2 * self.b**2, q) + self.c**2
 
     @property
     def homogeneity(self) -> float | None:
         """None: the error function has a scale."""
         return None
+
+
+@jax.jit
+def _angle_and_inverse(s, c, q1, q2):
+    """(2 / pi) arcsin(s c / sqrt(Q1 Q2)) and 1 / sqrt(Q1 Q2 - s^2 c^2), for s = 2 b^2.
+
+    By t sqrt(Q1 Q2 - s^2 c^2), t a power of two, which does not overflow where its terms would, and without the cancellation
+    of its large terms where the inputs are aligned.
+    """
+    t, _ = balancing(1 + s * q1, 1 + s * q2)
+    linear = s * (t * (t * q1 + t * q2))
+    root = jnp.sqrt(t * t + linear + s * s * determinant(t * c, t * q1, t * q2))
+    return right_angles(s * (t * c), root), t / root
+
+
+@jax.jit
+def _angle_of_variance(s, q):
+    """The angle above for c = q1 = q2 = q."""
+    return right_angles(s * q, jnp.sqrt(1 + s * (q + q)))
 
 
 def SigmoidLike() -> Erf:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,11 +35,11 @@ class Gelu(JointDuals):
         self, c: Float[Array, " ..."], q1: Float[Array, " ..."], q2: Float[Array, " ..."]
     ) -> tuple[Float[Array, " ..."], Float[Array, " ..."]]:
         """Both, of one angle."""
-        return _duals(c, q1, q2, determinant)
+        return _duals(c, q1, q2)
 
     def variance(self, q: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """q/4 + (q arctan(q / sqrt(1 + 2 q)) + 2 q^2 / ((1 + q) sqrt(1 + 2 q))) / (2 pi)."""
-        return _duals(q, q, q, lambda c, q1, q2: jnp.zeros_like(c))[0]
+        return _duals(q, q, q, aligned=True)[0]
 
     @property
     def homogeneity(self) -> float | None:
@@ -45,10 +47,12 @@ class Gelu(JointDuals):
         return None
 
 
-def _duals(c, q1, q2, determinant):
-    """Both from q1 q2 - c^2: at aligned inputs P - c^2 would lose the digits of 1 + q1 + q2."""
+@partial(jax.jit, static_argnames="aligned")
+def _duals(c, q1, q2, aligned=False):
+    """Both from q1 q2 - c^2, zero where inputs are aligned: there P - c^2 would lose the digits of 1 + q1 + q2."""
     t, _ = balancing(1 + q1, 1 + q2)
-    discriminant = t * t + t * (t * q1 + t * q2) + determinant(t * c, t * q1, t * q2)  # t^2 D, where D would overflow
+    below = jnp.zeros_like(c) if aligned else determinant(t * c, t * q1, t * q2)
+    discriminant = t * t + t * (t * q1 + t * q2) + below  # t^2 D, where D would overflow
     root = jnp.sqrt(discriminant)
     angle, first, second = 0.25 * (1 + right_angles(t * c, root)), 1 / (1 + q1), 1 / (1 + q2)
     rest = (q1 * first) * (q2 * second) * (root / t) + (c * first) * (c * second) * (t / root)
