@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -31,6 +32,17 @@ class ImageMotion(NamedTuple):
     turns: int = 0
     mirrored: bool = False
     shift: tuple[int, int] = (0, 0)
+
+
+def _moved(image: Int[np.ndarray, "h w"], motion: ImageMotion) -> Int[np.ndarray, "h w"]:
+    turned = np.rot90(image[:, ::-1] if motion.mirrored else image, motion.turns)
+    return np.roll(turned, motion.shift, axis=(0, 1))
+
+
+@jax.jit  # one program for all motions
+def _taken(images: Float[Array, "n h w c"], places: Int[Array | np.ndarray, "h w"]) -> Float[Array, "n h w c"]:
+    """The pixels at these places, which count row by row."""
+    return images.reshape(len(images), -1, images.shape[-1])[:, places]
 
 
 class ImageMotions(MotionList):
@@ -66,9 +78,7 @@ class ImageMotions(MotionList):
                 f"{rows} x {columns}."
             )
         self._check_turns((rows, columns))
-        turns, mirrored, shift = self.motions[index]
-        turned = jnp.rot90(images[:, :, ::-1] if mirrored else images, turns, axes=(1, 2))
-        return jnp.roll(turned, shift, axis=(1, 2)) if any(shift) else turned
+        return _taken(images, _moved(np.arange(rows * columns).reshape(rows, columns), self.motions[index]))
 
     def join(self, parts: Sequence[Any]) -> Float[Array, "n h w c"]:
         """All images in one array."""

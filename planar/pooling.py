@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from planar.features import ImageFeatures
 from planar.geometry import Every, GlobalGeometry, LocalGeometry, Motion, Tiles
 from so3ntk.basics.arguments import check_whole
+from so3ntk.basics.arrays import on_device
 from so3ntk.engine.layers.coarsening import Coarsening
 from so3ntk.engine.state import State
 
@@ -194,7 +195,7 @@ class Subsample(CoarseLattice):
 def all_motions(elements: int, size: tuple[int, int]) -> Motion:
     """The motions of a group of so many elements on (rows, columns) of pixels, elements major."""
     element, dy, dx = (a.ravel() for a in np.meshgrid(*map(np.arange, (elements, *size)), indexing="ij"))
-    return Motion(jnp.asarray(element), jnp.asarray(np.stack([dy, dx], axis=-1)))
+    return Motion(on_device(element), on_device(np.stack([dy, dx], axis=-1)))
 
 
 def _parts(state: State) -> dict[str, Any]:

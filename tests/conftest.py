@@ -39,8 +39,8 @@ gc.set_threshold(100_000, 50, 100)  # tracing makes many objects and leaves few 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of libraries that are loaded later
 threadpoolctl.threadpool_limits(1, user_api="blas")
 
-#: Bytes of a test process beyond which compiled programs are dropped.
-MOST = 3 * 2**30
+#: Bytes of a test process, one of two, beyond which compiled programs are dropped.
+MOST = psutil.virtual_memory().total // 5
 _raises = pytest.raises
 
 

@@ -63,8 +63,16 @@ def as_floats(values: ArrayLike, what: str) -> Array:
             "np.concatenate([x.real, x.imag], axis=-1)."
         )
     if jnp.issubdtype(numbers.dtype, jnp.floating):
-        return jnp.asarray(numbers)
-    return jnp.asarray(numbers.astype(jax.dtypes.canonicalize_dtype(np.float64)))  # before JAX cuts them to 32 bits
+        return on_device(numbers)
+    return on_device(numbers.astype(jax.dtypes.canonicalize_dtype(np.float64)))  # before JAX cuts them to 32 bits
+
+
+def on_device(values: np.ndarray | Array) -> Array:
+    """The array as one of JAX, which later changes of one of NumPy do not reach.
+
+    ``jnp.asarray`` would share the memory (JAX 0.5), or compile a program for each shape (JAX 0.10).
+    """
+    return values if isinstance(values, jax.Array) else jax.device_put(np.array(values))
 
 
 def concrete(array: ArrayLike | None) -> np.ndarray | None:

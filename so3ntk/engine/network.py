@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from so3ntk.basics.arrays import on_device
 from so3ntk.engine.demand import ends_in_field, homogeneity_of, polynomial_degree_of
 from so3ntk.engine.evaluation.evaluation import run_layers
 from so3ntk.engine.evaluation.tiles import host_kernels
@@ -92,7 +93,7 @@ class Network(Composite):
         else:
             plan.space.warn_if_coarse(self, x1)
             arrays = host_kernels(plan, names)
-        values = {name: jnp.asarray(array) for name, array in zip(names, arrays, strict=True)}
+        values = {name: on_device(array) for name, array in zip(names, arrays, strict=True)}
         return values[get] if isinstance(get, str) else Kernels(values.get("nngp"), values.get("ntk"))
 
     def init_fn(self, key: Array, input_shape: tuple[int, ...], dtype: Any = None) -> tuple[tuple[int, ...], Any]:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from so3ntk.basics.arrays import ArrayLike, as_numbers, concrete, refuse_masked
+from so3ntk.basics.arrays import ArrayLike, as_numbers, concrete, on_device, refuse_masked
 from so3ntk.basics.shapes import rounded_up
 from so3ntk.molecules.elements import species_index, species_numbers
 from so3ntk.molecules.harmonics import real_harmonics
@@ -98,7 +98,7 @@ def environment_coefficients(
     powers, cutoff = _check_powers(powers, where), _check_cutoff(cutoff, where)
     if not 0 < length < np.inf:
         raise ValueError(f"{where}: expected a positive length in Angstrom, got {length!r}.")
-    positions = jnp.asarray(as_numbers(positions, f"{where}: the positions"))
+    positions = on_device(as_numbers(positions, f"{where}: the positions"))
     if not jnp.issubdtype(positions.dtype, jnp.floating) or positions.ndim != 2 or positions.shape[1] != 3:
         advice = " Pass positions.astype(float)." if jnp.issubdtype(positions.dtype, jnp.integer) else ""
         raise ValueError(
@@ -130,7 +130,7 @@ def environment_coefficients(
     padded = _padded(vectors, charges, rows, rounded_up(len(rows), LEAST_EDGES, COARSE * EDGES) - len(rows))
     found = _coefficients(*padded, factors, shells, rounded_up(len(positions), LEAST_ATOMS, COARSE), *settings)
     on_host = concrete(found)  # else the angular width is traced; slices of JAX's arrays are programs of their own
-    return found[: len(positions)] if on_host is None else jnp.asarray(on_host[: len(positions)])
+    return found[: len(positions)] if on_host is None else on_device(on_host[: len(positions)])
 
 
 def profile_gains(angular_width: Any, bandlimit: int, dtype) -> Float[Array, " l"]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from so3ntk.basics.arrays import as_numbers, concrete, float_dtype, on_host, refuse_masked
+from so3ntk.basics.arrays import as_numbers, concrete, float_dtype, on_device, on_host, refuse_masked
 from so3ntk.sphere import sampling as grids
 from so3ntk.sphere.maps import converters
 from so3ntk.sphere.maps.fit import fit, grid_values, warn_of_residual
@@ -29,7 +29,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def _read_coefficients(values: Any) -> Array:
-    return jnp.asarray(as_numbers(values, "SphereSignal: the coefficients"))
+    return on_device(as_numbers(values, "SphereSignal: the coefficients"))
 
 
 class SphereSignal(eqx.Module):
@@ -265,15 +265,11 @@ class SphereSignal(eqx.Module):
 
         The derivative at a signal that is zero, where there is none, is given as zero.
         """
-        square = jnp.sum(self.power_spectrum(), axis=1)
-        positive = square > 0
-        return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+        return _norm(self.coefficients)
 
     def power_spectrum(self) -> Float[Array, "n l"]:
         r"""The part of each degree in the mean square, :math:`\sum_{cm} (a^c_{lm})^2 / 4 \pi C`: (n, L)."""
-        squares = jnp.sum(self.coefficients**2, axis=2) / (4 * np.pi * self.channels)
-        degrees = jnp.split(squares, np.arange(1, self.bandlimit) ** 2, axis=1)
-        return jnp.stack([jnp.sum(degree, axis=1) for degree in degrees], axis=1)
+        return _power_spectrum(self.coefficients)
 
     def with_bandlimit(self, bandlimit: int) -> SphereSignal:
         """The signals without the degrees l >= bandlimit, or with zeros up to a higher bandlimit."""
@@ -295,15 +291,37 @@ def rotate(x: SphereSignal, rotations: Any) -> SphereSignal:
             f"rotate: expected one rotation, or one for each of the {len(x)} signals, got {len(matrices)}. "
             "To rotate one signal by many, repeat it first: x[np.zeros(len(rotations), int)]."
         )
+    wigner = [real_wigner_D(degree, matrices).astype(x.dtype) for degree in range(x.bandlimit)]
+    return SphereSignal(_rotated(x.coefficients, wigner), x.bandlimit)
+
+
+# One program for each of these, where single operations would be one for each degree and shape:
+
+
+@jax.jit
+def _rotated(coefficients: Float[Array, "n p c"], wigner: list[Float[Array, "..."]]) -> Float[Array, "n p c"]:
     blocks = []
-    for degree in range(x.bandlimit):
-        wigner = jnp.asarray(real_wigner_D(degree, matrices), x.dtype)
-        block = x.coefficients[:, degree**2 : (degree + 1) ** 2]
+    for degree, matrices in enumerate(wigner):
+        block = coefficients[:, degree**2 : (degree + 1) ** 2]
         if len(matrices) == 1:
-            blocks.append(jnp.einsum("ij,njc->nic", wigner[0], block, precision=HIGHEST))
+            blocks.append(jnp.einsum("ij,njc->nic", matrices[0], block, precision=HIGHEST))
         else:
-            blocks.append(jnp.einsum("nij,njc->nic", wigner, block, precision=HIGHEST))
-    return SphereSignal(jnp.concatenate(blocks, axis=1), x.bandlimit)
+            blocks.append(jnp.einsum("nij,njc->nic", matrices, block, precision=HIGHEST))
+    return jnp.concatenate(blocks, axis=1)
+
+
+@jax.jit
+def _power_spectrum(coefficients: Float[Array, "n p c"]) -> Float[Array, "n l"]:
+    squares = jnp.sum(coefficients**2, axis=2) / (4 * np.pi * coefficients.shape[2])
+    degrees = jnp.split(squares, np.arange(1, math.isqrt(squares.shape[1])) ** 2, axis=1)
+    return jnp.stack([jnp.sum(degree, axis=1) for degree in degrees], axis=1)
+
+
+@jax.jit
+def _norm(coefficients: Float[Array, "n p c"]) -> Float[Array, " n"]:
+    square = jnp.sum(_power_spectrum(coefficients), axis=1)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 def concatenate(signals: Iterable[SphereSignal]) -> SphereSignal:

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
+from so3ntk.basics.arrays import on_device
 from so3ntk.sphere.haar import columns_by_class
 from so3ntk.sphere.transforms.dense import DenseTransform
 from so3ntk.sphere.transforms.grid import Grid
@@ -59,13 +60,13 @@ class ClassTables(eqx.Module):
         p, q = np.append(p, len(label)), np.append(q, len(label))
         pairs = by_entry[p[pair_members]] * by_entry[q[pair_members]] * weights
         return cls(
-            signs=jnp.asarray(scipy.linalg.hadamard(len(columns)), weights.dtype),
-            table=jnp.asarray(by_entry[members]),
-            weights=jnp.asarray(weights),
-            pairs=jnp.asarray(pairs.swapaxes(1, 2)),
-            members=jnp.asarray(members),
-            own=jnp.asarray(own),
-            pair_own=jnp.asarray(square),
+            signs=on_device(scipy.linalg.hadamard(len(columns)).astype(weights.dtype)),
+            table=on_device(by_entry[members]),
+            weights=on_device(weights),
+            pairs=on_device(pairs.swapaxes(1, 2)),
+            members=on_device(members),
+            own=on_device(own),
+            pair_own=on_device(square),
             bandlimit=grid.bandlimit,
         )
 
