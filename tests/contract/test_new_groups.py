@@ -159,6 +159,16 @@ def test_a_check_that_fails_says_what():
         testing.check_geometry(Forgetful(), *torus_signals(2))
 
 
+def test_single_precision_is_refused_where_it_cannot_pass():
+    f, g = torus_signals(2).astype(np.float32)
+    with pytest.raises(ValueError, match=r"check_geometry: an error of 1e-11 .* double precision, got float32"):
+        testing.check_geometry(GlobalTorus(), f, g)
+    testing.check_geometry(GlobalTorus(), f, g, error=1e-4)
+    images = np.ones((2, 4, 4, 1), np.float32)
+    with pytest.raises(ValueError, match="check_network"):
+        testing.check_network(serial(planar.Lift((3, 3)), GroupPool()), images)
+
+
 def test_the_generic_convolution_on_images():
     """Filters that see everything are those of ``planar.GroupConv(None)``; caps and spectra are refused by name."""
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 1))
