@@ -71,6 +71,15 @@ class Posterior:
         inside = along**2 @ (ridge / (self.singular**2 + ridge))
         return ridge * np.einsum("ij,jk,ik->i", columns, self.gram, columns) + outside + inside
 
+    def covariance(
+        self, features: Float[np.ndarray, "m r"], columns: Float[np.ndarray, "m c"], ridge: float
+    ) -> Float[np.ndarray, "m m"]:
+        """The covariances of which the above are the diagonal."""
+        rest = features - columns @ self.crossed
+        along = rest @ self.right.T
+        known = (along * (self.singular**2 / (self.singular**2 + ridge))) @ along.T
+        return ridge * columns @ self.gram @ columns.T + rest @ rest.T - known
+
 
 @dataclass(frozen=True)
 class FeatureSpectrum:

@@ -8,13 +8,13 @@ from typing import Any, Literal, overload
 import numpy as np
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from so3ntk.basics.arrays import ArrayLike, refuse_masked
 from so3ntk.engine.network import Network
 from so3ntk.learning.curves.curve import LearningCurve
 from so3ntk.learning.curves.fitted import kernel_curve
+from so3ntk.learning.draws import drawn
 from so3ntk.learning.fitting import batches, fit_columns, means, training_inputs
 from so3ntk.learning.inputs import RELATIVE_RIDGES as RELATIVE_RIDGES
 from so3ntk.learning.inputs import (
@@ -203,14 +203,7 @@ class KernelRegressor(RegressorMixin, ColumnEstimator):
         the same.
         """
         mean, covariance = self.predict(X, return_cov=True, gram=gram)
-        amplitude = np.atleast_1d(self.amplitude_)
-        scale = np.max(amplitude) or 1.0
-        unit = covariance.reshape(len(mean), len(mean), -1)[..., np.argmax(amplitude)] / scale**2
-        values, vectors = np.linalg.eigh(unit)
-        factor = vectors * np.sqrt(np.maximum(values, 0))
-        random = check_random_state(random_state).standard_normal((len(amplitude), len(mean), n_samples))
-        samples = mean.reshape(len(mean), -1)[..., None] + np.einsum("ij,kjs,k->iks", factor, random, amplitude)
-        return samples if mean.ndim == 2 else samples[:, 0]
+        return drawn(mean, covariance, self.amplitude_, n_samples, random_state)
 
     def learning_curve(self, sizes: Iterable[int], ridge: float | None = None) -> LearningCurve:
         """The errors to expect from training on other numbers of such inputs, by the decomposition of the fit.

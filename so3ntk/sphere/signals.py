@@ -299,7 +299,7 @@ def rotate(x: SphereSignal, rotations: Any) -> SphereSignal:
 
 
 @jax.jit
-def _rotated(coefficients: Float[Array, "n p c"], wigner: list[Float[Array, "..."]]) -> Float[Array, "n p c"]:
+def _rotated(coefficients: Float[Array, "n p c"], wigner: list[Float[Array, ...]]) -> Float[Array, "n p c"]:
     blocks = []
     for degree, matrices in enumerate(wigner):
         block = coefficients[:, degree**2 : (degree + 1) ** 2]

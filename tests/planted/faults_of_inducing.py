@@ -46,4 +46,6 @@ INDUCING: tuple[Fault, ...] = (
           "scale = (free * self.roots)[:, None]", "scale = free[:, None]", ("tests/learning/inducing/test_weights.py",)),
     Fault("weightless-rows-induce", ESTIMATOR,
           "X if weights is None else X[np.flatnonzero(weights)]", "X", ("tests/learning/inducing/test_weights.py",)),
+    Fault("covariances-crossed-once", "so3ntk/learning/inducing/dense.py",
+          "return prior - crossing - crossing.T +", "return prior - crossing +", ("tests/learning/inducing/test_weights.py",)),
 )  # fmt: skip

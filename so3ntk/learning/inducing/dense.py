@@ -45,14 +45,33 @@ class DensePosterior:
         .. math:: k(x, x) - 2 k H^T + H K H^T + \lambda H H^T - |(k - H K)\, U s^{-1}|^2_{s^2 / (s^2 + \lambda)},
                   \qquad H = C_* C^+
         """
-        if self.weights is not None:
-            kernels = kernels * np.sqrt(self.weights)
-        along = (kernels - columns @ self.crossed) @ self.right.T
+        kernels, along, middle = self._parts(kernels, columns, ridge)
         known = along**2 @ (self.singular**2 / (self.singular**2 + ridge))
-        middle = self.both + ridge * self.inverse @ self.inverse.T
         outside = np.einsum("ij,jk,ik->i", columns, middle, columns)
         crossing = np.einsum("ic,cn,in->i", columns, self.inverse, kernels, optimize=True)
         return np.maximum(prior - 2 * crossing + outside - known, 0)
+
+    def covariance(
+        self,
+        kernels: Float[np.ndarray, "m n"],
+        columns: Float[np.ndarray, "m c"],
+        prior: Float[np.ndarray, "m m"],
+        ridge: float,
+    ) -> Float[np.ndarray, "m m"]:
+        """The covariances of which the above are the diagonal, for k(x, x')."""
+        kernels, along, middle = self._parts(kernels, columns, ridge)
+        known = (along * (self.singular**2 / (self.singular**2 + ridge))) @ along.T
+        crossing = columns @ (self.inverse @ kernels.T)
+        return prior - crossing - crossing.T + columns @ middle @ columns.T - known
+
+    def _parts(
+        self, kernels: Float[np.ndarray, "m n"], columns: Float[np.ndarray, "m c"], ridge: float
+    ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m q"], Float[np.ndarray, "c c"]]:
+        """The kernels with weighted rows, (k - H K) U / s, and what C* stands on both sides of."""
+        if self.weights is not None:
+            kernels = kernels * np.sqrt(self.weights)
+        along = (kernels - columns @ self.crossed) @ self.right.T
+        return kernels, along, self.both + ridge * self.inverse @ self.inverse.T
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from so3ntk.basics.double import double_precision
 from so3ntk.engine.network import Network
 from so3ntk.learning.curves.curve import LearningCurve
 from so3ntk.learning.curves.fitted import inducing_curve, kept_rows
+from so3ntk.learning.draws import drawn
 from so3ntk.learning.inducing.dense import DensePosterior
 from so3ntk.learning.inducing.estimator import InducingEstimator, columns_of, fit_inducing, training_batch
 from so3ntk.learning.inducing.parts import blocks, in_double
@@ -23,6 +24,7 @@ from so3ntk.learning.regressor import check_targets, like_targets
 from so3ntk.learning.ridge import warn_if_flat
 from so3ntk.learning.weights import checked_weights
 from so3ntk.matrices.diagonal import kernel_diagonal
+from so3ntk.matrices.gram import gram
 
 
 class InducingRegressor(RegressorMixin, InducingEstimator):
@@ -118,10 +120,17 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
     @overload
     def predict(self, X: Any, return_std: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
     @overload
-    def predict(self, X: Any, return_std: bool) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+    def predict(self, X: Any, *, return_cov: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(
+        self, X: Any, return_std: bool, return_cov: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
 
-    def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        r"""The mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation, without the noise.
+    def predict(
+        self, X: Any, return_std: bool = False, return_cov: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        r"""The mean at m inputs X, (m,) or (m, k); with ``return_std`` also the standard deviation, with ``return_cov`` the covariance
+        (m, m) or (m, m, k), without the noise.
 
         .. math:: s\,\bigl(k(x, x) - |\tilde\phi|^2 + \lambda\,\tilde\phi\,(\tilde\Phi^T\tilde\Phi + \lambda)^{-1} \tilde\phi^T
                   \bigr)^{1/2}, \qquad \tilde\phi = k(x, Z) K_{zz}^{-1/2}
@@ -129,24 +138,37 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         with what b and c add (see ``feature_ridge``): what the inducing functions cannot tell, and what the data leave of them; with all
         inputs inducing the posterior of the Gaussian process, as in ``KernelRegressor``. An interval that is to hold a new *target*
         has the noise as well: (std^2 + ridge_ amplitude_^2)^(1/2).
-        k(x, x) costs an input's own pairs of parts, and all is computed in float64.
+        k(x, x) costs an input's own pairs of parts, a covariance those of all inputs, and all is computed in float64.
 
         Raises NotFittedError before ``fit``, ValueError for inputs unlike those of ``fit`` and for names of parts (elements) that
         no training input had. Warns that deviations are zero where the targets were constant.
         """
         check_is_fitted(self)
         X = check_inputs(self, X, reset=False)
-        if return_std and not hasattr(self, "posterior_"):
+        if return_std and return_cov:
             raise ValueError(
-                f"{type(self).__name__}.predict: return_std needs what was left out of the saved file (spectrum=False). Save it "
+                f"{type(self).__name__}.predict: ask for return_std or return_cov, whose diagonal it squares."
+            )
+        if (return_std or return_cov) and not hasattr(self, "posterior_"):
+            raise ValueError(
+                f"{type(self).__name__}.predict: deviations need what was left out of the saved file (spectrum=False). Save it "
                 "whole, or fit again."
             )
         means = [self._mean(self._columns(part), block) for _, part, block in self.feature_blocks(X)]
-        if not return_std:
+        if not (return_std or return_cov):
             return np.concatenate(means)
         warn_if_flat(np.atleast_1d(self.amplitude_), f"{type(self).__name__}.predict")
+        if return_cov:
+            return np.concatenate(means), np.multiply.outer(self._covariance(X), np.square(self.amplitude_))
         variances = [self._variance(part) for _, part in blocks(X)]
         return np.concatenate(means), np.multiply.outer(np.sqrt(np.concatenate(variances)), self.amplitude_)
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> Float[np.ndarray, "m ..."]:
+        """Functions drawn from the posterior at m inputs X: (m, n_samples), for targets (n, k) (m, k, n_samples).
+
+        Their mean and covariance are those of ``predict``, so without the noise; see ``KernelRegressor.sample_y``.
+        """
+        return drawn(*self.predict(X, return_cov=True), self.amplitude_, n_samples, random_state)
 
     def learning_curve(self, sizes: Iterable[int], ridge: float | None = None) -> LearningCurve:
         """The errors to expect from training on other numbers of such inputs, with these inducing inputs, by the decomposition of the fit.
@@ -179,3 +201,14 @@ class InducingRegressor(RegressorMixin, InducingEstimator):
         features = self.whitening_.features(kernels)
         explained = np.einsum("ij,ij->i", features, features)
         return np.maximum(prior - explained, 0) + self.posterior_.variance(features, columns, self.ridge_)
+
+    def _covariance(self, X: Any) -> Float[np.ndarray, "n n"]:
+        net, kernels = network_of(self), self.features(X, double=True)
+        columns = np.concatenate([self._columns(part) for _, part in blocks(X)])
+        with double_precision():
+            prior = np.asarray(gram(net, in_double(net, X[:]), None, self.kernel, memory=self.memory, progress=False))
+        if isinstance(self.posterior_, DensePosterior):
+            return self.posterior_.covariance(kernels, columns, prior, self.ridge_)
+        assert self.whitening_ is not None
+        features = self.whitening_.features(kernels)
+        return prior - features @ features.T + self.posterior_.covariance(features, columns, self.ridge_)

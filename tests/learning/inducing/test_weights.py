@@ -1,10 +1,11 @@
-"""Weights of rows and classes with inducing inputs, against repeated rows and refits."""
+"""Weights of rows and classes with inducing inputs, against repeated rows and refits; covariances and samples."""
 
 import numpy as np
 import pytest
 
 import so3ntk
-from so3ntk import InducingClassifier, InducingRegressor, KernelClassifier, KernelRegressor
+from so3ntk import InducingClassifier, InducingRegressor, KernelClassifier, KernelRegressor, gram
+from so3ntk.molecules import AtomSum
 from tests.regression_cases import MLP, MOLECULAR, molecules
 
 SIZES = (2, 3, 2, 4, 3, 2, 5, 2, 3, 4)
@@ -76,6 +77,39 @@ def test_all_inputs_inducing_are_the_dense_regression(tmp_path):
     np.testing.assert_allclose(model.dual_coef_, dense.dual_coef_, rtol=1e-8, atol=1e-10)
     assert model.loo_error_ == pytest.approx(dense.loo_error_, rel=1e-8)
     assert model.amplitude_ == pytest.approx(dense.amplitude_, rel=1e-8)
+
+
+@pytest.mark.parametrize("weights", [None, ANY])
+def test_covariances_and_samples(weights):
+    """Those of a Gaussian process whose columns have the prior variance 1e6, by the textbook's formulas."""
+    x, y = molecules(SIZES)
+    y = np.stack([y, y**2], axis=1)
+    new, _ = molecules((3, 2, 4), seed=7)
+    noise = np.diag(0.3 / (np.ones(10) if weights is None else weights))
+    for model in regressors(x, ridge=0.3):
+        mean, std = model.fit(x, y, sample_weight=weights).predict(new, return_std=True)
+        again, covariance = model.predict(new, return_cov=True)
+        np.testing.assert_array_equal(again, mean)
+        np.testing.assert_allclose(np.einsum("iik->ik", covariance), std**2, rtol=1e-8)
+        columns = [np.column_stack([np.ones(len(b)), AtomSum().composition(b).counts]) for b in (x, new)]
+        among = gram(MOLECULAR, new, progress=False)
+        if model.whitening_ is None:
+            train, cross, rest = gram(MOLECULAR, x, progress=False), gram(MOLECULAR, new, x, progress=False), 0
+        else:
+            features, others = (model.whitening_.features(model.features(b, double=True)) for b in (x, new))
+            train, cross, rest = features @ features.T, others @ features.T, among - others @ others.T
+        prior = 1e6 * columns[1] @ columns[1].T + (among - rest)
+        cross = cross + 1e6 * columns[1] @ columns[0].T
+        solved = np.linalg.solve(train + 1e6 * columns[0] @ columns[0].T + noise, cross.T)
+        expected = prior - cross @ solved + rest
+        scaled = covariance[..., 1] / model.amplitude_[1] ** 2
+        np.testing.assert_allclose(scaled, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+        samples = model.sample_y(new, 4000, random_state=1)
+        assert samples.shape == (3, 2, 4000)
+        bounds = 5 * np.sqrt(covariance[..., 0].diagonal() / 4000)
+        assert np.all(np.abs(samples[:, 0].mean(-1) - mean[:, 0]) < bounds)
+        with pytest.raises(ValueError, match="return_std or return_cov"):
+            model.predict(new, return_std=True, return_cov=True)
 
 
 def test_classes():
