@@ -45,9 +45,9 @@ ERROR = 1e-11
 def check_network(net: Network, x: Any, moved: Callable[[Any], Any] | None = None, error: float = ERROR) -> None:
     """All checks of a pooled network; invariance if a motion of the group is given, by what it does to a batch.
 
-    ValueError for signals in single precision, unless ``error`` says so.
+    ValueError for signals in single precision, in which differences are no yardstick of derivatives.
     """
-    _require_double("check_network", x, error)
+    _require_double("check_network", x)
     check_symmetry(net, x, error)
     check_positive(net, x, error)
     check_evaluations(net, x, error)
@@ -59,13 +59,13 @@ def check_network(net: Network, x: Any, moved: Callable[[Any], Any] | None = Non
         check_invariance(net, x, moved, error)
 
 
-def _require_double(where: str, signals: Any, error: float) -> None:
+def _require_double(where: str, signals: Any) -> None:
     for leaf in jax.tree.leaves(signals):
         dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
-        if error < 1e-6 and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 64:
+        if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 64:
             raise ValueError(
-                f"{where}: an error of {error:.0e} needs signals in double precision, got {dtype}. Call "
-                'jax.config.update("jax_enable_x64", True) before they are made, or pass error=1e-4.'
+                f"{where}: expected signals in double precision, got {dtype}. Call "
+                'jax.config.update("jax_enable_x64", True) before they are made.'
             )
 
 
@@ -179,7 +179,8 @@ def check_geometry(
     a border, the mean as they are; q(f) is the mean square, so that \\|mean K(f, g)\\|² <= q q'; motions carry q' to q'.
     ValueError for signals in single precision, unless ``error`` says so.
     """
-    _require_double("check_geometry", (f, g), error)
+    if error < 1e-6:
+        _require_double("check_geometry", (f, g))
     f, g = jax.tree.map(jnp.asarray, (f, g))
     field: Field = geometry.correlate(f, g)
     values = geometry.samples(field)
